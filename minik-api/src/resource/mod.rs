@@ -1,0 +1,16 @@
+//! What every served kind is: its names, its schema, and the strategy that defaults, validates and
+//! prints it. One file a kind; [`Registry`] is the table of them.
+//!
+//! Never touches storage, HTTP or the clock: a strategy is a pure function over objects, with `now`
+//! and allocation results handed in. Called by `http` on every write and on every Table.
+
+pub mod decode;
+pub mod field;
+pub mod patch;
+pub mod schema;
+pub mod selector;
+mod registry;
+mod strategy;
+
+pub use registry::{KindInfo, Registered, Registry, Subresource};
+pub use strategy::{Column, DynStrategy, Strategy};

@@ -1,0 +1,86 @@
+//! The table of served kinds. `http` routes, discovery and OpenAPI are all read from it, so a kind
+//! that is listed here is served, and nothing else is.
+
+use super::DynStrategy;
+
+/// A subresource with a path of its own under an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subresource {
+    /// `/status`: same kind, only status changes.
+    Status,
+    /// `/scale`: an `autoscaling/v1` Scale over `spec.replicas`.
+    Scale,
+    /// `/binding`: POST of a Binding that sets a Pod's node.
+    Binding,
+    /// `/log`: GET, answered by the node's agent.
+    Log,
+    /// `/exec`: upgraded connection, answered by the node's agent.
+    Exec,
+    /// `/finalize`: PUT that empties a Namespace's finalizers.
+    Finalize,
+}
+
+/// The names and shape of a kind, as discovery shows them.
+#[derive(Debug, Clone, Copy)]
+pub struct KindInfo {
+    /// API group, empty for the core group.
+    pub group: &'static str,
+    /// API version.
+    pub version: &'static str,
+    /// `Service`.
+    pub kind: &'static str,
+    /// `services`.
+    pub plural: &'static str,
+    /// `service`.
+    pub singular: &'static str,
+    /// `["svc"]`.
+    pub short_names: &'static [&'static str],
+    /// `["all"]` for the kinds that `kubectl get all` lists.
+    pub categories: &'static [&'static str],
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// Name of the kind's definition in the schema, for example `io.k8s.api.core.v1.Service`.
+    pub schema: &'static str,
+    /// Subresources, in discovery order.
+    pub subresources: &'static [Subresource],
+}
+
+/// One row of the registry.
+pub struct Registered {
+    /// Names and shape.
+    pub info: KindInfo,
+    /// Behaviour.
+    pub strategy: Box<dyn DynStrategy>,
+}
+
+/// All served kinds, in discovery order.
+pub struct Registry {
+    kinds: Vec<Registered>,
+}
+
+impl Registry {
+    /// The kinds of this server.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self { kinds: Vec::new() }
+    }
+
+    /// The kind served at `/apis/GROUP/VERSION/…/PLURAL`.
+    #[must_use]
+    pub fn by_plural(&self, group: &str, version: &str, plural: &str) -> Option<&Registered> {
+        self.kinds
+            .iter()
+            .find(|k| k.info.group == group && k.info.version == version && k.info.plural == plural)
+    }
+
+    /// The kind with this group and kind name.
+    #[must_use]
+    pub fn by_kind(&self, group: &str, kind: &str) -> Option<&Registered> {
+        self.kinds.iter().find(|k| k.info.group == group && k.info.kind == kind)
+    }
+
+    /// Every kind, in discovery order.
+    pub fn iter(&self) -> impl Iterator<Item = &Registered> {
+        self.kinds.iter()
+    }
+}

@@ -1,0 +1,1 @@
+//! Label and field selectors: parse a query string, match an object.

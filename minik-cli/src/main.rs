@@ -1,0 +1,6 @@
+//! The `minik` binary.
+
+mod cluster;
+mod provider;
+
+fn main() {}

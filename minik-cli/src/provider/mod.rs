@@ -1,0 +1,3 @@
+//! How nodes come to be. `netns` makes every node a network namespace of this machine.
+
+pub mod netns;

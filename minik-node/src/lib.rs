@@ -1,0 +1,18 @@
+//! The minik node agent: everything that happens on one node.
+//!
+//! The agent is an ordinary Kubernetes client. It watches the API into one immutable snapshot
+//! ([`view`]), computes from it, purely, what its node should look like ([`plan`]), and lets
+//! reconcilers bring the kernel there ([`reconcile`], [`proxy`], [`runtime`]) through the one module
+//! that touches it ([`kernel`]). It knows one namespace: the one it was started in.
+//!
+//! Never depends on `minik-api`: an agent can serve any Kubernetes API server.
+
+pub mod agent;
+pub mod dns;
+pub mod kernel;
+pub mod model;
+pub mod plan;
+pub mod proxy;
+pub mod reconcile;
+pub mod runtime;
+pub mod view;
