@@ -4,5 +4,6 @@
 pub mod link;
 pub mod netns;
 pub mod pod_network;
+pub mod probe;
 pub mod route;
 pub mod sysctl;
