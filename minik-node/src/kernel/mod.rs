@@ -8,3 +8,4 @@ pub mod netns_dir;
 pub mod pod_network;
 pub mod route;
 pub mod sysctl;
+pub mod veth;
