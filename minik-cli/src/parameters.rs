@@ -1,9 +1,9 @@
 //! From what `minik up` was asked for, and what the cluster was made with, to its complete parameters. Pure.
 //!
 //! A flag that is not given means the stored value, or else the default; one that contradicts the stored
-//! value is an error, since ranges and nodes are baked into the cluster's objects.
+//! value is an error, since ranges and nodes are baked into the cluster's objects. Whether the ranges are free is
+//! asked of the provider.
 
-use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -82,20 +82,6 @@ pub enum ParameterError {
     /// kube-apiserver's limits, and room for DNS at the tenth address.
     #[error("--service-cidr {0} must be between /12 and /28")]
     ServiceRange(Ipv4Net),
-    /// Two of the three ranges share addresses.
-    #[error("{flag} {range} overlaps {other_flag} {other}: {proposal}")]
-    Overlap {
-        /// Flag to change.
-        flag: &'static str,
-        /// Its value.
-        range: Ipv4Net,
-        /// Flag it clashes with.
-        other_flag: &'static str,
-        /// Its value.
-        other: Ipv4Net,
-        /// What to use instead.
-        proposal: Proposal,
-    },
     /// The cluster was made with another value.
     #[error(
         "cluster {cluster:?} was made with {flag} {stored}, not {asked}: leave the flag out, choose another --name, \
@@ -111,24 +97,6 @@ pub enum ParameterError {
         /// Asked for.
         asked: String,
     },
-}
-
-/// A range that is free, if one was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proposal {
-    /// Which flag would take it.
-    pub flag: &'static str,
-    /// The free range.
-    pub range: Option<Ipv4Net>,
-}
-
-impl Display for Proposal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.range {
-            Some(range) => write!(f, "{} {range} is free", self.flag),
-            None => write!(f, "choose a {} that overlaps nothing", self.flag),
-        }
-    }
 }
 
 /// The complete parameters.
@@ -148,7 +116,6 @@ pub fn resolve(asked: &Asked, stored: Option<&ClusterSpec>) -> Result<ClusterSpe
     check_domain(&cluster_domain)?;
     let nodes = asked.nodes.unwrap_or(DEFAULT_NODES);
     check_room(nodes, node_network_cidr, pod_network_cidr, service_cidr)?;
-    check_overlap(node_network_cidr, pod_network_cidr, service_cidr)?;
     Ok(ClusterSpec {
         name: asked.name.clone(),
         nodes: (0..nodes).map(|index| node(index, node_network_cidr, pod_network_cidr)).collect(),
@@ -162,22 +129,6 @@ pub fn resolve(asked: &Asked, stored: Option<&ClusterSpec>) -> Result<ClusterSpe
         state_dir: asked.state_dir.clone().unwrap_or_else(|| names::default_state_dir(&asked.name)),
         api_port: None,
     })
-}
-
-/// A free private range as wide as `like`, away from all of `taken`; in the private block of `like` if it can be.
-#[must_use]
-pub fn propose(like: Ipv4Net, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
-    let blocks = [range([172, 16, 0, 0], 12), range([10, 0, 0, 0], 8), range([192, 168, 0, 0], 16)];
-    let (own, others): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.contains(&like));
-    own.into_iter()
-        .chain(others)
-        .filter_map(|block| block.subnets(like.prefix_len()).ok())
-        .flatten()
-        .find(|candidate| !taken.iter().any(|other| overlap(*candidate, *other)))
-}
-
-fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
-    one.contains(&other) || other.contains(&one)
 }
 
 fn range(network: [u8; 4], prefix: u8) -> Ipv4Net {
@@ -231,23 +182,6 @@ fn check_room(nodes: u8, node_range: Ipv4Net, pod_range: Ipv4Net, services: Ipv4
         return Err(ParameterError::PodRange { range: pod_range, room, nodes });
     }
     if (12..=28).contains(&services.prefix_len()) { Ok(()) } else { Err(ParameterError::ServiceRange(services)) }
-}
-
-fn check_overlap(nodes: Ipv4Net, pods: Ipv4Net, services: Ipv4Net) -> Result<(), ParameterError> {
-    let all = [("--node-network-cidr", nodes), ("--pod-network-cidr", pods), ("--service-cidr", services)];
-    for (i, (flag, range)) in all.iter().enumerate() {
-        let clash = all[..i].iter().find(|(_, other)| overlap(*range, *other));
-        if let Some((other_flag, other)) = clash {
-            return Err(ParameterError::Overlap {
-                flag,
-                range: *range,
-                other_flag,
-                other: *other,
-                proposal: Proposal { flag, range: propose(*range, &[nodes, pods, services]) },
-            });
-        }
-    }
-    Ok(())
 }
 
 fn check_same(asked: &Asked, stored: &ClusterSpec) -> Result<(), ParameterError> {
@@ -321,16 +255,6 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_ranges_are_refused_with_a_free_one() {
-        let asked = Asked { pod_network_cidr: Some(net("10.100.0.0/16")), ..asked() };
-        let error = resolve(&asked, None).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "--service-cidr 10.96.0.0/12 overlaps --pod-network-cidr 10.100.0.0/16: --service-cidr 10.0.0.0/12 is free"
-        );
-    }
-
-    #[test]
     fn a_range_must_have_room_for_every_node() {
         let small = Asked { node_network_cidr: Some(net("172.30.0.0/28")), nodes: Some(6), ..asked() };
         assert!(matches!(resolve(&small, None), Err(ParameterError::NodeRange { room: 5, .. })));
@@ -349,14 +273,5 @@ mod tests {
         assert!(matches!(error, ParameterError::Differs { flag: "--nodes", .. }));
         let error = resolve(&Asked { egress: true, ..asked() }, Some(&stored)).unwrap_err();
         assert!(matches!(error, ParameterError::Differs { flag: "--egress", .. }));
-    }
-
-    #[test]
-    fn a_proposal_stays_in_its_block_while_there_is_room() {
-        let taken = [net("172.16.0.0/24"), net("172.16.1.0/24")];
-        assert_eq!(propose(net("172.30.0.0/24"), &taken), Some(net("172.16.2.0/24")));
-        assert_eq!(propose(net("172.30.0.0/16"), &[net("172.16.0.0/12")]), Some(net("10.0.0.0/16")));
-        let all = [net("10.0.0.0/8"), net("172.16.0.0/12"), net("192.168.0.0/16")];
-        assert_eq!(propose(net("10.0.0.0/24"), &all), None);
     }
 }

@@ -104,10 +104,10 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Report {
         });
     }
     for conflict in &facts.conflicts {
-        let other = conflict.free.map_or_else(|| "choose another".to_owned(), |free| format!("use {} {free}", conflict.flag));
+        let alone = if spec.isolated { "" } else { ", or give the cluster an outside world of its own with --isolated" };
         report.errors.push(Finding {
-            what: format!("{} {} is in use on this machine: {}", conflict.flag, conflict.range, conflict.taken_by),
-            advice: format!("{other}, or keep the cluster to itself with --isolated"),
+            what: conflict.to_string(),
+            advice: format!("choose another {}{alone}", conflict.flag),
         });
     }
     report
@@ -190,6 +190,7 @@ mod tests {
         };
         let report = judge(&Facts { conflicts: vec![conflict], ..well() }, &spec());
         assert!(report.errors[0].what.contains("route 172.30.0.0/16 dev br-1"));
-        assert!(report.errors[0].advice.starts_with("use --node-network-cidr 172.29.0.0/24"));
+        assert!(report.errors[0].what.contains("--node-network-cidr 172.29.0.0/24 is free"));
+        assert!(report.errors[0].advice.contains("--isolated"));
     }
 }
