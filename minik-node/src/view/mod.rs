@@ -6,6 +6,8 @@
 
 mod collect;
 mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 mod watch;
 
 use std::collections::BTreeSet;
