@@ -4,7 +4,9 @@
 //! (that is [`crate::pods`]) and lays no network (that is [`crate::kernel`]). Only this module starts
 //! container processes.
 
+pub mod client;
 pub mod cri_log;
+pub mod image;
 pub mod protocol;
 pub mod shim;
 pub mod spec;
