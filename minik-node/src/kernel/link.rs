@@ -1,6 +1,7 @@
 //! Links of one namespace: make, find, remove, raise, name. Veth pairs are made with both ends where they
 //! belong: an end that is moved to its namespace later costs a grace period of the kernel (16 ms, not 0.5).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -65,6 +66,15 @@ pub enum LinkError {
         #[source]
         source: io::Error,
     },
+    /// A link that was just made is not there: somebody else removed it.
+    #[error("link {name} vanished")]
+    Vanished {
+        /// Link name.
+        name: String,
+    },
+    /// `RTM_GETLINK` of all.
+    #[error("list links")]
+    List(#[source] io::Error),
     /// `RTM_NEWLINKPROP`
     #[error("name link {index} also {altname}")]
     AddAltname {
@@ -160,6 +170,16 @@ impl Netlink {
             Err(error) if is(&error, nix::Error::ENODEV) => Ok(None),
             Err(source) => Err(LinkError::Find { name: name.to_owned(), source }),
         }
+    }
+
+    /// All links of the namespace, by index.
+    ///
+    /// # Errors
+    /// [`LinkError::List`].
+    pub async fn links(&self) -> Result<BTreeMap<u32, Link>, LinkError> {
+        let messages: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.map_err(|e| LinkError::List(cause(e)))?;
+        Ok(messages.into_iter().map(Link::from).map(|link| (link.index, link)).collect())
     }
 
     /// Removes a link, and with it its other end, wherever that is. A missing one is no error.

@@ -6,5 +6,7 @@ pub mod netlink;
 pub mod netns;
 pub mod netns_dir;
 pub mod pod_network;
+pub mod process;
 pub mod route;
 pub mod sysctl;
+pub mod veth;

@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::fstat;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
+use super::process::NetNsId;
 use super::netns_dir::{self, RUN_NETNS};
 
 /// The network namespace of whoever reads it. `/proc/self` would name the process's first thread instead.
@@ -57,6 +59,9 @@ pub enum NetNsError {
     /// `setns`
     #[error("enter network namespace")]
     Enter(#[source] io::Error),
+    /// `fstat`
+    #[error("identify network namespace")]
+    Identify(#[source] io::Error),
     /// No thread could be started to enter a namespace with.
     #[error("start a thread for a network namespace")]
     Thread(#[source] io::Error),
@@ -169,6 +174,15 @@ impl NetNs {
     /// [`NetNsError::Thread`], [`NetNsError::Enter`]; a panic of `f` goes on in the caller.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T, NetNsError> {
         on_own_thread(|| self.enter().map(|()| f()))?
+    }
+
+    /// Which namespace this is: two descriptors of one have the same.
+    ///
+    /// # Errors
+    /// [`NetNsError::Identify`].
+    pub fn id(&self) -> Result<NetNsId, NetNsError> {
+        let stat = fstat(&self.fd).map_err(|errno| NetNsError::Identify(errno.into()))?;
+        Ok(stat.st_ino)
     }
 
     /// Moves the whole process there; to be called before any thread starts.

@@ -18,7 +18,7 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::RouteMessageBuilder;
 
-use super::link::{Link, LinkError};
+use super::link::LinkError;
 use super::netlink::{Netlink, cause, is};
 use crate::plan::link::{LinkState, Mac, Route};
 
@@ -76,12 +76,13 @@ pub enum RouteError {
 }
 
 impl Netlink {
-    /// Lays addresses, neighbours and routes on a link that is up. What is there already is replaced; what is
-    /// there beyond them stays.
+    /// Raises a link and lays addresses, neighbours and routes on it. What is there already is replaced; what
+    /// is there beyond them stays.
     ///
     /// # Errors
-    /// The `Add…` variants of [`RouteError`].
+    /// [`RouteError::Link`] and the `Add…` variants.
     pub async fn lay(&self, link: u32, state: &LinkState) -> Result<(), RouteError> {
+        self.set_up(link).await?;
         for address in &state.addresses {
             self.add_address(link, *address).await?;
         }
@@ -101,7 +102,7 @@ impl Netlink {
     ///
     /// # Errors
     /// [`RouteError::List`], [`RouteError::Link`].
-    pub async fn observe(&self, name: &str) -> Result<Option<(Link, LinkState)>, RouteError> {
+    pub async fn observe(&self, name: &str) -> Result<Option<LinkState>, RouteError> {
         let Some(link) = self.find_link(name).await?.filter(|link| link.up) else {
             return Ok(None);
         };
@@ -112,7 +113,7 @@ impl Netlink {
             routes: self.routes_of(link.index).await?,
             neighbours: self.permanent_neighbours(link.index).await?,
         };
-        Ok(Some((link, state)))
+        Ok(Some(state))
     }
 
     /// Gives a link an address; one it has already is kept.

@@ -90,7 +90,7 @@ pub fn everywhere() -> Ipv4Net {
 /// The link-layer address of whoever has `address`: locally administered, and it spells the address, so that
 /// `ip neigh` can be read without a table (`0a:58:0a:f4:01:02` is 10.244.1.2, as container networks have it).
 #[must_use]
-pub fn mac_of(address: Ipv4Addr) -> Mac {
+pub const fn mac_of(address: Ipv4Addr) -> Mac {
     let [a, b, c, d] = address.octets();
     [0x0a, 0x58, a, b, c, d]
 }
