@@ -2,7 +2,9 @@
 //! reports what it sees; it decides nothing.
 
 pub mod link;
+pub mod netlink;
 pub mod netns;
+pub mod netns_dir;
 pub mod pod_network;
 pub mod route;
 pub mod sysctl;
