@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::unistd::Uid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
 
 /// What a command may take unless the test says otherwise.
@@ -29,18 +30,20 @@ const PROGRAMS: &[(&str, &str)] = &[
 
 /// The first process: makes the machine, says so, then reaps whatever is orphaned until it is killed.
 const INIT: &str = "set -e
-mount -t tmpfs -o mode=755 tmpfs /run
 mount -t sysfs sysfs /sys
 mkdir -p /var/lib/minik
 mount -t tmpfs -o mode=755 tmpfs /var/lib/minik
+mount -t tmpfs -o mode=755 tmpfs /run
+rm -rf /run/mount
 ip link set lo up
+trap 'exit 0' TERM
 echo ready
 while :; do sleep infinity & wait; done";
 
 /// A machine. Dropped, it is gone with all that ran in it.
 pub struct Vm {
     unshare: Child,
-    init: u32,
+    init: i32,
     home: TempDir,
     path: String,
 }
@@ -208,9 +211,9 @@ impl Drop for Vm {
             let logs = { logs }.output().map(|output| output.stdout).unwrap_or_default();
             eprintln!("the cluster's own logs:\n{}", String::from_utf8_lossy(&logs));
         }
-        // It may have died already; then there is nothing to end.
-        drop(self.unshare.kill());
-        drop(self.unshare.wait());
+        // The kernel ends everything else before this one is gone, and `unshare` waits for it. Either may be gone already.
+        kill(Pid::from_raw(self.init), Signal::SIGTERM).ok();
+        self.unshare.wait().ok();
     }
 }
 
@@ -270,4 +273,40 @@ pub fn workspace() -> PathBuf {
 
 fn on_path(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_no_way_out_and_only_its_own_processes() {
+        let vm = Vm::boot();
+        assert_eq!(vm.sh("ip -o link").ok().lines().count(), 1, "loopback alone");
+        assert_eq!(
+            vm.sh("ip route show table all type unicast; ls /run /var/lib/minik")
+                .ok(),
+            "/run:\n\n/var/lib/minik:\n"
+        );
+        assert!(vm.sh("ps -e").ok().lines().count() < 10);
+    }
+
+    #[test]
+    fn a_command_has_input_output_and_exit_code() {
+        let vm = Vm::boot();
+        let said = vm.sh_with("in", "cat; echo err >&2; exit 7");
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (7, "in", "err\n"));
+    }
+
+    #[test]
+    fn a_machine_takes_all_with_it() {
+        let vm = Vm::boot();
+        vm.sh("setsid sleep 1000 > /dev/null 2>&1 & ip netns add left-behind")
+            .ok();
+        let first = format!("/proc/{}", vm.init);
+        assert!(Path::new(&first).exists());
+        drop(vm);
+        assert!(!Path::new(&first).exists());
+        assert!(!Path::new("/run/netns/left-behind").exists());
+    }
 }
