@@ -10,8 +10,10 @@
 pub mod agent;
 pub mod dns;
 pub mod kernel;
+pub mod kubelet;
 pub mod model;
 pub mod plan;
+pub mod pods;
 pub mod proxy;
 pub mod reconcile;
 pub mod runtime;
