@@ -70,6 +70,21 @@ pub enum LinkError {
         /// Link name.
         name: String,
     },
+    /// A link could not be watched for its carrier.
+    #[error("watch link {index}")]
+    Wait {
+        /// Link index.
+        index: u32,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A link does not carry packets although both of its ends are up.
+    #[error("link {index} has no carrier")]
+    NoCarrier {
+        /// Link index.
+        index: u32,
+    },
     /// `RTM_GETLINK` of all.
     #[error("list links")]
     List(#[source] io::Error),
