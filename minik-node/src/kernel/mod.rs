@@ -9,5 +9,6 @@ pub mod netns_dir;
 pub mod pod_network;
 pub mod process;
 pub mod route;
+mod route_message;
 pub mod sysctl;
 pub mod veth;
