@@ -13,7 +13,7 @@ const WAYS_IN: (&str, &str) = (
     include_str!("../../../../testdata/kube-proxy/ways-in.yaml"),
     include_str!("../../../../testdata/kube-proxy/ways-in.rules"),
 );
-const POLICIES: (&str, &str) = (
+pub(super) const POLICIES: (&str, &str) = (
     include_str!("../../../../testdata/kube-proxy/policies.yaml"),
     include_str!("../../../../testdata/kube-proxy/policies.rules"),
 );
