@@ -28,20 +28,31 @@ impl Space {
             ready.send(path).expect("the test waits");
             inbox.into_iter().for_each(|job| job());
         });
-        Self { jobs, path: path.recv().expect("a namespace") }
+        Self {
+            jobs,
+            path: path.recv().expect("a namespace"),
+        }
     }
 
     /// Runs `f` inside and waits. Threads and programs that it starts are inside too.
     pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
         let (result, wait) = channel();
-        self.jobs.send(Box::new(move || drop(result.send(f())))).expect("the thread lives");
+        self.jobs
+            .send(Box::new(move || drop(result.send(f()))))
+            .expect("the thread lives");
         wait.recv().expect("the job does not panic")
     }
 
     /// Runs a future inside, on a runtime of its own.
-    pub fn block_on<F: Future<Output: Send + 'static> + 'static>(&self, f: impl FnOnce() -> F + Send + 'static) -> F::Output {
+    pub fn block_on<F: Future<Output: Send + 'static> + 'static>(
+        &self,
+        f: impl FnOnce() -> F + Send + 'static,
+    ) -> F::Output {
         self.run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(f())
         })
     }
@@ -52,10 +63,20 @@ impl Space {
         let pod = Space::new();
         let peer = pod.path.clone();
         self.run(move || {
-            ip(&["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &peer]);
+            ip(&[
+                "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &peer,
+            ]);
             ip(&["addr", "add", &format!("{gateway}/32"), "dev", name]);
             ip(&["link", "set", name, "up"]);
-            ip(&["route", "add", &format!("{address}/32"), "dev", name, "src", &gateway.to_string()]);
+            ip(&[
+                "route",
+                "add",
+                &format!("{address}/32"),
+                "dev",
+                name,
+                "src",
+                &gateway.to_string(),
+            ]);
         });
         pod.run(move || {
             ip(&["addr", "add", &format!("{address}/32"), "dev", "eth0"]);
@@ -69,6 +90,13 @@ impl Space {
 
 /// Runs `ip` where the calling thread is.
 pub(crate) fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().expect("ip (Debian package iproute2)");
-    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .expect("ip (Debian package iproute2)");
+    assert!(
+        output.status.success(),
+        "ip {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

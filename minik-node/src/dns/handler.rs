@@ -64,11 +64,17 @@ impl From<Answer> for Reply {
 
 impl Handler {
     pub fn new(origin: Name, zone: watch::Receiver<Option<Arc<Zone>>>, upstream: Upstream) -> Self {
-        Self { origin: LowerName::new(&origin), zone, upstream }
+        Self {
+            origin: LowerName::new(&origin),
+            zone,
+            upstream,
+        }
     }
 
     async fn reply(&self, request: &Request) -> Reply {
-        let [query] = request.queries.queries() else { return Reply::error(ResponseCode::FormErr) };
+        let [query] = request.queries.queries() else {
+            return Reply::error(ResponseCode::FormErr);
+        };
         if request.metadata.message_type != MessageType::Query || request.metadata.op_code != OpCode::Query {
             return Reply::error(ResponseCode::NotImp);
         }
@@ -140,7 +146,10 @@ impl RequestHandler for Handler {
         let message = builder.build(metadata, &reply.answers, &reply.authority, [], &reply.additional);
         responses.send_response(message).await.unwrap_or_else(|error| {
             tracing::debug!(client = %request.src(), error = &error as &dyn std::error::Error, "response not sent");
-            ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
+            ResponseInfo::from(Header {
+                metadata,
+                counts: HeaderCounts::default(),
+            })
         })
     }
 }

@@ -19,7 +19,9 @@ fn ask(question: &str) -> String {
     let (name, kind) = question.split_once(' ').expect("NAME TYPE");
     let name = Name::from_ascii(name).expect("a name");
     let kind: RecordType = kind.parse().expect("a type");
-    let Some(answer) = lookup(&zone(), &name, kind).expect("names fit") else { return "not ours".to_owned() };
+    let Some(answer) = lookup(&zone(), &name, kind).expect("names fit") else {
+        return "not ours".to_owned();
+    };
     let mut lines = vec![answer.code.to_string()];
     lines.extend(answer.answers.iter().map(|record| record.to_string()));
     lines.extend(answer.additional.iter().map(|record| format!("+ {record}")));
@@ -49,8 +51,14 @@ fn no_name(question: &str) {
 
 #[test]
 fn a_cluster_ip() {
-    answers("web.lab.svc.cluster.local. A", &["web.lab.svc.cluster.local. 30 IN A 10.96.0.20"]);
-    answers("WeB.Lab.SVC.cluster.LOCAL. A", &["WeB.Lab.SVC.cluster.LOCAL. 30 IN A 10.96.0.20"]);
+    answers(
+        "web.lab.svc.cluster.local. A",
+        &["web.lab.svc.cluster.local. 30 IN A 10.96.0.20"],
+    );
+    answers(
+        "WeB.Lab.SVC.cluster.LOCAL. A",
+        &["WeB.Lab.SVC.cluster.LOCAL. 30 IN A 10.96.0.20"],
+    );
     no_data("web.lab.svc.cluster.local. AAAA");
     no_data("web.lab.svc.cluster.local. MX");
     no_data("web.lab.svc.cluster.local. CNAME");
@@ -60,7 +68,15 @@ fn a_cluster_ip() {
 
 #[test]
 fn what_does_not_exist() {
-    for name in ["nope.lab.svc", "web.nope.svc", "nope.svc", "nope", "a.b.c.d.svc", "x.web.lab.svc", "_no._tcp.web.lab.svc"] {
+    for name in [
+        "nope.lab.svc",
+        "web.nope.svc",
+        "nope.svc",
+        "nope",
+        "a.b.c.d.svc",
+        "x.web.lab.svc",
+        "_no._tcp.web.lab.svc",
+    ] {
         for kind in ["A", "AAAA", "SRV", "TXT", "MX"] {
             no_name(&format!("{name}.cluster.local. {kind}"));
         }
@@ -69,7 +85,12 @@ fn what_does_not_exist() {
 
 #[test]
 fn names_that_only_lead_to_others() {
-    for name in ["svc.cluster.local.", "pod.cluster.local.", "lab.svc.cluster.local.", "lab.pod.cluster.local."] {
+    for name in [
+        "svc.cluster.local.",
+        "pod.cluster.local.",
+        "lab.svc.cluster.local.",
+        "lab.pod.cluster.local.",
+    ] {
         no_data(&format!("{name} A"));
     }
     no_data("cluster.local. A");
@@ -99,10 +120,19 @@ fn services_by_port() {
 fn a_headless_service() {
     answers(
         "db.lab.svc.cluster.local. A",
-        &["db.lab.svc.cluster.local. 30 IN A 10.244.1.2", "db.lab.svc.cluster.local. 30 IN A 10.244.2.3"],
+        &[
+            "db.lab.svc.cluster.local. 30 IN A 10.244.1.2",
+            "db.lab.svc.cluster.local. 30 IN A 10.244.2.3",
+        ],
     );
-    answers("db-0.db.lab.svc.cluster.local. A", &["db-0.db.lab.svc.cluster.local. 30 IN A 10.244.1.2"]);
-    answers("10-244-2-3.db.lab.svc.cluster.local. A", &["10-244-2-3.db.lab.svc.cluster.local. 30 IN A 10.244.2.3"]);
+    answers(
+        "db-0.db.lab.svc.cluster.local. A",
+        &["db-0.db.lab.svc.cluster.local. 30 IN A 10.244.1.2"],
+    );
+    answers(
+        "10-244-2-3.db.lab.svc.cluster.local. A",
+        &["10-244-2-3.db.lab.svc.cluster.local. 30 IN A 10.244.2.3"],
+    );
     no_name("10-244-1-2.db.lab.svc.cluster.local. A");
     no_name("10-244-2-4.db.lab.svc.cluster.local. A");
     answers(
@@ -122,9 +152,15 @@ fn a_headless_service() {
 fn aliases() {
     answers(
         "away.lab.svc.cluster.local. A",
-        &["away.lab.svc.cluster.local. 30 IN CNAME www.example.com.", "> www.example.com."],
+        &[
+            "away.lab.svc.cluster.local. 30 IN CNAME www.example.com.",
+            "> www.example.com.",
+        ],
     );
-    answers("away.lab.svc.cluster.local. CNAME", &["away.lab.svc.cluster.local. 30 IN CNAME www.example.com."]);
+    answers(
+        "away.lab.svc.cluster.local. CNAME",
+        &["away.lab.svc.cluster.local. 30 IN CNAME www.example.com."],
+    );
     answers(
         "near.lab.svc.cluster.local. A",
         &[
@@ -141,7 +177,10 @@ fn aliases() {
 
 #[test]
 fn pods() {
-    answers("10-244-9-9.lab.pod.cluster.local. A", &["10-244-9-9.lab.pod.cluster.local. 30 IN A 10.244.9.9"]);
+    answers(
+        "10-244-9-9.lab.pod.cluster.local. A",
+        &["10-244-9-9.lab.pod.cluster.local. 30 IN A 10.244.9.9"],
+    );
     no_name("10-244-9-9.nope.pod.cluster.local. A");
     no_name("10-244-9.lab.pod.cluster.local. A");
     no_name("10-244-9-999.lab.pod.cluster.local. A");
@@ -150,19 +189,35 @@ fn pods() {
 
 #[test]
 fn addresses_to_names() {
-    answers("20.0.96.10.in-addr.arpa. PTR", &["20.0.96.10.in-addr.arpa. 30 IN PTR web.lab.svc.cluster.local."]);
-    answers("3.2.244.10.in-addr.arpa. PTR", &["3.2.244.10.in-addr.arpa. 30 IN PTR 10-244-2-3.db.lab.svc.cluster.local."]);
-    assert_eq!(ask("9.1.244.10.in-addr.arpa. PTR"), "not ours", "an endpoint of a cluster IP has no name");
+    answers(
+        "20.0.96.10.in-addr.arpa. PTR",
+        &["20.0.96.10.in-addr.arpa. 30 IN PTR web.lab.svc.cluster.local."],
+    );
+    answers(
+        "3.2.244.10.in-addr.arpa. PTR",
+        &["3.2.244.10.in-addr.arpa. 30 IN PTR 10-244-2-3.db.lab.svc.cluster.local."],
+    );
+    assert_eq!(
+        ask("9.1.244.10.in-addr.arpa. PTR"),
+        "not ours",
+        "an endpoint of a cluster IP has no name"
+    );
     assert_eq!(ask("1.2.0.192.in-addr.arpa. PTR"), "not ours");
 }
 
 #[test]
 fn the_zone_itself() {
-    answers("dns-version.cluster.local. TXT", &["dns-version.cluster.local. 28800 IN TXT 1.1.0"]);
+    answers(
+        "dns-version.cluster.local. TXT",
+        &["dns-version.cluster.local. 28800 IN TXT 1.1.0"],
+    );
     answers("cluster.local. SOA", &[SOA.trim_start_matches("! ")]);
     answers(
         "cluster.local. NS",
-        &["cluster.local. 30 IN NS ns.dns.cluster.local.", "+ ns.dns.cluster.local. 30 IN A 10.96.0.10"],
+        &[
+            "cluster.local. 30 IN NS ns.dns.cluster.local.",
+            "+ ns.dns.cluster.local. 30 IN A 10.96.0.10",
+        ],
     );
     answers("ns.dns.cluster.local. A", &["ns.dns.cluster.local. 30 IN A 10.96.0.10"]);
     assert_eq!(ask("cluster.local. AXFR"), "Query Refused");
@@ -179,7 +234,10 @@ fn an_upstream_must_not_be_a_cluster_ip() {
 /// A part of the manifests, chosen by bits.
 fn part(bits: u32) -> String {
     let documents = MANIFESTS.split("---\n").enumerate();
-    documents.filter(|(index, _)| bits & (1 << (index % 32)) != 0).map(|(_, text)| format!("---\n{text}")).collect()
+    documents
+        .filter(|(index, _)| bits & (1 << (index % 32)) != 0)
+        .map(|(_, text)| format!("---\n{text}"))
+        .collect()
 }
 
 proptest! {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::kube_proxy::POLICIES;
 use super::{compile, node};
 use crate::private_net::Space;
+use crate::proxy::iptables::Iptables;
 use crate::proxy::iptables::kernel::{Kernel, KernelError};
 use crate::proxy::iptables::plan::Plan;
 use crate::proxy::iptables::ruleset::Ruleset;
-use crate::proxy::iptables::Iptables;
 use crate::proxy::{ProxyConfig, ProxyReconciler};
 use crate::reconcile::{Outcome, Pass, Reconciler};
 use crate::view::testing;
@@ -43,9 +43,13 @@ fn a_refused_line_is_named() {
         let refused = Space::new().block_on(move || async move {
             let text = "*nat\n:KUBE-X - [0:0]\n-A KUBE-X --nonsense -j DROP\nCOMMIT\n";
             let directory = directory();
-            Kernel::with_variant(variant, directory.path().join("xtables.lock")).restore(text).await
+            Kernel::with_variant(variant, directory.path().join("xtables.lock"))
+                .restore(text)
+                .await
         });
-        let Err(KernelError::Exit { line, .. }) = refused else { panic!("{variant}: {refused:?}") };
+        let Err(KernelError::Exit { line, .. }) = refused else {
+            panic!("{variant}: {refused:?}")
+        };
         assert_eq!(line.as_deref(), Some("-A KUBE-X --nonsense -j DROP"), "{variant}");
     }
 }
@@ -69,7 +73,10 @@ fn save() -> String {
 }
 
 fn sh(script: &str) {
-    assert!(Command::new("sh").args(["-ec", script]).status().expect("sh").success(), "{script}");
+    assert!(
+        Command::new("sh").args(["-ec", script]).status().expect("sh").success(),
+        "{script}"
+    );
 }
 
 #[test]
@@ -90,22 +97,45 @@ fn a_change_rewrites_its_own_chains_and_a_full_pass_mends_everything() {
         sh("iptables -Z; iptables -t nat -Z; iptables-save -c | sed 's/^\\[0:0\\]/[7:7]/' | iptables-restore -c");
         assert_eq!(proxy.reconcile(view(true), Pass::Changed).await, Outcome::Synced);
         let rules = save();
-        let fresh: Vec<&str> = rules.lines().filter(|line| line.starts_with("[0:0] -A KUBE-")).collect();
-        assert!(!fresh.is_empty() && fresh.iter().all(|line| line.contains("d/b")), "{fresh:#?}");
+        let fresh: Vec<&str> = rules
+            .lines()
+            .filter(|line| line.starts_with("[0:0] -A KUBE-"))
+            .collect();
+        assert!(
+            !fresh.is_empty() && fresh.iter().all(|line| line.contains("d/b")),
+            "{fresh:#?}"
+        );
         let kept = rules.lines().filter(|line| line.contains("\"d/a"));
-        assert!(kept.clone().count() > 0 && kept.clone().all(|line| line.starts_with("[7:7]")), "{rules}");
+        assert!(
+            kept.clone().count() > 0 && kept.clone().all(|line| line.starts_with("[7:7]")),
+            "{rules}"
+        );
 
         sh("iptables -t nat -F KUBE-SERVICES; iptables -D INPUT 1; iptables -t nat -F PREROUTING");
         let broken = save();
-        assert_eq!(proxy.reconcile(view(true), Pass::Changed).await, Outcome::Synced, "nothing changed, nothing is read");
+        assert_eq!(
+            proxy.reconcile(view(true), Pass::Changed).await,
+            Outcome::Synced,
+            "nothing changed, nothing is read"
+        );
         assert_eq!(save(), broken);
         assert_eq!(proxy.reconcile(view(true), Pass::Full).await, Outcome::Synced);
         let mended = Ruleset::parse(&plain(&save())).expect("rules");
-        assert_eq!(mended.to_string(), compile(&manifests(true), node("n1", "192.0.2.1", "10.244.0.0/16")).to_string());
+        assert_eq!(
+            mended.to_string(),
+            compile(&manifests(true), node("n1", "192.0.2.1", "10.244.0.0/16")).to_string()
+        );
     });
 }
 
 /// Without counters.
 fn plain(rules: &str) -> String {
-    rules.lines().map(|line| line.split_once("] -A").map_or(line.to_owned(), |(_, rule)| format!("-A{rule}")) + "\n").collect()
+    rules
+        .lines()
+        .map(|line| {
+            line.split_once("] -A")
+                .map_or(line.to_owned(), |(_, rule)| format!("-A{rule}"))
+                + "\n"
+        })
+        .collect()
 }

@@ -51,7 +51,10 @@ fn run(chains: &mut Chains, text: &str) {
             "-D" => {
                 let (chain, rule) = rest.split_once(' ').expect("a rule");
                 let rules = chain_of(chains, key(chain));
-                let index = rules.iter().position(|known| known == rule).expect("a rule to delete is there");
+                let index = rules
+                    .iter()
+                    .position(|known| known == rule)
+                    .expect("a rule to delete is there");
                 rules.remove(index);
             }
             "-X" => {
@@ -83,7 +86,9 @@ fn observe(chains: &Chains) -> Ruleset {
         writeln!(text, "*{table}").expect("text grows");
         own().for_each(|((_, chain), _)| writeln!(text, ":{chain} - [0:0]").expect("text grows"));
         for ((_, chain), rules) in own() {
-            rules.iter().for_each(|rule| writeln!(text, "-A {chain} {rule}").expect("text grows"));
+            rules
+                .iter()
+                .for_each(|rule| writeln!(text, "-A {chain} {rule}").expect("text grows"));
         }
         writeln!(text, "COMMIT").expect("text grows");
     }
@@ -92,9 +97,16 @@ fn observe(chains: &Chains) -> Ruleset {
 
 /// A cluster of up to eight Services of every kind.
 fn cluster() -> impl Strategy<Value = ClusterView> {
-    let service = (0u8..6, any::<[bool; 4]>(), proptest::collection::vec((0u8..6, 0u8..4), 0..5));
+    let service = (
+        0u8..6,
+        any::<[bool; 4]>(),
+        proptest::collection::vec((0u8..6, 0u8..4), 0..5),
+    );
     proptest::collection::btree_map(0u8..8, service, 0..6).prop_map(|services| {
-        let manifests: String = services.into_iter().map(|(number, service)| manifest(number, service)).collect();
+        let manifests: String = services
+            .into_iter()
+            .map(|(number, service)| manifest(number, service))
+            .collect();
         testing::view(Some("n1"), &manifests)
     })
 }
@@ -102,7 +114,11 @@ fn cluster() -> impl Strategy<Value = ClusterView> {
 fn manifest(number: u8, (kind, flags, endpoints): (u8, [bool; 4], Vec<(u8, u8)>)) -> String {
     let [internal, external, sticky, external_ips] = flags;
     let policy = |local| if local { "Local" } else { "Cluster" };
-    let mut spec = format!("internalTrafficPolicy: {}, externalTrafficPolicy: {}", policy(internal), policy(external));
+    let mut spec = format!(
+        "internalTrafficPolicy: {}, externalTrafficPolicy: {}",
+        policy(internal),
+        policy(external)
+    );
     let (port, status) = match kind {
         0 => ("{port: 80}".to_owned(), ""),
         1 => (format!("{{port: 80, nodePort: {}}}", 30_000 + u16::from(number)), ""),
@@ -113,7 +129,10 @@ fn manifest(number: u8, (kind, flags, endpoints): (u8, [bool; 4], Vec<(u8, u8)>)
             if kind == 5 {
                 spec.push_str(", loadBalancerSourceRanges: [192.0.2.0/24, 0.0.0.0/0]");
             }
-            (format!("{{port: 80, nodePort: {}}}", 30_000 + u16::from(number)), "{ip: 198.51.100.1}")
+            (
+                format!("{{port: 80, nodePort: {}}}", 30_000 + u16::from(number)),
+                "{ip: 198.51.100.1}",
+            )
         }
     };
     if sticky {
@@ -126,9 +145,16 @@ fn manifest(number: u8, (kind, flags, endpoints): (u8, [bool; 4], Vec<(u8, u8)>)
     let endpoints: String = endpoints
         .iter()
         .map(|(host, state)| {
-            let conditions = ["{ready: true}", "{ready: false, serving: true, terminating: true}", "{ready: false, serving: false}"];
+            let conditions = [
+                "{ready: true}",
+                "{ready: false, serving: true, terminating: true}",
+                "{ready: false, serving: false}",
+            ];
             let conditions = conditions.get(usize::from(*state)).unwrap_or(&"{}");
-            format!("- {{addresses: [10.244.{number}.{host}], nodeName: n{}, conditions: {conditions}}}\n", host % 3)
+            format!(
+                "- {{addresses: [10.244.{number}.{host}], nodeName: n{}, conditions: {conditions}}}\n",
+                host % 3
+            )
         })
         .collect();
     format!(
@@ -149,8 +175,14 @@ fn rules(view: &ClusterView) -> Ruleset {
 /// What other hands may do to a ruleset: each bit of `damage` hits some chain or hook.
 fn disturb(chains: &mut Chains, damage: u64) {
     let keys: Vec<_> = chains.keys().cloned().collect();
-    for (index, key) in keys.iter().enumerate().filter(|(index, _)| damage & (1 << (index % 64)) != 0) {
-        let Some(rules) = chains.get_mut(key) else { continue };
+    for (index, key) in keys
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| damage & (1 << (index % 64)) != 0)
+    {
+        let Some(rules) = chains.get_mut(key) else {
+            continue;
+        };
         match index % 3 {
             0 => rules.clear(),
             1 => rules.reverse(),
@@ -158,7 +190,10 @@ fn disturb(chains: &mut Chains, damage: u64) {
         }
     }
     let foreign = ("filter".to_owned(), "INPUT".to_owned());
-    chains.entry(foreign).or_default().insert(0, "-p tcp -j ACCEPT".to_owned());
+    chains
+        .entry(foreign)
+        .or_default()
+        .insert(0, "-p tcp -j ACCEPT".to_owned());
     chains.insert(("nat".to_owned(), "KUBE-PROXY-CANARY".to_owned()), Vec::new());
 }
 
@@ -206,7 +241,11 @@ proptest! {
 #[test]
 fn a_plan_names_only_what_changed() {
     let with = |endpoints: Vec<(u8, u8)>| {
-        let manifests = [manifest(1, (0, [false; 4], endpoints)), manifest(2, (1, [false; 4], vec![(1, 0)]))].concat();
+        let manifests = [
+            manifest(1, (0, [false; 4], endpoints)),
+            manifest(2, (1, [false; 4], vec![(1, 0)])),
+        ]
+        .concat();
         rules(&testing::view(Some("n1"), &manifests))
     };
     let plan = Plan::new(&with(vec![(1, 0), (2, 0)]), &with(vec![(1, 0), (3, 0)]));
@@ -219,7 +258,16 @@ fn a_plan_names_only_what_changed() {
 fn unequal_arcs_of_equal_rules_are_no_change() {
     let view = testing::view(Some("n1"), &manifest(1, (4, [true; 4], vec![(1, 0)])));
     let (once, again) = (rules(&view), rules(&view));
-    let shared = |ruleset: &Ruleset| Arc::as_ptr(ruleset.table(super::super::ruleset::Table::Nat).chains.values().next().expect("chains"));
+    let shared = |ruleset: &Ruleset| {
+        Arc::as_ptr(
+            ruleset
+                .table(super::super::ruleset::Table::Nat)
+                .chains
+                .values()
+                .next()
+                .expect("chains"),
+        )
+    };
     assert_ne!(shared(&once), shared(&again));
     assert!(Plan::new(&once, &again).is_empty());
 }

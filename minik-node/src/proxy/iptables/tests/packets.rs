@@ -30,19 +30,47 @@ impl Lab {
     fn new(variant: &'static str) -> Self {
         let node_space = Space::new();
         node_space.run(|| {
-            for (key, value) in [("ip_forward", "1"), ("conf/all/route_localnet", "1"), ("conf/all/rp_filter", "0"), ("conf/default/rp_filter", "0")] {
+            for (key, value) in [
+                ("ip_forward", "1"),
+                ("conf/all/route_localnet", "1"),
+                ("conf/all/rp_filter", "0"),
+                ("conf/default/rp_filter", "0"),
+            ] {
                 std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value).expect("the namespace's own sysctl");
             }
             // A dead end as default route: without one, addresses that only rules know are unreachable.
             ip(&["link", "add", "dead0", "type", "veth", "peer", "name", "dead1"]);
             ip(&["link", "set", "dead0", "up"]);
             ip(&["link", "set", "dead1", "up"]);
-            ip(&["neigh", "add", "169.254.0.1", "lladdr", "02:00:00:00:00:01", "dev", "dead0", "nud", "permanent"]);
+            ip(&[
+                "neigh",
+                "add",
+                "169.254.0.1",
+                "lladdr",
+                "02:00:00:00:00:01",
+                "dev",
+                "dead0",
+                "nud",
+                "permanent",
+            ]);
         });
         let pod = |name, host| node_space.pod(name, Ipv4Addr::new(10, 244, 0, host), GATEWAY);
         let (a, b, c) = (pod("veth-a", 2), pod("veth-b", 3), pod("veth-c", 4));
         let outside = node_space.pod("underlay", Ipv4Addr::new(172, 30, 0, 1), NODE);
-        node_space.run(|| ip(&["route", "add", "default", "via", "169.254.0.1", "dev", "dead0", "onlink", "src", "172.30.0.10"]));
+        node_space.run(|| {
+            ip(&[
+                "route",
+                "add",
+                "default",
+                "via",
+                "169.254.0.1",
+                "dev",
+                "dead0",
+                "onlink",
+                "src",
+                "172.30.0.10",
+            ])
+        });
         for (space, name) in [(&a, "a"), (&b, "b")] {
             space.run(move || serve(name));
         }
@@ -50,9 +78,18 @@ impl Lab {
         node_space.block_on(move || async move {
             let directory = tempfile::tempdir().expect("a directory");
             let kernel = Kernel::with_variant(variant, directory.path().join("xtables.lock"));
-            kernel.restore(&Plan::new(&Ruleset::default(), &rules).to_string()).await.expect("the rules are accepted");
+            kernel
+                .restore(&Plan::new(&Ruleset::default(), &rules).to_string())
+                .await
+                .expect("the rules are accepted");
         });
-        Self { node: node_space, a, c, outside, _b: b }
+        Self {
+            node: node_space,
+            a,
+            c,
+            outside,
+            _b: b,
+        }
     }
 }
 
@@ -71,7 +108,8 @@ fn serve(name: &'static str) {
     std::thread::spawn(move || {
         let mut buffer = [0; 64];
         while let Ok((_, source)) = udp.recv_from(&mut buffer) {
-            udp.send_to(format!("{name} {}", source.ip()).as_bytes(), source).expect("a way back");
+            udp.send_to(format!("{name} {}", source.ip()).as_bytes(), source)
+                .expect("a way back");
         }
     });
 }
@@ -100,20 +138,68 @@ fn set(texts: &[&str]) -> BTreeSet<String> {
 
 fn every_way(variant: &'static str) {
     let lab = Lab::new(variant);
-    assert_eq!(answers(&lab.c, "10.96.0.1:80"), set(&["a 10.244.0.4", "b 10.244.0.4"]), "a Pod's address is kept");
-    assert_eq!(answers(&lab.a, "10.96.0.1:80"), set(&["a 10.244.0.1", "b 10.244.0.2"]), "only the hairpin is masqueraded");
-    assert_eq!(answers(&lab.outside, "172.30.0.10:30001"), set(&["a 10.244.0.1", "b 10.244.0.1"]), "node port");
-    assert_eq!(answers(&lab.node, "127.0.0.1:30001"), set(&["a 10.244.0.1", "b 10.244.0.1"]), "node port on loopback");
-    assert_eq!(answers(&lab.outside, "10.96.0.1:80"), set(&["a 10.244.0.1", "b 10.244.0.1"]), "cluster IP from outside");
+    assert_eq!(
+        answers(&lab.c, "10.96.0.1:80"),
+        set(&["a 10.244.0.4", "b 10.244.0.4"]),
+        "a Pod's address is kept"
+    );
+    assert_eq!(
+        answers(&lab.a, "10.96.0.1:80"),
+        set(&["a 10.244.0.1", "b 10.244.0.2"]),
+        "only the hairpin is masqueraded"
+    );
+    assert_eq!(
+        answers(&lab.outside, "172.30.0.10:30001"),
+        set(&["a 10.244.0.1", "b 10.244.0.1"]),
+        "node port"
+    );
+    assert_eq!(
+        answers(&lab.node, "127.0.0.1:30001"),
+        set(&["a 10.244.0.1", "b 10.244.0.1"]),
+        "node port on loopback"
+    );
+    assert_eq!(
+        answers(&lab.outside, "10.96.0.1:80"),
+        set(&["a 10.244.0.1", "b 10.244.0.1"]),
+        "cluster IP from outside"
+    );
     assert_eq!(answers(&lab.node, "10.96.0.1:80").len(), 2, "cluster IP from the node");
-    assert_eq!(answers(&lab.outside, "172.30.0.10:30002"), set(&["a 172.30.0.1"]), "policy Local keeps the source");
-    assert_eq!(answers(&lab.c, "10.96.0.3:80").len(), 1, "a client with affinity sees one endpoint");
+    assert_eq!(
+        answers(&lab.outside, "172.30.0.10:30002"),
+        set(&["a 172.30.0.1"]),
+        "policy Local keeps the source"
+    );
+    assert_eq!(
+        answers(&lab.c, "10.96.0.3:80").len(),
+        1,
+        "a client with affinity sees one endpoint"
+    );
 
-    assert_eq!(get(&lab.c, "10.96.0.4:80"), Err(io::ErrorKind::ConnectionRefused), "no endpoints, from a Pod");
-    assert_eq!(get(&lab.node, "10.96.0.4:80"), Err(io::ErrorKind::ConnectionRefused), "no endpoints, from the node");
-    assert_eq!(get(&lab.outside, "172.30.0.10:30004"), Err(io::ErrorKind::ConnectionRefused), "no endpoints, node port");
-    assert_eq!(get(&lab.c, "10.96.0.5:80"), Err(io::ErrorKind::TimedOut), "no local endpoints, policy Local");
-    assert_eq!(get(&lab.c, "10.96.0.1:8080"), Err(io::ErrorKind::TimedOut), "a port that the Service does not have");
+    assert_eq!(
+        get(&lab.c, "10.96.0.4:80"),
+        Err(io::ErrorKind::ConnectionRefused),
+        "no endpoints, from a Pod"
+    );
+    assert_eq!(
+        get(&lab.node, "10.96.0.4:80"),
+        Err(io::ErrorKind::ConnectionRefused),
+        "no endpoints, from the node"
+    );
+    assert_eq!(
+        get(&lab.outside, "172.30.0.10:30004"),
+        Err(io::ErrorKind::ConnectionRefused),
+        "no endpoints, node port"
+    );
+    assert_eq!(
+        get(&lab.c, "10.96.0.5:80"),
+        Err(io::ErrorKind::TimedOut),
+        "no local endpoints, policy Local"
+    );
+    assert_eq!(
+        get(&lab.c, "10.96.0.1:8080"),
+        Err(io::ErrorKind::TimedOut),
+        "a port that the Service does not have"
+    );
 
     let answer = lab.c.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
