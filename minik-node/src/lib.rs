@@ -14,6 +14,8 @@ pub mod kubelet;
 pub mod model;
 pub mod plan;
 pub mod pods;
+#[cfg(test)]
+mod private_net;
 pub mod proxy;
 pub mod reconcile;
 pub mod runtime;
