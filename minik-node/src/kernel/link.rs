@@ -4,18 +4,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use futures::TryStreamExt;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, Prop,
 };
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::netlink::{Netlink, cause, is};
+use super::netlink::{Netlink, cause, is, request_blocking};
 use crate::plan::link::Mac;
 
 /// What failed.
@@ -71,6 +69,21 @@ pub enum LinkError {
     Vanished {
         /// Link name.
         name: String,
+    },
+    /// A link could not be watched for its carrier.
+    #[error("watch link {index}")]
+    Wait {
+        /// Link index.
+        index: u32,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A link does not carry packets although both of its ends are up.
+    #[error("link {index} has no carrier")]
+    NoCarrier {
+        /// Link index.
+        index: u32,
     },
     /// `RTM_GETLINK` of all.
     #[error("list links")]
@@ -141,7 +154,10 @@ impl Netlink {
             .add(message)
             .execute()
             .await
-            .map_err(|error| LinkError::AddVeth { name: near.name.to_owned(), source: cause(error) })
+            .map_err(|error| LinkError::AddVeth {
+                name: near.name.to_owned(),
+                source: cause(error),
+            })
     }
 
     /// Makes a bridge that is up and forwards at once: no spanning tree, so no listening and learning before,
@@ -150,13 +166,20 @@ impl Netlink {
     /// # Errors
     /// [`LinkError::AddBridge`]; `EEXIST` when the name is taken.
     pub async fn add_bridge(&self, name: &str, mac: Mac) -> Result<(), LinkError> {
-        let message = LinkBridge::new(name).mcast_snooping(false).address(mac.to_vec()).up().build();
+        let message = LinkBridge::new(name)
+            .mcast_snooping(false)
+            .address(mac.to_vec())
+            .up()
+            .build();
         self.handle
             .link()
             .add(message)
             .execute()
             .await
-            .map_err(|error| LinkError::AddBridge { name: name.to_owned(), source: cause(error) })
+            .map_err(|error| LinkError::AddBridge {
+                name: name.to_owned(),
+                source: cause(error),
+            })
     }
 
     /// Looks a link up by its name, or by a further name of it.
@@ -168,7 +191,10 @@ impl Netlink {
         match found.try_next().await.map_err(cause) {
             Ok(message) => Ok(message.map(Link::from)),
             Err(error) if is(&error, nix::Error::ENODEV) => Ok(None),
-            Err(source) => Err(LinkError::Find { name: name.to_owned(), source }),
+            Err(source) => Err(LinkError::Find {
+                name: name.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -177,25 +203,48 @@ impl Netlink {
     /// # Errors
     /// [`LinkError::List`].
     pub async fn links(&self) -> Result<BTreeMap<u32, Link>, LinkError> {
-        let messages: Vec<LinkMessage> =
-            self.handle.link().get().execute().try_collect().await.map_err(|e| LinkError::List(cause(e)))?;
-        Ok(messages.into_iter().map(Link::from).map(|link| (link.index, link)).collect())
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|e| LinkError::List(cause(e)))?;
+        Ok(messages
+            .into_iter()
+            .map(Link::from)
+            .map(|link| (link.index, link))
+            .collect())
     }
 
     /// Removes a link, and with it its other end, wherever that is. A missing one is no error.
     ///
     /// Afterwards the name is free on both sides, even if the other end's namespace is just dying: the kernel
-    /// takes both off its lists before it answers, and one that it is already taking off answers `ENODEV`
-    /// only once it is.
+    /// takes both off its lists before it answers, and answers `ENODEV` about one that it is taking off already
+    /// only when that is done.
+    ///
+    /// The kernel keeps the sender until nobody can still look at the link, 15 ms and more; so a thread sends
+    /// this, not the runtime.
     ///
     /// # Errors
     /// [`LinkError::Delete`].
     pub async fn delete_link(&self, name: &str) -> Result<(), LinkError> {
-        let message = LinkUnspec::new_with_name(name).build();
-        match self.handle.link().del_with_message(message).execute().await.map_err(cause) {
-            Err(source) if !is(&source, nix::Error::ENODEV) => {
-                Err(LinkError::Delete { name: name.to_owned(), source })
-            }
+        let netns = Arc::clone(&self.netns);
+        let message = RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(name).build());
+        let deletion = move || {
+            netns
+                .run(|| request_blocking(message))
+                .map_err(io::Error::other)?
+        };
+        let deleted = tokio::task::spawn_blocking(deletion)
+            .await
+            .map_err(io::Error::other);
+        match deleted.flatten() {
+            Err(source) if !is(&source, nix::Error::ENODEV) => Err(LinkError::Delete {
+                name: name.to_owned(),
+                source,
+            }),
             _ => Ok(()),
         }
     }
@@ -207,7 +256,10 @@ impl Netlink {
     pub async fn set_up(&self, index: u32) -> Result<(), LinkError> {
         let message = LinkUnspec::new_with_index(index).up().build();
         let request = self.handle.link().change(message);
-        request.execute().await.map_err(|error| LinkError::SetUp { index, source: cause(error) })
+        request.execute().await.map_err(|error| LinkError::SetUp {
+            index,
+            source: cause(error),
+        })
     }
 
     /// Gives a link a further name, which may be longer than the 15 bytes of the first.
@@ -215,12 +267,19 @@ impl Netlink {
     /// # Errors
     /// [`LinkError::AddAltname`]; `EEXIST` when any link has the name.
     pub async fn add_altname(&self, index: u32, altname: &str) -> Result<(), LinkError> {
-        let request = self.handle.link().property_add(index).alt_ifname(&[altname]);
-        request.execute().await.map_err(|error| LinkError::AddAltname {
-            index,
-            altname: altname.to_owned(),
-            source: cause(error),
-        })
+        let request = self
+            .handle
+            .link()
+            .property_add(index)
+            .alt_ifname(&[altname]);
+        request
+            .execute()
+            .await
+            .map_err(|error| LinkError::AddAltname {
+                index,
+                altname: altname.to_owned(),
+                source: cause(error),
+            })
     }
 }
 
@@ -255,7 +314,9 @@ impl From<LinkMessage> for Link {
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
-                LinkAttribute::Address(address) => link.mac = address.try_into().unwrap_or_default(),
+                LinkAttribute::Address(address) => {
+                    link.mac = address.try_into().unwrap_or_default()
+                }
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Link(peer) => link.peer = Some(peer),
                 LinkAttribute::Controller(bridge) => link.bridge = Some(bridge),
@@ -277,21 +338,9 @@ fn altname(property: Prop) -> Option<String> {
 }
 
 /// Raises the calling thread's loopback. Blocking, since it is for the short-lived thread that has just made
-/// the namespace; the kernel answers before `send` returns.
+/// the namespace.
 pub(super) fn raise_loopback() -> io::Result<()> {
-    let message = LinkUnspec::new_with_name("lo").up().build();
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewLink(message));
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-    match answer.payload {
-        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-        _ => Ok(()),
-    }
+    request_blocking(RouteNetlinkMessage::NewLink(
+        LinkUnspec::new_with_name("lo").up().build(),
+    ))
 }
