@@ -92,13 +92,13 @@ mod tests {
     #[test]
     fn what_remains_is_named_and_counted() {
         let found = Findings {
-            remaining: BTreeMap::from([("configmaps".to_string(), 1), ("pods".to_string(), 2)]),
+            remaining: BTreeMap::from([("configmaps.".to_string(), 1), ("pods.".to_string(), 2)]),
             finalizers: BTreeMap::from([("example.com/hold".to_string(), 1)]),
             failures: Vec::new(),
         };
         let all = conditions(&[], &found, Timestamp::UNIX_EPOCH);
         let message = |kind: &str| all.iter().find(|c| c.type_ == kind).unwrap().message.clone().unwrap();
-        let expected = "Some resources are remaining: configmaps has 1 resource instances, pods has 2 resource instances";
+        let expected = "Some resources are remaining: configmaps. has 1 resource instances, pods. has 2 resource instances";
         assert_eq!(message("NamespaceContentRemaining"), expected);
         let expected = "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances";
         assert_eq!(message("NamespaceFinalizersRemaining"), expected);
