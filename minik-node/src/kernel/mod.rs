@@ -2,7 +2,11 @@
 //! reports what it sees; it decides nothing.
 
 pub mod link;
+pub mod netlink;
 pub mod netns;
+pub mod netns_dir;
 pub mod pod_network;
+pub mod process;
 pub mod route;
 pub mod sysctl;
+pub mod veth;

@@ -1,0 +1,96 @@
+//! What all controllers share: the client, one cache for each kind that any of them reads, and the
+//! recorder. Holds no decisions.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use super::cache::{Cache, feed};
+use super::recorder::Recorder;
+
+/// See the module's documentation.
+pub struct Context {
+    /// The way to the API server.
+    pub client: Client,
+    /// Where events go.
+    pub recorder: Recorder,
+    /// Namespaces.
+    pub namespaces: Arc<Cache<Namespace>>,
+    /// Nodes.
+    pub nodes: Arc<Cache<Node>>,
+    /// Pods.
+    pub pods: Arc<Cache<Pod>>,
+    /// Services.
+    pub services: Arc<Cache<Service>>,
+    /// Endpoints.
+    pub endpoints: Arc<Cache<Endpoints>>,
+    /// EndpointSlices.
+    pub slices: Arc<Cache<EndpointSlice>>,
+    /// ServiceAccounts.
+    pub service_accounts: Arc<Cache<ServiceAccount>>,
+    /// ReplicaSets.
+    pub replica_sets: Arc<Cache<ReplicaSet>>,
+    /// Deployments.
+    pub deployments: Arc<Cache<Deployment>>,
+}
+
+/// A task of the control plane that can be started again when it ends.
+pub type Task = (&'static str, Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>);
+
+/// A task from a future-making closure.
+pub fn task<F, Fut>(name: &'static str, make: F) -> Task
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    (name, Box::new(move || Box::pin(make())))
+}
+
+impl Context {
+    /// Empty caches; [`Context::feeds`] fills them.
+    pub fn new(client: Client, recorder: Recorder) -> Self {
+        Self {
+            client,
+            recorder,
+            namespaces: Arc::default(),
+            nodes: Arc::default(),
+            pods: Arc::default(),
+            services: Arc::default(),
+            endpoints: Arc::default(),
+            slices: Arc::default(),
+            service_accounts: Arc::default(),
+            replica_sets: Arc::default(),
+            deployments: Arc::default(),
+        }
+    }
+
+    /// The tasks that fill the caches.
+    pub fn feeds(&self) -> Vec<Task> {
+        vec![
+            self.feed("watch namespaces", &self.namespaces),
+            self.feed("watch nodes", &self.nodes),
+            self.feed("watch pods", &self.pods),
+            self.feed("watch services", &self.services),
+            self.feed("watch endpoints", &self.endpoints),
+            self.feed("watch endpointslices", &self.slices),
+            self.feed("watch serviceaccounts", &self.service_accounts),
+            self.feed("watch replicasets", &self.replica_sets),
+            self.feed("watch deployments", &self.deployments),
+        ]
+    }
+
+    fn feed<K>(&self, name: &'static str, cache: &Arc<Cache<K>>) -> Task
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (client, cache) = (self.client.clone(), cache.clone());
+        task(name, move || feed(cache.clone(), Api::all(client.clone())))
+    }
+}
