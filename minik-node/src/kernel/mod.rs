@@ -6,6 +6,7 @@ pub mod netlink;
 pub mod netns;
 pub mod netns_dir;
 pub mod pod_network;
+pub mod probe;
 pub mod process;
 pub mod route;
 pub mod sysctl;
