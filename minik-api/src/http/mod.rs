@@ -1,1 +1,197 @@
-//! http
+//! HTTP in, HTTP out: routing over the registry, and one concern a file.
+//!
+//! ```text
+//! mod       a request becomes a Call: route, negotiate, authorize, dispatch
+//! request   paths, verbs, options        negotiate   media types, bodies      auth     who may do what
+//! read      get, list                    watch       changes as a stream      select   selectors
+//! create, update, delete                 scale, binding, tunnel               object   metadata in JSON
+//! respond   documents to bodies          table       what `kubectl get` shows
+//! discovery, openapi, health             what the server says about itself
+//! ```
+//!
+//! Nothing here knows a kind by its fields (kinds bring a strategy), opens a port or touches the disk.
+
+mod auth;
+mod binding;
+mod call;
+mod create;
+mod delete;
+mod discovery;
+mod health;
+mod negotiate;
+mod object;
+pub mod openapi;
+mod read;
+mod request;
+mod respond;
+mod scale;
+mod select;
+mod table;
+mod tunnel;
+mod update;
+mod watch;
+
+use axum::extract::{Request, State as Shared};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::resource::Subresource;
+use crate::server::{Identity, SharedState, State};
+
+use auth::Attributes;
+use call::Call;
+use negotiate::Accepted;
+use request::{Options, Route, Target, Verb};
+
+/// The whole API over `state`. Who is asking comes as an [`Identity`] extension.
+#[must_use]
+pub fn router(state: SharedState) -> axum::Router {
+    axum::Router::new().fallback(answer).with_state(state)
+}
+
+async fn answer(Shared(state): Shared<SharedState>, request: Request) -> Response {
+    route(state, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn route(state: SharedState, request: Request) -> Result<Response, ApiError> {
+    let identity = identify(&request)?;
+    let options = Options::parse(request.uri())?;
+    let pretty = options.all("pretty").next().map(|_| options.flag("pretty"));
+    match Route::parse(state.registry, request.uri().path())? {
+        Route::Path(segments) => {
+            let method = request.method().as_str().to_lowercase();
+            auth::authorize_path(&identity, request.uri().path(), &method)?;
+            if !matches!(*request.method(), Method::GET | Method::HEAD) {
+                return Err(ApiError::MethodNotAllowed);
+            }
+            let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+            path(&state, &segments, &options, &request, pretty)
+        }
+        Route::Resource(target) => {
+            let verb = Verb::of(request.method(), &target, &options)?;
+            let selected = select::selected_name(&options);
+            auth::authorize(&identity, &Attributes::new(verb, &target, selected))?;
+            if !serves(&target, verb) {
+                return Err(ApiError::MethodNotAllowed);
+            }
+            let accept = match target.subresource {
+                // What a container writes has no representations to choose from.
+                Some(Subresource::Log | Subresource::Exec) => Accepted::json(),
+                _ => Accepted::parse(request.headers(), pretty)?,
+            };
+            let headers = request.headers().clone();
+            let call = Call { state, target, options, accept, identity, headers };
+            resource(call, verb, request).await
+        }
+    }
+}
+
+/// The identity that the listener gave, or nobody. Credentials in headers are refused: none are issued.
+fn identify(request: &Request) -> Result<Identity, ApiError> {
+    match request.extensions().get::<Identity>() {
+        Some(identity) if *identity != Identity::anonymous() => Ok(identity.clone()),
+        _ if request.headers().contains_key(header::AUTHORIZATION) => Err(ApiError::Unauthorized),
+        _ => Ok(Identity::anonymous()),
+    }
+}
+
+/// Whether discovery lists the verb.
+fn serves(target: &Target<'_>, verb: Verb) -> bool {
+    let info = &target.kind.info;
+    match target.subresource {
+        Some(subresource) => discovery::subresource_verbs(subresource).contains(&verb.as_str()),
+        None if verb == Verb::Create && info.namespaced => !target.namespace.is_empty(),
+        None if verb == Verb::DeleteCollection && info.namespaced && target.namespace.is_empty() => false,
+        None => discovery::verbs(info).contains(&verb.as_str()),
+    }
+}
+
+async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, ApiError> {
+    match (call.target.subresource, verb) {
+        (Some(Subresource::Log), _) => return tunnel::log(&call).await,
+        (Some(Subresource::Exec), _) => return tunnel::exec(&call, request).await,
+        (None, Verb::List) => return read::list(&call),
+        (None, Verb::Watch) => return watch::watch(call),
+        (Some(Subresource::Scale), Verb::Get) => {
+            return scale::scale(&call, verb, &Bytes::new(), None).await;
+        }
+        (_, Verb::Get) => return read::get(&call),
+        _ => {}
+    }
+    // A patch's media type says which kind of patch it is; everything else is an object.
+    let format = match verb {
+        Verb::Patch => None,
+        _ => Some(negotiate::body_format(request.headers())?),
+    };
+    let body = negotiate::read_body(request.into_body()).await?;
+    match (call.target.subresource, verb, format) {
+        (Some(Subresource::Scale), ..) => scale::scale(&call, verb, &body, format).await,
+        (Some(Subresource::Binding), _, Some(format)) => binding::bind(&call, &body, format).await,
+        (_, Verb::Patch, _) => update::patch(&call, &body).await,
+        (_, Verb::Update, Some(format)) => update::update(&call, &body, format).await,
+        (None, Verb::Create, Some(format)) => create::create(&call, &body, format).await,
+        (None, Verb::Delete, Some(format)) => delete::delete(&call, &body, format).await,
+        (None, Verb::DeleteCollection, Some(format)) => {
+            delete::delete_collection(&call, &body, format).await
+        }
+        _ => Err(ApiError::MethodNotAllowed),
+    }
+}
+
+/// Answers a path that is no resource.
+fn path(
+    state: &State,
+    segments: &[&str],
+    options: &Options,
+    request: &Request,
+    pretty: Option<bool>,
+) -> Result<Response, ApiError> {
+    let registry = state.registry;
+    let headers = request.headers();
+    match segments {
+        [endpoint @ ("healthz" | "livez" | "readyz"), check @ ..] => {
+            let check = (!check.is_empty()).then(|| check.join("/"));
+            return health::health(state, endpoint, check.as_deref(), options);
+        }
+        ["openapi", "v3", root @ ..] if !root.is_empty() => {
+            return state.openapi()?.get(&root.join("/"), options, headers);
+        }
+        [kind @ ("api" | "apis")] if discovery::wants_aggregated(headers) => {
+            let document = discovery::aggregated(registry, *kind == "api");
+            let mut response = axum::Json(document).into_response();
+            response.headers_mut().insert(
+                header::CONTENT_TYPE,
+                header::HeaderValue::from_static(discovery::AGGREGATED),
+            );
+            return Ok(response);
+        }
+        _ => {}
+    }
+    let document = match segments {
+        [] => root_paths(state),
+        ["api"] => discovery::api_versions(&state.config),
+        ["apis"] => discovery::group_list(registry),
+        ["apis", group] => discovery::group(registry, group)?,
+        ["api", version] => discovery::resources(registry, "", version)?,
+        ["apis", group, version] => discovery::resources(registry, group, version)?,
+        ["version"] => health::version(),
+        ["openapi", "v3"] => state.openapi()?.index(),
+        _ => return Err(ApiError::NoSuchPath),
+    };
+    let accept = Accepted::parse(headers, pretty)?;
+    respond::finish(accept, StatusCode::OK, serde_json::to_vec(&document)?, &[])
+}
+
+fn root_paths(state: &State) -> Value {
+    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    for group in discovery::groups(state.registry).into_iter().filter(|group| !group.is_empty()) {
+        paths.push(format!("/apis/{group}"));
+        let versions = discovery::versions(state.registry, group);
+        paths.extend(versions.into_iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    json!({"paths": paths})
+}

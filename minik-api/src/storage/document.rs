@@ -8,13 +8,14 @@ use serde_json::Value;
 /// go out without them), `metadata` first and `metadata.resourceVersion` still open.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// Up to and including the opening quote of the resourceVersion.
-    head: Vec<u8>,
     /// From the closing quote on.
     tail: Vec<u8>,
 }
 
 impl Document {
+    /// What every encoded document starts with.
+    const HEAD: &[u8] = br#"{"metadata":{"resourceVersion":""#;
+
     /// Encodes `object`. A resourceVersion in it is dropped.
     ///
     /// # Errors
@@ -24,7 +25,6 @@ impl Document {
             Value::Object(fields) => fields,
             _ => return Err(serde::de::Error::custom("an object was expected")),
         };
-        let head = br#"{"metadata":{"resourceVersion":""#.to_vec();
         let mut tail = vec![b'"'];
         match fields.get("metadata") {
             Some(Value::Object(metadata)) => append(&mut tail, metadata, &["resourceVersion"])?,
@@ -34,18 +34,27 @@ impl Document {
         tail.push(b'}');
         append(&mut tail, fields, &["apiVersion", "kind", "metadata"])?;
         tail.push(b'}');
-        Ok(Self { head, tail })
+        Ok(Self { tail })
     }
 
     /// The finished bytes at `revision`.
     #[must_use]
     pub fn stamp(&self, revision: u64) -> Bytes {
         let revision = revision.to_string();
-        let mut out = Vec::with_capacity(self.head.len() + revision.len() + self.tail.len());
-        out.extend_from_slice(&self.head);
+        let mut out = Vec::with_capacity(Self::HEAD.len() + revision.len() + self.tail.len());
+        out.extend_from_slice(Self::HEAD);
         out.extend_from_slice(revision.as_bytes());
         out.extend_from_slice(&self.tail);
         out.into()
+    }
+
+    /// The stored `bytes` with another revision: the last state of an object that left a selection carries
+    /// the revision at which it left.
+    #[must_use]
+    pub fn restamp(bytes: &[u8], revision: u64) -> Bytes {
+        let rest = bytes.strip_prefix(Self::HEAD).unwrap_or_default();
+        let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
+        Self { tail: rest[end..].to_vec() }.stamp(revision)
     }
 
     /// Whether the stored `bytes` are this document at `revision`, so that writing it would change nothing.
@@ -87,6 +96,7 @@ mod tests {
             stored,
             json!({"metadata": {"name": "web", "resourceVersion": "42"}, "spec": {"ports": []}})
         );
+        assert_eq!(Document::restamp(&document.stamp(9), 42), document.stamp(42));
         assert!(document.is(&document.stamp(42), 42));
         assert!(!document.is(&document.stamp(42), 43));
     }

@@ -1,0 +1,147 @@
+//! POST of an object.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::alloc::Reservation;
+use crate::error::{ApiError, Cause};
+use crate::resource::decode::{Format, decode};
+use crate::storage::{Document, Expected, Op, StorageError, Write};
+
+use super::call::{Call, now};
+use super::object::{self, text};
+use super::request::key;
+use super::respond;
+
+/// What generated names end in: no vowels, so no words, and nothing that looks like another.
+const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX_LENGTH: usize = 5;
+/// The longest part of `generateName` that is kept.
+const MAX_GENERATED_BASE: usize = 63 - SUFFIX_LENGTH;
+/// Suffixes tried before the client is told that the name is taken.
+const MAX_GENERATED_ATTEMPTS: usize = 8;
+
+/// Stores the object in `body` and answers with it.
+///
+/// # Errors
+/// The body does not decode, its namespace is missing or going away, it is invalid, or it exists.
+pub async fn create(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
+    let dry_run = call.dry_run()?;
+    let decoded = decode(body, format, call.info(), call.field_validation()?)?;
+    let (mut new, mut warnings) = (decoded.object, decoded.warnings);
+    check_namespace(call, &new)?;
+    if !text(&new, "/metadata/resourceVersion").is_empty() {
+        let reason = "resourceVersion should not be set on objects to be created";
+        return Err(ApiError::Internal(reason.to_owned()));
+    }
+    let strategy = &call.kind().strategy;
+    object::begin(&mut new, &call.target.namespace, now());
+    strategy.default(&mut new)?;
+    strategy.prepare_for_create(&mut new)?;
+    let base = match (text(&new, "/metadata/name"), text(&new, "/metadata/generateName")) {
+        ("", base) if !base.is_empty() => Some(base.to_owned()),
+        _ => None,
+    };
+    let mut attempt = 1;
+    loop {
+        if let Some(base) = &base {
+            object::metadata(&mut new).insert("name".to_owned(), generate(base).into());
+        }
+        let mut candidate = if base.is_some() { new.clone() } else { new.take() };
+        match store(call, &mut candidate, dry_run).await {
+            Ok(stored) => {
+                warnings.extend(strategy.warnings(&candidate)?);
+                return respond::object(call, StatusCode::CREATED, &stored, &warnings);
+            }
+            Err(ApiError::AlreadyExists { .. }) if base.is_some() && attempt < MAX_GENERATED_ATTEMPTS => {
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Checks one fully prepared object and stores it.
+async fn store(call: &Call, new: &mut Value, dry_run: bool) -> Result<Bytes, ApiError> {
+    let info = call.info();
+    let name = text(new, "/metadata/name").to_owned();
+    admit_namespace(call, &name)?;
+    let errors = call.kind().strategy.validate(new)?;
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(info, &name, errors));
+    }
+    let cache = call.state.storage.cache();
+    let key = key(info, &call.target.namespace, &name);
+    let exists = || ApiError::AlreadyExists { resource: info.into(), name: name.clone() };
+    // Numbers are scarce: none is taken for an object that is there already.
+    if cache.get(&key).is_some() {
+        return Err(exists());
+    }
+    let reservation = reserve(call, new)
+        .map_err(|errors| ApiError::invalid(info, &name, errors))?;
+    let document = Document::encode(new)?;
+    if dry_run {
+        return Ok(document.stamp(cache.revision()));
+    }
+    let write = Write { key: key.into(), expected: Expected::Absent, op: Op::Put(document) };
+    let entry = call.state.storage.commit(write).await.map_err(|error| match error {
+        StorageError::Conflict(_) => exists(),
+        error => error.into(),
+    })?;
+    if let Some(reservation) = reservation {
+        reservation.commit();
+    }
+    Ok(entry.value.clone())
+}
+
+fn reserve(
+    call: &Call,
+    new: &mut Value,
+) -> Result<Option<Reservation>, crate::resource::field::FieldErrors> {
+    if call.info().kind == "Service" { call.state.allocators.for_create(new).map(Some) } else { Ok(None) }
+}
+
+fn check_namespace(call: &Call, new: &Value) -> Result<(), ApiError> {
+    let sent = text(new, "/metadata/namespace");
+    if sent.is_empty() || !call.info().namespaced || sent == call.target.namespace {
+        return Ok(());
+    }
+    let reason = "the namespace of the provided object does not match the namespace sent on the request";
+    Err(ApiError::BadRequest(reason.to_owned()))
+}
+
+/// Objects are made only in namespaces that are there and stay.
+fn admit_namespace(call: &Call, name: &str) -> Result<(), ApiError> {
+    let namespace = &call.target.namespace;
+    if namespace.is_empty() {
+        return Ok(());
+    }
+    let namespaces = call.state.registry.by_kind("", "Namespace").ok_or(ApiError::NoSuchResource)?;
+    let entry = call.state.storage.cache().get(&key(&namespaces.info, "", namespace));
+    let entry = entry.ok_or_else(|| ApiError::not_found(&namespaces.info, namespace))?;
+    let stored: Value = serde_json::from_slice(&entry.value)?;
+    if !object::is_deleting(&stored) {
+        return Ok(());
+    }
+    let reason = format!(
+        "unable to create new content in namespace {namespace} because it is being terminated"
+    );
+    let cause = Cause {
+        reason: "NamespaceTerminating",
+        message: format!("namespace {namespace} is being terminated"),
+        field: "metadata.namespace".to_owned(),
+    };
+    let (resource, name) = (call.info().into(), name.to_owned());
+    Err(ApiError::Forbidden { resource, name, reason, causes: vec![cause] })
+}
+
+fn generate(base: &str) -> String {
+    let mut cut = base.len().min(MAX_GENERATED_BASE);
+    while !base.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let letter = |_| char::from(SUFFIX_ALPHABET[rand::random_range(0..SUFFIX_ALPHABET.len())]);
+    base[..cut].chars().chain((0..SUFFIX_LENGTH).map(letter)).collect()
+}

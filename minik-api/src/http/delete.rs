@@ -1,0 +1,364 @@
+//! DELETE of objects and collections: grace, finalizers, propagation, preconditions.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::{ApiError, Details, Status};
+use crate::resource::KindInfo;
+use crate::resource::decode::Format;
+use crate::storage::{Change, Document, Outcome, guaranteed_update};
+
+use super::auth::restrict_to_own_pods;
+use super::call::{self, Call};
+use super::object::{self, text};
+use super::request::prefix;
+use super::respond::{self, ListMeta};
+use super::select::Selection;
+
+/// Keeps an object until its dependents are gone.
+const FOREGROUND: &str = "foregroundDeletion";
+/// Keeps an object until its dependents are on their own.
+const ORPHAN: &str = "orphan";
+/// Namespaces that the cluster cannot do without.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+/// Kinds whose deletion answers with the object and not with a Status, as 1.36 has them.
+const ANSWERED_WITH_OBJECT: [&str; 3] = ["Pod", "Service", "ServiceAccount"];
+/// Seconds that a Pod without a wish of its own gets.
+const DEFAULT_GRACE: i64 = 30;
+
+/// A client's DeleteOptions, from the body or, without one, from the query.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeleteOptions {
+    grace_period_seconds: Option<i64>,
+    preconditions: Option<Preconditions>,
+    orphan_dependents: Option<bool>,
+    propagation_policy: Option<String>,
+    dry_run: Vec<String>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Preconditions {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl DeleteOptions {
+    /// Reads the options of a request.
+    ///
+    /// # Errors
+    /// They do not decode, or contradict each other.
+    pub fn read(call: &Call, body: &[u8], format: Format) -> Result<Self, ApiError> {
+        let bad = |error: &dyn std::fmt::Display| ApiError::BadRequest(error.to_string());
+        let query = &call.options;
+        let options: Self = match (body.is_empty(), format) {
+            (false, Format::Json) => serde_json::from_slice(body).map_err(|e| bad(&e))?,
+            (false, Format::Yaml) => serde_saphyr::from_slice(body).map_err(|e| bad(&e))?,
+            (true, _) => Self {
+                grace_period_seconds: query.number("gracePeriodSeconds")?,
+                preconditions: None,
+                orphan_dependents: query.get("orphanDependents").map(|value| value == "true"),
+                propagation_policy: query.get("propagationPolicy").map(str::to_owned),
+                dry_run: query.all("dryRun").map(str::to_owned).collect(),
+            },
+        };
+        let invalid = |field: &str, reason, detail: &str| ApiError::Invalid {
+            kind: "DeleteOptions".to_owned(),
+            group: "meta.k8s.io".to_owned(),
+            name: String::new(),
+            errors: vec![crate::resource::field::FieldError {
+                field: field.to_owned(),
+                reason,
+                detail: detail.to_owned(),
+            }],
+        };
+        use crate::resource::field::Reason;
+        match options.propagation_policy.as_deref() {
+            Some(policy) if options.orphan_dependents.is_some() => Err(invalid(
+                "propagationPolicy",
+                Reason::Invalid(policy.into()),
+                "orphanDependents and deletionPropagation cannot be both set",
+            )),
+            None | Some("Foreground" | "Background" | "Orphan") => Ok(options),
+            Some(policy) => Err(invalid(
+                "propagationPolicy",
+                Reason::NotSupported(policy.into()),
+                "supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\"",
+            )),
+        }
+    }
+
+    fn dry_run(&self, call: &Call) -> Result<bool, ApiError> {
+        Ok(call::dry_run(self.dry_run.iter().map(String::as_str))? || call.dry_run()?)
+    }
+}
+
+/// Deletes the object in the path, or begins to.
+///
+/// # Errors
+/// It is not there, must not be deleted, or a precondition fails.
+pub async fn delete(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
+    let options = DeleteOptions::read(call, body, format)?;
+    let deleted = delete_one(call, &call.target.name, &call.key(), &options).await?;
+    let info = call.info();
+    if !deleted.gone || ANSWERED_WITH_OBJECT.contains(&info.kind) {
+        return respond::object(call, StatusCode::OK, &deleted.document, &[]);
+    }
+    let details = Details {
+        name: call.target.name.clone(),
+        group: info.group.to_owned(),
+        kind: info.plural.to_owned(),
+        uid: deleted.uid,
+        ..Details::default()
+    };
+    respond::status(call.accept, StatusCode::OK, &Status::success(details), &[])
+}
+
+/// Deletes every selected object of the collection in the path, and answers with what it found.
+///
+/// # Errors
+/// Selectors or options make no sense, or one of the deletions fails.
+pub async fn delete_collection(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
+    let options = DeleteOptions::read(call, body, format)?;
+    let selection = Selection::parse(call.kind(), &call.options)?;
+    let prefix = prefix(call.info(), &call.target.namespace);
+    let state = call.state.storage.cache().snapshot();
+    let found: Vec<_> =
+        state.range(&prefix, None).filter(|entry| selection.matches(call.kind(), entry)).cloned().collect();
+    for entry in &found {
+        let name = entry.key.rsplit('/').next().unwrap_or_default();
+        match delete_one(call, name, &entry.key, &options).await {
+            // Gone is what was asked for.
+            Ok(_) | Err(ApiError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let revision = call.state.storage.cache().revision().to_string();
+    respond::list(call, &found, &ListMeta { resource_version: revision, ..ListMeta::default() })
+}
+
+struct Deleted {
+    gone: bool,
+    document: Bytes,
+    uid: String,
+}
+
+async fn delete_one(
+    call: &Call,
+    name: &str,
+    key: &str,
+    options: &DeleteOptions,
+) -> Result<Deleted, ApiError> {
+    let info = call.info();
+    let dry_run = options.dry_run(call)?;
+    if info.kind == "Namespace" && IMMORTAL.contains(&name) {
+        let reason = "this namespace may not be deleted".to_owned();
+        let (resource, name) = (info.into(), name.to_owned());
+        return Err(ApiError::Forbidden { resource, name, reason, causes: Vec::new() });
+    }
+    let decided = guaranteed_update(&*call.state.storage, key, |entry| {
+        let entry = entry.ok_or_else(|| ApiError::not_found(info, name))?;
+        let old = respond::parse(info, &entry.value)?;
+        restrict_to_own_pods(&call.identity, info, &old, name, "delete")?;
+        check_preconditions(info, name, &old, options)?;
+        let uid = text(&old, "/metadata/uid").to_owned();
+        let (change, gone, document) = match decide(&old, options, call::now()) {
+            Fate::Gone(last) => (Change::Delete(Document::encode(&last)?), true, entry.value.clone()),
+            Fate::Marked(new) => {
+                let document = Document::encode(&new)?;
+                let bytes = document.stamp(entry.revision);
+                (Change::Put(document), false, bytes)
+            }
+            Fate::Waits => (Change::Keep, false, entry.value.clone()),
+        };
+        Ok::<_, ApiError>((if dry_run { Change::Keep } else { change }, Deleted { gone, document, uid }))
+    });
+    let (outcome, deleted) = decided.await?;
+    Ok(match outcome {
+        Outcome::Written(entry) => Deleted { document: entry.value.clone(), ..deleted },
+        Outcome::Deleted(entry) => {
+            call.state.forget(info, &entry);
+            Deleted { document: entry.value.clone(), ..deleted }
+        }
+        Outcome::Kept => deleted,
+    })
+}
+
+fn check_preconditions(
+    info: &KindInfo,
+    name: &str,
+    old: &Value,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
+    let Some(preconditions) = &options.preconditions else { return Ok(()) };
+    for (what, wanted, pointer) in [
+        ("UID", &preconditions.uid, "/metadata/uid"),
+        ("ResourceVersion", &preconditions.resource_version, "/metadata/resourceVersion"),
+    ] {
+        let is = text(old, pointer);
+        if let Some(wanted) = wanted
+            && wanted != is
+        {
+            let reason =
+                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+            return Err(ApiError::conflict(info, name, reason));
+        }
+    }
+    Ok(())
+}
+
+/// What a deletion does to an object.
+#[derive(Debug, PartialEq)]
+enum Fate {
+    /// It goes now; this is its last state.
+    Gone(Value),
+    /// It stays, marked, until its grace is over and its finalizers are done.
+    Marked(Value),
+    /// It is marked already and nothing changes.
+    Waits,
+}
+
+fn decide(old: &Value, options: &DeleteOptions, now: Timestamp) -> Fate {
+    let mut new = old.clone();
+    let finalizers = wanted_finalizers(old, options);
+    object::set_finalizers(&mut new, &finalizers);
+    let pod = text(old, "/kind") == "Pod";
+    let left = object::deletion_grace(old).unwrap_or_default();
+    if object::is_deleting(old) && left > 0 {
+        // The grace of a begun deletion can only be shortened.
+        let Some(wanted) = options.grace_period_seconds.filter(|wanted| pod && *wanted < left) else {
+            return Fate::Waits;
+        };
+        let wanted = if wanted < 0 { 1 } else { wanted };
+        let due = text(old, "/metadata/deletionTimestamp").parse().unwrap_or(now);
+        mark(&mut new, due - SignedDuration::from_secs(left - wanted), Some(wanted));
+        return if wanted == 0 && object::may_go(&new) { Fate::Gone(new) } else { Fate::Marked(new) };
+    }
+    let grace = if pod { pod_grace(old, options) } else { 0 };
+    if grace > 0 && !object::is_deleting(old) {
+        mark(&mut new, now + SignedDuration::from_secs(grace), Some(grace));
+        object::bump_generation(&mut new);
+        return Fate::Marked(new);
+    }
+    if object::may_go(&new) {
+        return Fate::Gone(new);
+    }
+    if !object::is_deleting(old) {
+        // A Namespace has no grace to tell of; its phase says the same.
+        if text(old, "/kind") == "Namespace" {
+            mark(&mut new, now, None);
+            object::map(&mut new["status"]).insert("phase".to_owned(), "Terminating".into());
+        } else {
+            mark(&mut new, now, Some(0));
+        }
+        object::bump_generation(&mut new);
+    }
+    if new == *old { Fate::Waits } else { Fate::Marked(new) }
+}
+
+fn mark(object: &mut Value, due: Timestamp, grace: Option<i64>) {
+    let metadata = object::metadata(object);
+    metadata.insert("deletionTimestamp".to_owned(), due.to_string().into());
+    if let Some(grace) = grace {
+        metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+    }
+}
+
+/// Seconds that a Pod gets to stop. One that runs nowhere, or no more, needs none.
+fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
+    let own = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    let wanted = options.grace_period_seconds.or(own).unwrap_or(DEFAULT_GRACE);
+    let bound = !text(pod, "/spec/nodeName").is_empty();
+    let over = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+    match wanted {
+        _ if !bound || over => 0,
+        negative if negative < 0 => 1,
+        seconds => seconds,
+    }
+}
+
+/// The finalizers that the propagation policy leaves, in a stable order.
+fn wanted_finalizers(old: &Value, options: &DeleteOptions) -> Vec<String> {
+    let had = object::finalizers(old);
+    let has = |name: &str| had.iter().any(|finalizer| finalizer == name);
+    let (orphan, foreground) = match (options.orphan_dependents, options.propagation_policy.as_deref()) {
+        (Some(orphan), _) => (orphan, false),
+        (None, Some(policy)) => (policy == "Orphan", policy == "Foreground"),
+        (None, None) => (has(ORPHAN), has(FOREGROUND)),
+    };
+    let mut wanted: Vec<String> =
+        had.iter().filter(|finalizer| !matches!(finalizer.as_str(), ORPHAN | FOREGROUND)).cloned().collect();
+    wanted.extend(orphan.then(|| ORPHAN.to_owned()));
+    wanted.extend(foreground.then(|| FOREGROUND.to_owned()));
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("is in range")
+    }
+
+    fn bound_pod() -> Value {
+        json!({"kind": "Pod", "metadata": {"name": "p"}, "spec": {"nodeName": "w", "terminationGracePeriodSeconds": 20}})
+    }
+
+    fn grace(seconds: i64) -> DeleteOptions {
+        DeleteOptions { grace_period_seconds: Some(seconds), ..DeleteOptions::default() }
+    }
+
+    #[test]
+    fn a_bound_pod_is_marked_until_its_kubelet_lets_go() {
+        let Fate::Marked(marked) = decide(&bound_pod(), &DeleteOptions::default(), at(100)) else {
+            panic!("stays");
+        };
+        assert_eq!(text(&marked, "/metadata/deletionTimestamp"), "1970-01-01T00:02:00Z");
+        assert_eq!(object::deletion_grace(&marked), Some(20));
+        assert_eq!(decide(&marked, &grace(30), at(101)), Fate::Waits);
+        let Fate::Marked(sooner) = decide(&marked, &grace(5), at(101)) else { panic!("stays") };
+        assert_eq!(text(&sooner, "/metadata/deletionTimestamp"), "1970-01-01T00:01:45Z");
+        assert!(matches!(decide(&marked, &grace(0), at(101)), Fate::Gone(_)));
+    }
+
+    #[test]
+    fn a_pod_that_runs_nowhere_goes_at_once() {
+        let mut pod = bound_pod();
+        pod["spec"].as_object_mut().expect("is a map").remove("nodeName");
+        assert!(matches!(decide(&pod, &DeleteOptions::default(), at(0)), Fate::Gone(_)));
+        let mut pod = bound_pod();
+        pod["status"] = json!({"phase": "Succeeded"});
+        assert!(matches!(decide(&pod, &DeleteOptions::default(), at(0)), Fate::Gone(_)));
+    }
+
+    #[test]
+    fn propagation_is_left_to_finalizers() {
+        let object = json!({"kind": "Deployment", "metadata": {"name": "d", "generation": 1}});
+        let policy = |policy: &str| DeleteOptions {
+            propagation_policy: Some(policy.to_owned()),
+            ..DeleteOptions::default()
+        };
+        assert!(matches!(decide(&object, &policy("Background"), at(0)), Fate::Gone(_)));
+        let Fate::Marked(marked) = decide(&object, &policy("Foreground"), at(0)) else { panic!("stays") };
+        assert_eq!(object::finalizers(&marked), ["foregroundDeletion"]);
+        assert_eq!(object::deletion_grace(&marked), Some(0));
+        assert_eq!(marked["metadata"]["generation"], 2);
+        assert_eq!(decide(&marked, &DeleteOptions::default(), at(1)), Fate::Waits);
+    }
+
+    #[test]
+    fn a_namespace_ends_only_when_it_is_empty() {
+        let mut namespace = json!({"kind": "Namespace", "metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}});
+        let Fate::Marked(marked) = decide(&namespace, &DeleteOptions::default(), at(0)) else { panic!("stays") };
+        assert_eq!(marked["status"]["phase"], "Terminating");
+        namespace["spec"] = json!({});
+        assert!(matches!(decide(&namespace, &DeleteOptions::default(), at(0)), Fate::Gone(_)));
+    }
+}

@@ -1,0 +1,262 @@
+//! Discovery: which groups, versions and resources there are, in the aggregated and in the plain form.
+//! Read from the registry and from nothing else.
+
+use data_encoding::BASE64;
+use http::{HeaderMap, header};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::ApiError;
+use crate::resource::{KindInfo, Registry, Subresource};
+use crate::server::ApiConfig;
+
+use super::negotiate::text;
+use super::request::segment;
+
+/// The media type of aggregated discovery.
+pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Whether the client takes aggregated discovery.
+#[must_use]
+pub fn wants_aggregated(headers: &HeaderMap) -> bool {
+    text(headers, header::ACCEPT).split(',').any(|range| {
+        let has = |parameter: &str| range.split(';').any(|part| part.trim() == parameter);
+        has("application/json")
+            && has("g=apidiscovery.k8s.io")
+            && has("v=v2")
+            && has("as=APIGroupDiscoveryList")
+    })
+}
+
+/// `/api` (`core`) or `/apis` in the aggregated form.
+#[must_use]
+pub fn aggregated(registry: &Registry, core: bool) -> Value {
+    let items: Vec<_> = groups(registry)
+        .into_iter()
+        .filter(|group| group.is_empty() == core)
+        .map(|group| {
+            let versions: Vec<_> = versions(registry, group)
+                .into_iter()
+                .map(|version| {
+                    let resources: Vec<_> =
+                        kinds(registry, group, version).into_iter().map(aggregated_resource).collect();
+                    json!({"version": version, "resources": resources, "freshness": "Current"})
+                })
+                .collect();
+            let metadata = if core { json!({}) } else { json!({"name": group}) };
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    })
+}
+
+/// `/api` in the plain form.
+#[must_use]
+pub fn api_versions(config: &ApiConfig) -> Value {
+    json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{
+            "clientCIDR": "0.0.0.0/0",
+            "serverAddress": format!("{}:{}", config.advertise_address, config.advertise_port),
+        }],
+    })
+}
+
+/// `/apis` in the plain form.
+#[must_use]
+pub fn group_list(registry: &Registry) -> Value {
+    let named = groups(registry).into_iter().filter(|group| !group.is_empty());
+    let groups: Vec<_> = named.map(|group| group_fields(registry, group)).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// `/apis/GROUP`.
+///
+/// # Errors
+/// The group is not served.
+pub fn group(registry: &Registry, group: &str) -> Result<Value, ApiError> {
+    if group.is_empty() || !groups(registry).contains(&group) {
+        return Err(ApiError::NoSuchPath);
+    }
+    let mut object = group_fields(registry, group);
+    object["kind"] = "APIGroup".into();
+    object["apiVersion"] = "v1".into();
+    Ok(object)
+}
+
+/// `/api/v1` or `/apis/GROUP/VERSION`.
+///
+/// # Errors
+/// The group and version are not served.
+pub fn resources(registry: &Registry, group: &str, version: &str) -> Result<Value, ApiError> {
+    let kinds = kinds(registry, group, version);
+    if kinds.is_empty() {
+        return Err(ApiError::NoSuchPath);
+    }
+    let resources: Vec<_> = kinds.into_iter().flat_map(plain_resources).collect();
+    let mut list = json!({
+        "kind": "APIResourceList",
+        "groupVersion": group_version(group, version),
+        "resources": resources,
+    });
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Ok(list)
+}
+
+/// Every group, in the registry's order.
+#[must_use]
+pub fn groups(registry: &Registry) -> Vec<&'static str> {
+    distinct(registry.iter().map(|kind| kind.info.group))
+}
+
+/// Every version of a group.
+#[must_use]
+pub fn versions(registry: &Registry, group: &str) -> Vec<&'static str> {
+    distinct(registry.iter().filter(|kind| kind.info.group == group).map(|kind| kind.info.version))
+}
+
+/// Every kind of a group's version, by plural.
+#[must_use]
+pub fn kinds<'r>(registry: &'r Registry, group: &str, version: &str) -> Vec<&'r KindInfo> {
+    let mut kinds: Vec<_> = registry
+        .iter()
+        .map(|kind| &kind.info)
+        .filter(|info| info.group == group && info.version == version)
+        .collect();
+    kinds.sort_by_key(|info| info.plural);
+    kinds
+}
+
+/// What can be done with a kind's objects.
+#[must_use]
+pub fn verbs(info: &KindInfo) -> Vec<&'static str> {
+    let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    // Namespaces are emptied one by one.
+    all.into_iter().filter(|verb| info.kind != "Namespace" || *verb != "deletecollection").collect()
+}
+
+/// What can be done with a subresource.
+#[must_use]
+pub fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
+    match subresource {
+        Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
+        Subresource::Binding => &["create"],
+        Subresource::Log => &["get"],
+        Subresource::Exec => &["create", "get"],
+        Subresource::Finalize => &["update"],
+    }
+}
+
+fn subresource_kind(info: &KindInfo, subresource: Subresource) -> (&'static str, &'static str, &'static str) {
+    match subresource {
+        Subresource::Scale => ("autoscaling", "v1", "Scale"),
+        Subresource::Binding => ("", "", "Binding"),
+        Subresource::Exec => ("", "", "PodExecOptions"),
+        Subresource::Status | Subresource::Log | Subresource::Finalize => ("", "", info.kind),
+    }
+}
+
+fn subresources(info: &KindInfo) -> Vec<Subresource> {
+    let mut subresources = info.subresources.to_vec();
+    subresources.sort_by_key(|subresource| segment(*subresource));
+    subresources
+}
+
+fn aggregated_resource(info: &KindInfo) -> Value {
+    let mut resource = json!({
+        "resource": info.plural,
+        "responseKind": {"group": "", "version": "", "kind": info.kind},
+        "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": info.singular,
+        "verbs": verbs(info),
+    });
+    add_names(&mut resource, info);
+    let parts: Vec<_> = subresources(info)
+        .into_iter()
+        .map(|subresource| {
+            let (group, version, kind) = subresource_kind(info, subresource);
+            json!({
+                "subresource": segment(subresource),
+                "responseKind": {"group": group, "version": version, "kind": kind},
+                "verbs": subresource_verbs(subresource),
+            })
+        })
+        .collect();
+    if !parts.is_empty() {
+        resource["subresources"] = parts.into();
+    }
+    resource
+}
+
+fn plain_resources(info: &KindInfo) -> Vec<Value> {
+    let mut resource = json!({
+        "name": info.plural,
+        "singularName": info.singular,
+        "namespaced": info.namespaced,
+        "kind": info.kind,
+        "verbs": verbs(info),
+        "storageVersionHash": storage_version_hash(info),
+    });
+    add_names(&mut resource, info);
+    let parts = subresources(info).into_iter().map(|subresource| {
+        let (group, version, kind) = subresource_kind(info, subresource);
+        let mut part = json!({
+            "name": format!("{}/{}", info.plural, segment(subresource)),
+            "singularName": "",
+            "namespaced": info.namespaced,
+            "kind": kind,
+            "verbs": subresource_verbs(subresource),
+        });
+        if !group.is_empty() {
+            part["group"] = group.into();
+            part["version"] = version.into();
+        }
+        part
+    });
+    std::iter::once(resource).chain(parts).collect()
+}
+
+fn add_names(resource: &mut Value, info: &KindInfo) {
+    if !info.short_names.is_empty() {
+        resource["shortNames"] = info.short_names.into();
+    }
+    if !info.categories.is_empty() {
+        resource["categories"] = info.categories.into();
+    }
+}
+
+/// First 8 bytes of SHA-256 over `GROUP/VERSION/KIND`, as apiserver's `discovery.StorageVersionHash`.
+fn storage_version_hash(info: &KindInfo) -> String {
+    let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
+    BASE64.encode(&digest[..8])
+}
+
+fn group_fields(registry: &Registry, group: &str) -> Value {
+    let versions: Vec<_> = versions(registry, group)
+        .into_iter()
+        .map(|version| json!({"groupVersion": group_version(group, version), "version": version}))
+        .collect();
+    json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
+}
+
+fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut seen = Vec::new();
+    for name in names {
+        if !seen.contains(&name) {
+            seen.push(name);
+        }
+    }
+    seen
+}

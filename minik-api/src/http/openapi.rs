@@ -1,0 +1,237 @@
+//! `/openapi/v3`: one document a group and version, with a path for everything the registry serves and
+//! the schemas that those paths lead to. Built when first asked for and kept compressed.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use data_encoding::HEXUPPER;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha512};
+
+use crate::error::ApiError;
+use crate::resource::{KindInfo, Registry, Subresource, schema};
+
+use super::discovery::{groups, kinds, subresource_verbs, verbs, versions};
+use super::negotiate::text;
+use super::request::{Options, segment};
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+const BINDING: &str = "io.k8s.api.core.v1.Binding";
+
+/// Every document by its path below `/openapi/v3/`.
+pub struct Documents(BTreeMap<String, Document>);
+
+struct Document {
+    compressed: Bytes,
+    hash: String,
+}
+
+impl Documents {
+    /// Builds the documents of everything in `registry`.
+    ///
+    /// # Errors
+    /// Compression failed, which memory cannot.
+    pub fn build(registry: &Registry) -> Result<Self, std::io::Error> {
+        let mut documents = BTreeMap::new();
+        for group in groups(registry) {
+            for version in versions(registry, group) {
+                let root = root(group, version);
+                let document = serde_json::to_vec(&document(registry, group, version, &root))?;
+                let hash = HEXUPPER.encode(&Sha512::digest(&document));
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(&document)?;
+                documents.insert(root, Document { compressed: encoder.finish()?.into(), hash });
+            }
+        }
+        Ok(Self(documents))
+    }
+
+    /// `/openapi/v3`: where each document is.
+    #[must_use]
+    pub fn index(&self) -> Value {
+        let paths: Map<String, Value> = self
+            .0
+            .iter()
+            .map(|(root, document)| {
+                let url = format!("/openapi/v3/{root}?hash={}", document.hash);
+                (root.clone(), json!({"serverRelativeURL": url}))
+            })
+            .collect();
+        json!({"paths": paths})
+    }
+
+    /// `/openapi/v3/ROOT`.
+    ///
+    /// # Errors
+    /// There is no such group and version.
+    pub fn get(&self, root: &str, options: &Options, headers: &HeaderMap) -> Result<Response, ApiError> {
+        let document = self.0.get(root).ok_or(ApiError::NoSuchPath)?;
+        let etag = format!("\"{}\"", document.hash);
+        let unchanged = text(headers, header::IF_NONE_MATCH) == etag;
+        let gzip = text(headers, header::ACCEPT_ENCODING).contains("gzip");
+        let mut response = if unchanged {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else if gzip {
+            let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
+            (encoding, document.compressed.clone()).into_response()
+        } else {
+            let mut plain = Vec::new();
+            std::io::copy(&mut GzDecoder::new(&*document.compressed), &mut plain)
+                .map_err(|error| ApiError::Internal(error.to_string()))?;
+            plain.into_response()
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+        if let Ok(etag) = etag.parse() {
+            headers.insert(header::ETAG, etag);
+        }
+        if options.get("hash").is_some_and(|hash| hash == document.hash) {
+            let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+            headers.insert(header::CACHE_CONTROL, forever);
+        }
+        Ok(response)
+    }
+}
+
+fn root(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+fn document(registry: &Registry, group: &str, version: &str, root: &str) -> Value {
+    let mut paths = Map::new();
+    let lists: Vec<String> =
+        kinds(registry, group, version).iter().map(|info| format!("{}List", info.schema)).collect();
+    let meta: Vec<String> =
+        ["DeleteOptions", "Patch", "Status", "WatchEvent"].map(|name| format!("{META}.{name}")).into();
+    let mut roots: Vec<&str> = lists.iter().chain(&meta).map(String::as_str).collect();
+    for info in kinds(registry, group, version) {
+        add_paths(&mut paths, info, root);
+        roots.push(info.schema);
+        roots.extend(info.subresources.iter().filter_map(|subresource| match subresource {
+            Subresource::Scale => Some(SCALE),
+            Subresource::Binding => Some(BINDING),
+            _ => None,
+        }));
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "1.36"},
+        "paths": paths,
+        "components": {"schemas": schema::openapi_components(&roots)},
+    })
+}
+
+fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
+    let allowed = verbs(info);
+    let list = format!("{}List", info.schema);
+    let base = if info.namespaced {
+        paths.insert(
+            format!("/{root}/{}", info.plural),
+            json!({"get": operation(info, "list", &list, info.kind)}),
+        );
+        format!("/{root}/namespaces/{{namespace}}/{}", info.plural)
+    } else {
+        format!("/{root}/{}", info.plural)
+    };
+    let mut collection = json!({
+        "get": operation(info, "list", &list, info.kind),
+        "post": operation(info, "post", info.schema, info.kind),
+        "parameters": parameters(info, false),
+    });
+    if allowed.contains(&"deletecollection") {
+        collection["delete"] = operation(info, "deletecollection", &format!("{META}.Status"), info.kind);
+    }
+    paths.insert(base.clone(), collection);
+    let item = json!({
+        "get": operation(info, "get", info.schema, info.kind),
+        "put": operation(info, "put", info.schema, info.kind),
+        "patch": operation(info, "patch", info.schema, info.kind),
+        "delete": operation(info, "delete", &format!("{META}.Status"), info.kind),
+        "parameters": parameters(info, true),
+    });
+    let item_path = format!("{base}/{{name}}");
+    for subresource in info.subresources {
+        let (schema, kind) = match subresource {
+            Subresource::Scale => (SCALE, "Scale"),
+            Subresource::Binding => (BINDING, "Binding"),
+            Subresource::Exec => ("", "PodExecOptions"),
+            Subresource::Log => ("", info.kind),
+            _ => (info.schema, info.kind),
+        };
+        let mut path = json!({"parameters": parameters(info, true)});
+        for verb in subresource_verbs(*subresource) {
+            let (method, action) = match (*verb, *subresource) {
+                (_, Subresource::Exec) => (if *verb == "get" { "get" } else { "post" }, "connect"),
+                ("create", _) => ("post", "post"),
+                ("update", _) => ("put", "put"),
+                (same, _) => (same, same),
+            };
+            path[method] = operation(info, action, schema, kind);
+        }
+        paths.insert(format!("{item_path}/{}", segment(*subresource)), path);
+    }
+    paths.insert(item_path, item);
+}
+
+/// One operation. `schema` is what it answers with (and, where it writes, what it is sent); empty for
+/// plain text.
+fn operation(info: &KindInfo, action: &str, schema: &str, kind: &str) -> Value {
+    let (group, version) =
+        if kind == "Scale" { ("autoscaling", "v1") } else { (info.group, info.version) };
+    let content = |schema: &str| {
+        let schema = json!({"schema": {"$ref": format!("#/components/schemas/{schema}")}});
+        json!({"application/json": schema, "application/yaml": schema})
+    };
+    let answer = if schema.is_empty() {
+        json!({"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}})
+    } else {
+        json!({"description": "OK", "content": content(schema)})
+    };
+    let mut operation = json!({
+        "responses": {"200": answer, "401": {"description": "Unauthorized"}},
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+    });
+    let patch = json!({"schema": {"$ref": format!("#/components/schemas/{META}.Patch")}});
+    let body = match action {
+        "post" | "put" => content(schema),
+        "patch" => json!({
+            "application/json-patch+json": patch,
+            "application/merge-patch+json": patch,
+            "application/strategic-merge-patch+json": patch,
+        }),
+        "delete" | "deletecollection" => content(&format!("{META}.DeleteOptions")),
+        _ => return operation,
+    };
+    operation["requestBody"] = json!({"content": body});
+    let names: &[&str] = match action {
+        "delete" | "deletecollection" => &["dryRun", "gracePeriodSeconds", "propagationPolicy"],
+        _ => &["dryRun", "fieldManager", "fieldValidation"],
+    };
+    let parameters: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let kind = if *name == "gracePeriodSeconds" { "integer" } else { "string" };
+            json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})
+        })
+        .collect();
+    operation["parameters"] = parameters.into();
+    operation
+}
+
+fn parameters(info: &KindInfo, named: bool) -> Value {
+    let in_path = |name: &str| {
+        json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}})
+    };
+    let name = named.then(|| in_path("name"));
+    let namespace = info.namespaced.then(|| in_path("namespace"));
+    name.into_iter().chain(namespace).collect()
+}

@@ -1,0 +1,211 @@
+//! Stored documents to response bodies. Documents are encoded already: a full JSON answer is put
+//! together from bytes, and only other shapes and formats are parsed again.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::{ApiError, Status};
+use crate::resource::KindInfo;
+use crate::resource::decode::Format;
+use crate::storage::Entry;
+
+use super::call::Call;
+use super::negotiate::{Accepted, Shape};
+use super::table;
+
+/// `v1`, `apps/v1`.
+#[must_use]
+pub fn api_version(info: &KindInfo) -> String {
+    if info.group.is_empty() { info.version.to_owned() } else { format!("{}/{}", info.group, info.version) }
+}
+
+/// Appends a stored document with its kind and version.
+pub fn append_full(out: &mut Vec<u8>, info: &KindInfo, document: &[u8]) {
+    let head = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", info.kind, api_version(info));
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(&document[1..]);
+}
+
+/// A stored document as an object with kind and version.
+///
+/// # Errors
+/// The document is damaged.
+pub fn parse(info: &KindInfo, document: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut object: Value = serde_json::from_slice(document)?;
+    object["kind"] = info.kind.into();
+    object["apiVersion"] = api_version(info).into();
+    Ok(object)
+}
+
+/// The `PartialObjectMetadata` of a stored document.
+///
+/// # Errors
+/// The document is damaged.
+pub fn partial(document: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut object: Value = serde_json::from_slice(document)?;
+    Ok(json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": object["metadata"].take(),
+    }))
+}
+
+/// Answers with one stored document.
+///
+/// # Errors
+/// The document is damaged.
+pub fn object(
+    call: &Call,
+    code: StatusCode,
+    document: &[u8],
+    warnings: &[String],
+) -> Result<Response, ApiError> {
+    let mut body = Vec::with_capacity(document.len() + 64);
+    match call.accept.shape {
+        Shape::Full => append_full(&mut body, call.info(), document),
+        Shape::Metadata => serde_json::to_writer(&mut body, &partial(document)?)?,
+        Shape::Table => {
+            let rows = [table::row(call, document)?];
+            serde_json::to_writer(&mut body, &table::of(call.kind(), revision(document), &rows, true))?;
+        }
+    }
+    finish(call.accept, code, body, warnings)
+}
+
+/// The position of a list in the history and in its pages.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListMeta {
+    /// The revision that the list shows.
+    pub resource_version: String,
+    /// Where the next page starts; empty on the last.
+    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
+    pub token: String,
+    /// How many objects the next pages hold, when that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remaining_item_count: Option<usize>,
+}
+
+/// Answers with a list.
+///
+/// # Errors
+/// A document is damaged.
+pub fn list(call: &Call, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Response, ApiError> {
+    let info = call.info();
+    let body = match call.accept.shape {
+        Shape::Full => {
+            let size: usize = entries.iter().map(|entry| entry.value.len() + 1).sum();
+            let mut body = Vec::with_capacity(size + 128);
+            let (kind, version) = (info.kind, api_version(info));
+            body.extend_from_slice(
+                format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":").as_bytes(),
+            );
+            serde_json::to_writer(&mut body, meta)?;
+            body.extend_from_slice(b",\"items\":[");
+            for (n, entry) in entries.iter().enumerate() {
+                if n > 0 {
+                    body.push(b',');
+                }
+                body.extend_from_slice(&entry.value);
+            }
+            body.extend_from_slice(b"]}");
+            body
+        }
+        Shape::Metadata => {
+            let items = entries.iter().map(|entry| partial(&entry.value)).collect::<Result<Vec<_>, _>>()?;
+            serde_json::to_vec(&json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": meta,
+                "items": items,
+            }))?
+        }
+        Shape::Table => {
+            let rows =
+                entries.iter().map(|entry| table::row(call, &entry.value)).collect::<Result<Vec<_>, _>>()?;
+            serde_json::to_vec(&table::of(call.kind(), meta, &rows, true))?
+        }
+    };
+    finish(call.accept, StatusCode::OK, body, &[])
+}
+
+/// Answers with an object that is not of the path's kind, such as a Scale.
+///
+/// # Errors
+/// None in practice: `value` is JSON already.
+pub fn value(call: &Call, code: StatusCode, value: &Value) -> Result<Response, ApiError> {
+    finish(call.accept, code, serde_json::to_vec(value)?, &[])
+}
+
+/// Answers with a Status.
+///
+/// # Errors
+/// None in practice.
+pub fn status(
+    accept: Accepted,
+    code: StatusCode,
+    status: &Status,
+    warnings: &[String],
+) -> Result<Response, ApiError> {
+    finish(accept, code, serde_json::to_vec(status)?, warnings)
+}
+
+/// Answers with JSON bytes, in the format that was asked for.
+///
+/// # Errors
+/// The bytes are no JSON.
+pub fn finish(
+    accept: Accepted,
+    code: StatusCode,
+    body: Vec<u8>,
+    warnings: &[String],
+) -> Result<Response, ApiError> {
+    let (body, media_type) = match accept.format {
+        Format::Json if accept.pretty => {
+            let value: Value = serde_json::from_slice(&body)?;
+            let mut pretty = serde_json::to_vec_pretty(&value)?;
+            pretty.push(b'\n');
+            (pretty, "application/json")
+        }
+        Format::Json => (body, "application/json"),
+        Format::Yaml => {
+            let value: Value = serde_json::from_slice(&body)?;
+            let yaml = serde_saphyr::to_string(&value).map_err(|e| ApiError::Internal(e.to_string()))?;
+            (yaml.into_bytes(), "application/yaml")
+        }
+    };
+    let mut response = Response::new(body.into());
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    for warning in warnings {
+        // RFC 7234 quoted-string; what cannot be written as one is left out, as the API server does.
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            headers.append(HeaderName::from_static("warning"), value);
+        }
+    }
+    Ok(response)
+}
+
+/// The list metadata of an answer about one document: its own revision.
+#[must_use]
+pub fn revision(document: &[u8]) -> ListMeta {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        metadata: Meta,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Meta {
+        resource_version: String,
+    }
+    let resource_version =
+        serde_json::from_slice::<Head>(document).map(|head| head.metadata.resource_version);
+    ListMeta { resource_version: resource_version.unwrap_or_default(), ..ListMeta::default() }
+}

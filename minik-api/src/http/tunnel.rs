@@ -1,0 +1,183 @@
+//! `/log` and `/exec`: handed to the agent of the Pod's node, under the kubelet's own paths.
+//!
+//! The API server finds the node and the container and moves bytes; what they mean is between the client
+//! and the agent.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::copy_bidirectional;
+use tokio::net::UnixStream;
+
+use crate::error::ApiError;
+
+use super::call::Call;
+use super::object::text;
+use super::respond;
+
+/// The most of an agent's refusal that is passed on, in bytes.
+const MAX_REFUSAL: usize = 64 << 10;
+/// Query parameters that the agent's log endpoint understands.
+const LOG_OPTIONS: [&str; 7] =
+    ["follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps"];
+
+/// Streams a container's output.
+///
+/// # Errors
+/// The Pod or container is not there, or the agent refuses or does not answer.
+pub async fn log(call: &Call) -> Result<Response, ApiError> {
+    let pod = pod(call)?;
+    let container = container(&pod, call.options.get("container"))?;
+    let node = text(&pod, "/spec/nodeName");
+    if node.is_empty() {
+        // A Pod without a node has said nothing yet.
+        return Ok(plain(Body::empty()));
+    }
+    let options = LOG_OPTIONS.into_iter().filter_map(|name| Some((name, call.options.get(name)?)));
+    let uri = uri(call, "containerLogs", &container, options)?;
+    let request = http::Request::get(uri).header(header::HOST, node).body(Body::empty());
+    let mut agent = connect(call, node).await?;
+    let answer = agent.send_request(request.map_err(internal)?).await.map_err(internal)?;
+    if answer.status().is_success() {
+        return Ok(plain(Body::new(answer.into_body())));
+    }
+    let code = answer.status();
+    let body = Limited::new(answer.into_body(), MAX_REFUSAL).collect().await.map_err(internal)?;
+    let message = String::from_utf8_lossy(&body.to_bytes()).trim().to_owned();
+    Err(match code {
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => ApiError::BadRequest(message),
+        _ => ApiError::Internal(message),
+    })
+}
+
+/// Joins the client's upgraded connection with one to the agent.
+///
+/// # Errors
+/// The Pod or container is not there, the Pod has no node, or the agent does not answer.
+pub async fn exec(call: &Call, mut request: Request) -> Result<Response, ApiError> {
+    let pod = pod(call)?;
+    let container = container(&pod, call.options.get("container"))?;
+    let node = text(&pod, "/spec/nodeName");
+    if node.is_empty() {
+        let reason = format!("pod {} does not have a host assigned", call.target.name);
+        return Err(ApiError::BadRequest(reason));
+    }
+    if !request.headers().contains_key(header::UPGRADE) {
+        return Err(ApiError::BadRequest("Upgrade request required".to_owned()));
+    }
+    let commands = call.options.all("command").map(|command| ("command", command));
+    let streams = [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
+        .into_iter()
+        .filter_map(|(asked, known)| call.options.flag(asked).then_some((known, "1")));
+    let uri = uri(call, "exec", &container, commands.chain(streams))?;
+    let client = hyper::upgrade::on(&mut request);
+    let mut forwarded = http::Request::builder().method(request.method()).uri(uri).body(Body::empty());
+    if let Ok(forwarded) = &mut forwarded {
+        let headers = forwarded.headers_mut();
+        headers.extend(request.headers().clone());
+        headers.remove(header::AUTHORIZATION);
+        headers.insert(header::HOST, HeaderValue::from_static("kubelet"));
+    }
+    let mut agent = connect(call, node).await?;
+    let mut answer = agent.send_request(forwarded.map_err(internal)?).await.map_err(internal)?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let agent = hyper::upgrade::on(&mut answer);
+        tokio::spawn(join(client, agent, call.state.shutdown.clone()));
+    }
+    Ok(answer.map(Body::new))
+}
+
+async fn join(client: OnUpgrade, agent: OnUpgrade, shutdown: tokio_util::sync::CancellationToken) {
+    let copied = async {
+        let (client, agent) = tokio::try_join!(client, agent).map_err(std::io::Error::other)?;
+        copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(agent)).await
+    };
+    tokio::select! {
+        result = copied => match result {
+            Ok((sent, received)) => tracing::debug!(sent, received, "a session ended"),
+            // Either side may hang up when it has what it wanted.
+            Err(error) => tracing::debug!(%error, "a session broke off"),
+        },
+        () = shutdown.cancelled() => {}
+    }
+}
+
+fn pod(call: &Call) -> Result<Value, ApiError> {
+    let entry = call.state.storage.cache().get(&call.key()).ok_or_else(|| call.not_found())?;
+    Ok(respond::parse(call.info(), &entry.value)?)
+}
+
+/// The container that is meant: the one named, or the only one.
+fn container(pod: &Value, named: Option<&str>) -> Result<String, ApiError> {
+    let names = |field: &str| -> Vec<&str> {
+        let containers = pod.pointer(field).and_then(Value::as_array);
+        containers.into_iter().flatten().map(|container| text(container, "/name")).collect()
+    };
+    let (containers, init) = (names("/spec/containers"), names("/spec/initContainers"));
+    let ephemeral = names("/spec/ephemeralContainers");
+    let name = text(pod, "/metadata/name");
+    match (named, containers.as_slice()) {
+        (Some(named), _) => {
+            if [containers, init, ephemeral].iter().any(|names| names.contains(&named)) {
+                Ok(named.to_owned())
+            } else {
+                Err(ApiError::BadRequest(format!("container {named} is not valid for pod {name}")))
+            }
+        }
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, several) => {
+            let choices = several.join(" ");
+            let mut reason =
+                format!("a container name must be specified for pod {name}, choose one of: [{choices}]");
+            if !init.is_empty() {
+                reason.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            }
+            Err(ApiError::BadRequest(reason))
+        }
+    }
+}
+
+fn uri<'o>(
+    call: &Call,
+    endpoint: &str,
+    container: &str,
+    options: impl Iterator<Item = (&'o str, &'o str)>,
+) -> Result<String, ApiError> {
+    let query = serde_urlencoded::to_string(options.collect::<Vec<_>>()).map_err(internal)?;
+    let (namespace, name) = (&call.target.namespace, &call.target.name);
+    Ok(format!("/{endpoint}/{namespace}/{name}/{container}?{query}"))
+}
+
+async fn connect(call: &Call, node: &str) -> Result<SendRequest<Body>, ApiError> {
+    if node.contains('/') || node.starts_with('.') {
+        return Err(ApiError::BadRequest(format!("{node:?} is not the name of a node")));
+    }
+    let path = call.state.config.nodes_dir.join(node).join("kubelet.sock");
+    let unreachable = |error: &dyn std::fmt::Display| {
+        ApiError::Internal(format!("the agent of node {node:?} does not answer: {error}"))
+    };
+    let stream = UnixStream::connect(&path).await.map_err(|e| unreachable(&e))?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&e))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to an agent broke off");
+        }
+    });
+    Ok(sender)
+}
+
+fn plain(body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+fn internal(error: impl std::fmt::Display) -> ApiError {
+    ApiError::Internal(error.to_string())
+}

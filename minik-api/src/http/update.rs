@@ -1,0 +1,300 @@
+//! Changes of a stored object: PUT, PATCH, and the subresources that are changes in disguise. All go
+//! through [`change`]: read, let the caller make the new object, check it, store it against what was read.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::alloc::Reservation;
+use crate::error::ApiError;
+use crate::resource::decode::{FieldValidation, Format, check, decode};
+use crate::resource::field::{FieldError, Reason};
+use crate::resource::{KindInfo, Subresource, patch as patches};
+use crate::storage::{Change, Document, Entry, Outcome, guaranteed_update};
+
+use super::auth::restrict_to_own_pods;
+use super::call::Call;
+use super::create;
+use super::negotiate::content_type;
+use super::object::{self, text};
+use super::respond;
+
+const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+
+/// Kinds that a PUT creates when they are not there, as 1.36 has them.
+const CREATED_ON_UPDATE: [&str; 4] = ["Service", "Endpoints", "Event", "Lease"];
+/// Kinds that cannot be replaced without saying what is replaced.
+const CONDITIONAL_ONLY: [&str; 1] = ["Lease"];
+
+/// What part of the object a change may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Everything but status.
+    Main,
+    /// Status.
+    Status,
+    /// A Namespace's `spec.finalizers`.
+    Finalizers,
+}
+
+impl From<Option<Subresource>> for Part {
+    fn from(subresource: Option<Subresource>) -> Self {
+        match subresource {
+            Some(Subresource::Status) => Self::Status,
+            Some(Subresource::Finalize) => Self::Finalizers,
+            _ => Self::Main,
+        }
+    }
+}
+
+/// Replaces the object in the path by the one in `body`.
+///
+/// # Errors
+/// The body does not decode or fit the path, the object is not there or has changed, or it is invalid.
+pub async fn update(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
+    let decoded = decode(body, format, call.info(), call.field_validation()?)?;
+    check_path(call, &decoded.object)?;
+    let part = Part::from(call.target.subresource);
+    let absent = call.state.storage.cache().get(&call.key()).is_none();
+    if absent && part == Part::Main && CREATED_ON_UPDATE.contains(&call.info().kind) {
+        return create::create(call, body, format).await;
+    }
+    let mut warnings = decoded.warnings;
+    let mut sent = decoded.object;
+    if call.info().namespaced {
+        object::metadata(&mut sent).insert("namespace".to_owned(), call.target.namespace.as_str().into());
+    }
+    let done = change(call, part, |_| Ok((sent.clone(), Vec::new()))).await?;
+    warnings.extend(done.warnings);
+    respond::object(call, StatusCode::OK, &done.document, &warnings)
+}
+
+/// Applies the patch in `body` to the object in the path.
+///
+/// # Errors
+/// As [`update`], or the patch does not apply.
+pub async fn patch(call: &Call, body: &Bytes) -> Result<Response, ApiError> {
+    let info = call.info();
+    let media_type = content_type(&call.headers).to_owned();
+    let validation = call.field_validation()?;
+    let part = Part::from(call.target.subresource);
+    let done = change(call, part, |old| {
+        let patched = apply_patch(&media_type, old, body, |old| patches::strategic_patch(old, body, info))?;
+        let (object, unknown) = check(&patched, info)?;
+        match validation {
+            FieldValidation::Strict if !unknown.is_empty() => Err(strict(info, &unknown)),
+            FieldValidation::Strict | FieldValidation::Ignore => Ok((object, Vec::new())),
+            FieldValidation::Warn => Ok((object, unknown)),
+        }
+    })
+    .await?;
+    respond::object(call, StatusCode::OK, &done.document, &done.warnings)
+}
+
+/// Applies a patch of any media type that is understood.
+///
+/// # Errors
+/// The media type is not, or the patch does not apply.
+pub fn apply_patch(
+    media_type: &str,
+    old: &Value,
+    body: &[u8],
+    strategic: impl FnOnce(&Value) -> Result<Value, patches::PatchError>,
+) -> Result<Value, ApiError> {
+    Ok(match media_type {
+        "application/json-patch+json" => patches::json_patch(old, body)?,
+        "application/merge-patch+json" => patches::merge_patch(old, body)?,
+        "application/strategic-merge-patch+json" => strategic(old)?,
+        _ => return Err(ApiError::UnsupportedMediaType(PATCHES)),
+    })
+}
+
+fn strict(info: &KindInfo, unknown: &[String]) -> ApiError {
+    let KindInfo { kind, version, .. } = info;
+    let fields = unknown.join(", ");
+    ApiError::BadRequest(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {fields}"
+    ))
+}
+
+/// A change that was made.
+pub struct Done {
+    /// The object as stored (or as it would be, in a dry run).
+    pub document: Bytes,
+    /// What the client should know.
+    pub warnings: Vec<String>,
+}
+
+/// Changes the object in the path: `make` turns the stored object into the wanted one, and says what
+/// to warn about.
+///
+/// # Errors
+/// What `make` says; or the object is not there, not the one that was meant, or invalid.
+pub async fn change(
+    call: &Call,
+    part: Part,
+    mut make: impl FnMut(&Value) -> Result<(Value, Vec<String>), ApiError>,
+) -> Result<Done, ApiError> {
+    let dry_run = call.dry_run()?;
+    let (outcome, planned) = guaranteed_update(&*call.state.storage, &call.key(), |entry| {
+        let entry = entry.ok_or_else(|| call.not_found())?;
+        let old = respond::parse(call.info(), &entry.value)?;
+        let (new, warnings) = make(&old)?;
+        let mut planned = plan(call, part, entry, &old, new)?;
+        planned.warnings.splice(..0, warnings);
+        let change = if dry_run { Change::Keep } else { std::mem::replace(&mut planned.change, Change::Keep) };
+        Ok::<_, ApiError>((change, planned))
+    })
+    .await?;
+    let document = match outcome {
+        Outcome::Written(entry) => entry.value.clone(),
+        Outcome::Deleted(entry) => {
+            call.state.forget(call.info(), &entry);
+            entry.value.clone()
+        }
+        Outcome::Kept => planned.document,
+    };
+    if let Some(reservation) = planned.reservation.filter(|_| !dry_run) {
+        reservation.commit();
+    }
+    Ok(Done { document, warnings: planned.warnings })
+}
+
+struct Planned {
+    change: Change,
+    /// The object at its old revision.
+    document: Bytes,
+    reservation: Option<Reservation>,
+    warnings: Vec<String>,
+}
+
+/// Decides what becomes of `old` when a client wants `new`.
+fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> Result<Planned, ApiError> {
+    let info = call.info();
+    let name = &call.target.name;
+    restrict_to_own_pods(&call.identity, info, old, name, "update status for")?;
+    check_versions(call, old, &new)?;
+    let errors = immutable_identity(old, &new);
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(info, name, errors));
+    }
+    object::carry_over(&mut new, old);
+    refuse_new_finalizers(call, old, &new)?;
+    let strategy = &call.kind().strategy;
+    let mut reservation = None;
+    match part {
+        Part::Finalizers => {
+            let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or_default();
+            new = old.clone();
+            object::map(&mut new["spec"]).insert("finalizers".to_owned(), finalizers);
+        }
+        Part::Status => {
+            strategy.default(&mut new)?;
+            strategy.prepare_for_status_update(&mut new, old)?;
+        }
+        Part::Main => {
+            strategy.default(&mut new)?;
+            strategy.prepare_for_update(&mut new, old)?;
+        }
+    }
+    let errors = strategy.validate_update(&new, old)?;
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(info, name, errors));
+    }
+    if info.kind == "Service" && part == Part::Main {
+        let reserved = call.state.allocators.for_update(&mut new, old);
+        reservation = Some(reserved.map_err(|errors| ApiError::invalid(info, name, errors))?);
+    }
+    let warnings = if part == Part::Main { strategy.warnings(&new)? } else { Vec::new() };
+    let document = Document::encode(&new)?;
+    let bytes = document.stamp(entry.revision);
+    let ends = object::is_deleting(&new)
+        && object::may_go(&new)
+        && object::deletion_grace(&new).unwrap_or_default() == 0;
+    let change = match (ends, bytes == entry.value) {
+        (true, _) => Change::Delete(document),
+        (false, true) => Change::Keep,
+        (false, false) => Change::Put(document),
+    };
+    Ok(Planned { change, document: bytes, reservation, warnings })
+}
+
+fn check_versions(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let info = call.info();
+    let name = &call.target.name;
+    let (sent, stored) = (text(new, "/metadata/uid"), text(old, "/metadata/uid"));
+    if !sent.is_empty() && sent != stored {
+        let reason = format!("Precondition failed: UID in precondition: {sent}, UID in object meta: {stored}");
+        return Err(ApiError::conflict(info, name, reason));
+    }
+    match text(new, "/metadata/resourceVersion") {
+        "" if CONDITIONAL_ONLY.contains(&info.kind) => {
+            let field = "metadata.resourceVersion".to_owned();
+            let reason = Reason::Invalid(0.into());
+            let detail = "must be specified for an update".to_owned();
+            Err(ApiError::invalid(info, name, vec![FieldError { field, reason, detail }]))
+        }
+        "" | "0" => Ok(()),
+        sent if sent == text(old, "/metadata/resourceVersion") => Ok(()),
+        _ => Err(ApiError::conflict(info, name, MODIFIED)),
+    }
+}
+
+/// The key is made of name and namespace, so no kind may let them change.
+fn immutable_identity(old: &Value, new: &Value) -> Vec<FieldError> {
+    let changed = |field: &str| {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        let (was, is) = (text(old, &pointer), text(new, &pointer));
+        (was != is).then(|| FieldError {
+            field: field.to_owned(),
+            reason: Reason::Invalid(is.into()),
+            detail: "field is immutable".to_owned(),
+        })
+    };
+    ["metadata.name", "metadata.namespace"].into_iter().filter_map(changed).collect()
+}
+
+fn refuse_new_finalizers(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError> {
+    if !object::is_deleting(old) {
+        return Ok(());
+    }
+    let had = object::finalizers(old);
+    let added: Vec<_> =
+        object::finalizers(new).into_iter().filter(|finalizer| !had.contains(finalizer)).collect();
+    if added.is_empty() {
+        return Ok(());
+    }
+    let quoted: Vec<_> = added.iter().map(|finalizer| format!("{finalizer:?}")).collect();
+    let detail = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        quoted.join(", ")
+    );
+    let field = "metadata.finalizers".to_owned();
+    let error = FieldError { field, reason: Reason::Forbidden, detail };
+    Err(ApiError::invalid(call.info(), &call.target.name, vec![error]))
+}
+
+/// The body of a PUT must be about the object in the path.
+fn check_path(call: &Call, sent: &Value) -> Result<(), ApiError> {
+    let name = &call.target.name;
+    let refuse = |message: String| Err(ApiError::BadRequest(message));
+    match text(sent, "/metadata/name") {
+        "" => refuse(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )),
+        other if other != name => {
+            refuse(format!("the name of the object ({other}) does not match the name on the URL ({name})"))
+        }
+        _ => match text(sent, "/metadata/namespace") {
+            "" => Ok(()),
+            other if other == call.target.namespace => Ok(()),
+            _ => refuse(
+                "the namespace of the provided object does not match the namespace sent on the request"
+                    .to_owned(),
+            ),
+        },
+    }
+}

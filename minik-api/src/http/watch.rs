@@ -1,0 +1,265 @@
+//! Watches: the changes of a collection as a stream of JSON lines.
+//!
+//! Changes come encoded out of storage; a watcher only frames them. The stream ends when its time is up,
+//! when the server stops, or when the client is too slow for the window: it then starts again from the
+//! last revision it saw, and is told so if that is gone.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::time::{Instant, Interval, interval_at, sleep_until};
+
+use crate::error::ApiError;
+use crate::resource::decode::Format;
+use crate::resource::field::Reason;
+use crate::storage::{Document, Entry, Event, EventKind, Watch};
+
+use super::call::Call;
+use super::negotiate::Shape;
+use super::read::{invalid_option, version};
+use super::request::{Options, prefix};
+use super::respond::{self, ListMeta};
+use super::select::Selection;
+use super::table;
+
+/// How often a client that asked for bookmarks learns how far the history is.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// A client that names no timeout is disconnected after this, or up to twice as late, so that clients
+/// do not all come back at once.
+const DEFAULT_TIMEOUT_SECONDS: u64 = 1800;
+/// About how much goes into one chunk when much is waiting.
+const CHUNK: usize = 64 << 10;
+
+/// Where a watch begins.
+#[derive(Debug, PartialEq, Eq)]
+enum Start {
+    /// With every object there is, then what changes; `announce` marks the end of the first part.
+    Everything { announce: bool },
+    /// With what changes after this revision; none is now.
+    After(Option<u64>),
+}
+
+/// Answers with the changes of the collection in the path.
+///
+/// # Errors
+/// Options make no sense.
+pub fn watch(call: Call) -> Result<Response, ApiError> {
+    if call.accept.format == Format::Yaml {
+        return Err(ApiError::NotAcceptable("application/json, application/json;stream=watch"));
+    }
+    let selection = Selection::parse(call.kind(), &call.options)?;
+    let start = start(&call.options)?;
+    let prefix = prefix(call.info(), &call.target.namespace);
+    let cache = call.state.storage.cache();
+    let (watch, initial, announce) = match start {
+        Start::After(Some(revision)) => match cache.watch(&prefix, revision) {
+            Ok(watch) => (watch, VecDeque::new(), None),
+            Err(compacted) => return Ok(failed(&compacted.into())?),
+        },
+        Start::After(None) => (cache.watch_from_now(&prefix).1, VecDeque::new(), None),
+        Start::Everything { announce } => {
+            let (state, watch) = cache.watch_from_now(&prefix);
+            let wanted = state.range(&prefix, None).filter(|entry| selection.matches(call.kind(), entry));
+            (watch, wanted.cloned().collect(), announce.then(|| state.revision()))
+        }
+    };
+    let seconds = match call.options.number::<u64>("timeoutSeconds")? {
+        Some(seconds) if seconds > 0 => seconds,
+        _ => rand::random_range(DEFAULT_TIMEOUT_SECONDS..=2 * DEFAULT_TIMEOUT_SECONDS),
+    };
+    let bookmarks = call
+        .options
+        .flag("allowWatchBookmarks")
+        .then(|| interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY));
+    let feed = Feed {
+        deadline: Instant::now() + Duration::from_secs(seconds),
+        announce: announce.filter(|_| bookmarks.is_some()),
+        call,
+        selection,
+        watch,
+        initial,
+        bookmarks,
+        described: false,
+    };
+    let chunks = stream::unfold(feed, |mut feed| async move {
+        let chunk = feed.next().await?;
+        Some((Ok::<_, Infallible>(chunk), feed))
+    });
+    Ok(streaming(Body::from_stream(chunks)))
+}
+
+fn start(options: &Options) -> Result<Start, ApiError> {
+    let revision = version(options)?;
+    let forbidden = |field: &str, detail: &str| Err(invalid_option(field, Reason::Forbidden, detail));
+    let matching = options.get("resourceVersionMatch");
+    match options.get("sendInitialEvents") {
+        None if matching.is_some() => forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
+        None if revision.is_none() => Ok(Start::Everything { announce: false }),
+        None => Ok(Start::After(revision)),
+        Some(_) if matching != Some("NotOlderThan") => forbidden(
+            "resourceVersionMatch",
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ),
+        Some("false" | "0") => Ok(Start::After(revision)),
+        Some(_) => Ok(Start::Everything { announce: true }),
+    }
+}
+
+struct Feed {
+    call: Call,
+    selection: Selection,
+    watch: Watch,
+    initial: VecDeque<Arc<Entry>>,
+    /// The revision at which the initial objects were complete, until the client has been told.
+    announce: Option<u64>,
+    bookmarks: Option<Interval>,
+    deadline: Instant,
+    /// Whether a Table's columns were sent.
+    described: bool,
+}
+
+impl Feed {
+    /// The next lines; none ends the stream.
+    async fn next(&mut self) -> Option<Bytes> {
+        let mut chunk = Vec::new();
+        while chunk.len() < CHUNK
+            && let Some(entry) = self.initial.pop_front()
+        {
+            self.line(&mut chunk, "ADDED", &entry.value);
+        }
+        if self.initial.is_empty()
+            && let Some(revision) = self.announce.take()
+        {
+            self.bookmark(&mut chunk, revision, true);
+        }
+        while chunk.is_empty() {
+            tokio::select! {
+                event = self.watch.next() => {
+                    let event = event.ok()?;
+                    self.event(&mut chunk, &event);
+                    // What else is there goes along; an end is noticed on the next turn.
+                    while chunk.len() < CHUNK && let Ok(Some(event)) = self.watch.try_next() {
+                        self.event(&mut chunk, &event);
+                    }
+                }
+                () = tick(self.bookmarks.as_mut()) => {
+                    // Everything up to this revision is in the queue already, so once the queue is
+                    // empty the client has seen it all.
+                    let revision = self.call.state.storage.cache().revision();
+                    while let Some(event) = self.watch.try_next().ok()? {
+                        self.event(&mut chunk, &event);
+                    }
+                    self.bookmark(&mut chunk, revision, false);
+                }
+                () = sleep_until(self.deadline) => return None,
+                () = self.call.state.shutdown.cancelled() => return None,
+            }
+        }
+        Some(chunk.into())
+    }
+
+    fn event(&mut self, chunk: &mut Vec<u8>, event: &Event) {
+        let kind = self.call.kind();
+        let before = event.previous.as_ref().filter(|entry| self.selection.matches(kind, entry));
+        let wanted = event.kind != EventKind::Deleted && self.selection.matches(kind, &event.entry);
+        match (before, wanted) {
+            (None, true) => self.line(chunk, "ADDED", &event.entry.value),
+            (Some(_), true) => self.line(chunk, "MODIFIED", &event.entry.value),
+            (Some(_), false) if event.kind == EventKind::Deleted => {
+                self.line(chunk, "DELETED", &event.entry.value);
+            }
+            (Some(before), false) => {
+                let left = Document::restamp(&before.value, event.entry.revision);
+                self.line(chunk, "DELETED", &left);
+            }
+            (None, false) => {}
+        }
+    }
+
+    fn line(&mut self, chunk: &mut Vec<u8>, change: &str, document: &[u8]) {
+        let start = chunk.len();
+        chunk.extend_from_slice(format!("{{\"type\":\"{change}\",\"object\":").as_bytes());
+        let written = match self.call.accept.shape {
+            Shape::Full => {
+                respond::append_full(chunk, self.call.info(), document);
+                Ok(())
+            }
+            Shape::Metadata => respond::partial(document)
+                .and_then(|object| serde_json::to_writer(&mut *chunk, &object))
+                .map_err(ApiError::from),
+            Shape::Table => self.table(document).and_then(|table| {
+                serde_json::to_writer(&mut *chunk, &table).map_err(ApiError::from)
+            }),
+        };
+        match written {
+            Ok(()) => chunk.extend_from_slice(b"}\n"),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a change cannot be shown");
+                chunk.truncate(start);
+            }
+        }
+    }
+
+    fn table(&mut self, document: &[u8]) -> Result<Value, ApiError> {
+        let row = table::row(&self.call, document)?;
+        let described = std::mem::replace(&mut self.described, true);
+        let meta = respond::revision(document);
+        Ok(table::of(self.call.kind(), &meta, &[row], !described))
+    }
+
+    fn bookmark(&mut self, chunk: &mut Vec<u8>, revision: u64, initial_end: bool) {
+        let info = self.call.info();
+        let meta = ListMeta { resource_version: revision.to_string(), ..ListMeta::default() };
+        let mut object = match self.call.accept.shape {
+            Shape::Table => table::of(self.call.kind(), &meta, &[], false),
+            Shape::Metadata => json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
+            }),
+            Shape::Full => json!({
+                "kind": info.kind, "apiVersion": respond::api_version(info), "metadata": meta,
+            }),
+        };
+        if initial_end {
+            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let line = json!({"type": "BOOKMARK", "object": object});
+        chunk.extend_from_slice(line.to_string().as_bytes());
+        chunk.push(b'\n');
+    }
+}
+
+async fn tick(bookmarks: Option<&mut Interval>) {
+    match bookmarks {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A stream that says why it could not start, where a watching client looks for it.
+fn failed(error: &ApiError) -> Result<Response, serde_json::Error> {
+    let mut line = serde_json::to_vec(&json!({"type": "ERROR", "object": error.status()}))?;
+    line.push(b'\n');
+    Ok(streaming(line.into()))
+}
+
+fn streaming(body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
