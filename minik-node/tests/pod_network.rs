@@ -129,6 +129,21 @@ fn detach_leaves_nothing_and_frees_the_name_at_once() {
     });
 }
 
+#[test]
+fn many_pods_come_and_go_at_once() {
+    on_a_machine(|| async {
+        let (node, networks) = node();
+        let before = node.run(snapshot).unwrap();
+        let pods: Vec<PodNetwork> = (2..52).map(pod).collect();
+        futures::future::try_join_all(pods.iter().map(|pod| networks.attach(pod))).await.expect("attach");
+        let first = NetNs::open(&pods[0].netns).unwrap();
+        assert!(pods.iter().all(|pod| pings(&first, pod.address)));
+        futures::future::try_join_all(pods.iter().map(|pod| networks.detach(pod))).await.expect("detach");
+        drop(first);
+        assert_eq!(node.run(snapshot).unwrap(), before);
+    });
+}
+
 /// Somebody else took the namespace's name away: the kernel then removes the link when it gets to it.
 #[test]
 fn a_dying_namespace_does_not_hold_the_name() {

@@ -8,7 +8,7 @@ use minik_node::kernel::netlink::{Netlink, NetlinkError};
 use minik_node::kernel::netns::{NetNs, NetNsError};
 use minik_node::kernel::route::RouteError;
 use minik_node::kernel::sysctl::{self, SysctlError};
-use minik_node::kernel::veth::{self, PairEnd, Place, PlaceError};
+use minik_node::kernel::veth::{self, Pair, PairEnd, Place, PlaceError};
 use minik_node::kernel::{netns_dir, process};
 use minik_node::plan::link::{LinkState, Mac};
 
@@ -104,15 +104,22 @@ struct Fabric<'a> {
 }
 
 impl Fabric<'_> {
-    /// Joins a link elsewhere to the bridge.
-    async fn join(&self, port: &str, place: &Place, link: &str, mac: Mac) -> Result<u32, LinkError> {
+    /// Joins a link elsewhere to the bridge. The port is up; the link is the caller's to raise.
+    async fn join(&self, port: &str, place: &Place, link: &str, mac: Mac) -> Result<Pair, LinkError> {
         let port = PairEnd {
             bridge: Some(self.bridge),
             ..PairEnd::new(self.place, port, port_mac(mac))
         };
         let pair = veth::ensure(port, PairEnd::new(place, link, mac), MTU).await?;
         self.place.netlink.set_up(pair.near).await?;
-        Ok(pair.far)
+        Ok(pair)
+    }
+
+    /// Lays a joined link and waits until packets pass through it and its port.
+    async fn lay(&self, pair: Pair, place: &Place, state: &LinkState) -> Result<(), ProviderError> {
+        place.netlink.lay(pair.far, state).await?;
+        place.netlink.wait_operational(pair.far).await?;
+        Ok(self.place.netlink.wait_operational(pair.near).await?)
     }
 }
 
@@ -130,7 +137,7 @@ async fn provision_node(spec: &ClusterSpec, node: &NodeSpec, fabric: Fabric<'_>)
     let place = Place::open(NetNs::create(&spec.node_netns(&node.name))?, &NODE_SYSCTLS)?;
     let state = node_link(spec, node);
     let eth0 = fabric.join(&node.name, &place, NODE_LINK, state.mac).await?;
-    place.netlink.lay(eth0, &state).await?;
+    fabric.lay(eth0, &place, &state).await?;
     // After eth0: the default route's source is its address.
     lay_dead_end(&place, &dead_end(node)).await
 }
@@ -149,14 +156,14 @@ async fn provision_outside(spec: &ClusterSpec, fabric: Fabric<'_>) -> Result<(),
     };
     let name = outside_link(&spec.name);
     let state = outside_state(spec);
-    let link = fabric.join(OUTSIDE_PORT, &place, &name, state.mac).await?;
+    let pair = fabric.join(OUTSIDE_PORT, &place, &name, state.mac).await?;
     // While it is down, or it has a link-local address already.
     place.netns.run(|| sysctl::disable_ipv6_on(&name))??;
     let altname = outside_altname(&spec.name);
     if place.netlink.find_link(&altname).await?.is_none() {
-        place.netlink.add_altname(link, &altname).await?;
+        place.netlink.add_altname(pair.far, &altname).await?;
     }
-    Ok(place.netlink.lay(link, &state).await?)
+    fabric.lay(pair, &place, &state).await
 }
 
 async fn index_of(netlink: &Netlink, name: &str) -> Result<u32, LinkError> {

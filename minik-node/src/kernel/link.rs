@@ -4,18 +4,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use futures::TryStreamExt;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, Prop,
 };
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::netlink::{Netlink, cause, is};
+use super::netlink::{Netlink, cause, is, request_blocking};
 use crate::plan::link::Mac;
 
 /// What failed.
@@ -71,6 +69,21 @@ pub enum LinkError {
     Vanished {
         /// Link name.
         name: String,
+    },
+    /// A link could not be watched for its carrier.
+    #[error("watch link {index}")]
+    Wait {
+        /// Link index.
+        index: u32,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A link does not carry packets although both of its ends are up.
+    #[error("link {index} has no carrier")]
+    NoCarrier {
+        /// Link index.
+        index: u32,
     },
     /// `RTM_GETLINK` of all.
     #[error("list links")]
@@ -185,14 +198,20 @@ impl Netlink {
     /// Removes a link, and with it its other end, wherever that is. A missing one is no error.
     ///
     /// Afterwards the name is free on both sides, even if the other end's namespace is just dying: the kernel
-    /// takes both off its lists before it answers, and one that it is already taking off answers `ENODEV`
-    /// only once it is.
+    /// takes both off its lists before it answers, and answers `ENODEV` about one that it is taking off already
+    /// only when that is done.
+    ///
+    /// The kernel keeps the sender until nobody can still look at the link, 15 ms and more; so a thread sends
+    /// this, not the runtime.
     ///
     /// # Errors
     /// [`LinkError::Delete`].
     pub async fn delete_link(&self, name: &str) -> Result<(), LinkError> {
-        let message = LinkUnspec::new_with_name(name).build();
-        match self.handle.link().del_with_message(message).execute().await.map_err(cause) {
+        let netns = Arc::clone(&self.netns);
+        let message = RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(name).build());
+        let deletion = move || netns.run(|| request_blocking(message)).map_err(io::Error::other)?;
+        let deleted = tokio::task::spawn_blocking(deletion).await.map_err(io::Error::other);
+        match deleted.flatten() {
             Err(source) if !is(&source, nix::Error::ENODEV) => {
                 Err(LinkError::Delete { name: name.to_owned(), source })
             }
@@ -277,21 +296,7 @@ fn altname(property: Prop) -> Option<String> {
 }
 
 /// Raises the calling thread's loopback. Blocking, since it is for the short-lived thread that has just made
-/// the namespace; the kernel answers before `send` returns.
+/// the namespace.
 pub(super) fn raise_loopback() -> io::Result<()> {
-    let message = LinkUnspec::new_with_name("lo").up().build();
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewLink(message));
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-    match answer.payload {
-        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-        _ => Ok(()),
-    }
+    request_blocking(RouteNetlinkMessage::NewLink(LinkUnspec::new_with_name("lo").up().build()))
 }

@@ -1,6 +1,7 @@
 //! The only place that calls `setns`, netlink, sysctl or a program. It does what it is told and
 //! reports what it sees; it decides nothing.
 
+pub mod carrier;
 pub mod link;
 pub mod netlink;
 pub mod netns;

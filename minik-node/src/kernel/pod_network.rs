@@ -64,7 +64,8 @@ impl PodNetworks {
         Ok(Self { node: Netlink::open_in(node)? })
     }
 
-    /// Makes the namespace, the pair, addresses, routes and permanent neighbours. Idempotent: what is there
+    /// Makes the namespace, the pair, addresses, routes and permanent neighbours; afterwards packets flow.
+    /// Idempotent: what is there
     /// and right is kept, what is there and wrong is replaced.
     ///
     /// # Errors
@@ -82,6 +83,8 @@ impl PodNetworks {
         }
         let (host_end, pod_end) = (pod.host_end(), pod.pod_end());
         tokio::try_join!(self.node.lay(pair.near, &host_end), place.netlink.lay(pair.far, &pod_end))?;
+        let inside = &place.netlink;
+        tokio::try_join!(self.node.wait_operational(pair.near), inside.wait_operational(pair.far))?;
         Ok(())
     }
 

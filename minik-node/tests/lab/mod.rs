@@ -33,7 +33,8 @@ pub fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     });
 }
 
-fn become_a_machine() {
+/// Makes the calling thread, and those it starts from now on, such a machine.
+pub fn become_a_machine() {
     assert!(nix::unistd::geteuid().is_root(), "tests of the real kernel need root");
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("unshare");
     let none: Option<&str> = None;

@@ -198,6 +198,13 @@ fn the_machine_is_afterwards_what_it_was() {
             assert_eq!(removed.removed.len(), 6 + usize::from(isolated), "{:?}", removed.removed);
             assert_eq!(snapshot(), before);
             assert_eq!(remove("lab").await.expect("remove again"), Removed::default());
+            // At once, while the kernel is still busy taking the old ones down.
+            for _ in 0..3 {
+                up(&spec).await;
+                assert!(pings(&outside_netns(&spec).unwrap(), spec.nodes[2].ip));
+                assert_eq!(remove("lab").await.expect("remove").left, []);
+            }
+            assert_eq!(snapshot(), before);
         });
     }
 }
