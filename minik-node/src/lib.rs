@@ -12,6 +12,8 @@ pub mod dns;
 pub mod kernel;
 pub mod model;
 pub mod plan;
+#[cfg(test)]
+mod private_net;
 pub mod proxy;
 pub mod reconcile;
 pub mod runtime;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hickory_proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::domain::usage::IN_ADDR_ARPA;
 use hickory_proto::rr::{DNSClass, LowerName, Name, Record, RecordType};
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
@@ -63,16 +64,25 @@ impl From<Answer> for Reply {
 
 impl Handler {
     pub fn new(origin: Name, zone: watch::Receiver<Option<Arc<Zone>>>, upstream: Upstream) -> Self {
-        Self { origin: LowerName::new(&origin), zone, upstream }
+        Self {
+            origin: LowerName::new(&origin),
+            zone,
+            upstream,
+        }
     }
 
     async fn reply(&self, request: &Request) -> Reply {
-        let [query] = request.queries.queries() else { return Reply::error(ResponseCode::FormErr) };
+        let [query] = request.queries.queries() else {
+            return Reply::error(ResponseCode::FormErr);
+        };
         if request.metadata.message_type != MessageType::Query || request.metadata.op_code != OpCode::Query {
             return Reply::error(ResponseCode::NotImp);
         }
         if query.query_class() != DNSClass::IN {
             return Reply::error(ResponseCode::Refused);
+        }
+        if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+            return Reply::error(ResponseCode::BADVERS);
         }
         let name = query.original().name();
         let zone = self.zone.borrow().clone();
@@ -97,8 +107,7 @@ impl Handler {
     }
 
     fn is_ours(&self, name: &LowerName) -> bool {
-        let reverse = name.to_string();
-        self.origin.zone_of(name) || reverse.ends_with("in-addr.arpa.") || reverse.ends_with("in-addr.arpa")
+        self.origin.zone_of(name) || LowerName::from(IN_ADDR_ARPA.clone()).zone_of(name)
     }
 
     /// Appends what an alias out of the zone leads to, if an upstream server knows; the alias alone is an
@@ -132,15 +141,15 @@ impl RequestHandler for Handler {
         let mut builder = MessageResponseBuilder::from_message_request(request);
         if let Some(asked) = &request.edns {
             edns.set_max_payload(asked.max_payload().clamp(PAYLOAD.0, PAYLOAD.1));
-            if asked.version() > 0 {
-                metadata.response_code = ResponseCode::BADVERS;
-            }
             builder.edns(&edns);
         }
         let message = builder.build(metadata, &reply.answers, &reply.authority, [], &reply.additional);
         responses.send_response(message).await.unwrap_or_else(|error| {
             tracing::debug!(client = %request.src(), error = &error as &dyn std::error::Error, "response not sent");
-            ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
+            ResponseInfo::from(Header {
+                metadata,
+                counts: HeaderCounts::default(),
+            })
         })
     }
 }

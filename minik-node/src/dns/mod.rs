@@ -80,6 +80,9 @@ pub enum DnsError {
 /// A TCP connection without a query is closed after this long (RFC 7766 recommends a few seconds).
 const IDLE: Duration = Duration::from_secs(5);
 
+/// A cluster IP whose endpoint is gone answers nothing; the next attempt may find another.
+const CONNECT: Duration = Duration::from_secs(2);
+
 /// Responses queued for one TCP connection.
 const RESPONSES: usize = 32;
 
@@ -94,9 +97,16 @@ pub async fn run(config: DnsConfig, shutdown: CancellationToken) -> Result<(), D
 }
 
 async fn client(path: &PathBuf) -> Result<kube::Client, DnsError> {
-    let failed = |source| DnsError::Kubeconfig { path: path.clone(), source: Box::new(source) };
+    let failed = |source| DnsError::Kubeconfig {
+        path: path.clone(),
+        source: Box::new(source),
+    };
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?;
+    let options = KubeConfigOptions::default();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(failed)?;
+    config.connect_timeout = Some(CONNECT);
     kube::Client::try_from(config).map_err(|source| DnsError::Client(Box::new(source)))
 }
 
@@ -110,7 +120,9 @@ fn follow(
     tokio::spawn(shutdown.run_until_cancelled_owned(async move {
         let mut current: Option<(Arc<ClusterView>, Zone)> = None;
         while views.changed().await.is_ok() {
-            let Some(view) = views.borrow_and_update().clone() else { continue };
+            let Some(view) = views.borrow_and_update().clone() else {
+                continue;
+            };
             let zone = match current.take() {
                 None => Zone::full(&view, origin.clone(), now()),
                 Some((earlier, mut zone)) => {
@@ -129,11 +141,19 @@ fn follow(
 
 /// Seconds since 1970, the serial of a zone that changes now. Serials wrap (RFC 1982).
 fn now() -> u32 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() as u32)
 }
 
 async fn serve(listen: SocketAddr, handler: Handler, shutdown: CancellationToken) -> Result<(), DnsError> {
-    let failed = |protocol| move |source| DnsError::Listen { address: listen, protocol, source };
+    let failed = |protocol| {
+        move |source| DnsError::Listen {
+            address: listen,
+            protocol,
+            source,
+        }
+    };
     let udp = UdpSocket::bind(listen).await.map_err(failed("udp"))?;
     let tcp = TcpListener::bind(listen).await.map_err(failed("tcp"))?;
     let mut server = Server::new(handler);

@@ -54,7 +54,10 @@ enum AskError {
 impl Upstream {
     /// Servers at these addresses.
     pub fn new(servers: Vec<SocketAddr>) -> Self {
-        Self { servers, slots: Semaphore::new(CONCURRENT) }
+        Self {
+            servers,
+            slots: Semaphore::new(CONCURRENT),
+        }
     }
 
     /// Servers of `/etc/resolv.conf`; a missing file names none.
@@ -81,7 +84,9 @@ impl Upstream {
 
     /// Asks one server after the other. `zone` tells which addresses are cluster IPs.
     pub async fn ask(&self, name: &Name, kind: RecordType, zone: Option<&Zone>) -> Reply {
-        let Ok(_slot) = self.slots.try_acquire() else { return Reply::error(ResponseCode::Refused) };
+        let Ok(_slot) = self.slots.try_acquire() else {
+            return Reply::error(ResponseCode::Refused);
+        };
         let foreign = |server: &&SocketAddr| match server.ip() {
             IpAddr::V4(address) => !zone.is_some_and(|zone| zone.is_cluster_ip(address)),
             IpAddr::V6(_) => true,
@@ -112,10 +117,14 @@ fn reply(message: Message) -> Reply {
 
 /// Addresses of a resolv.conf, but for loopback, where only this Pod listens.
 fn nameservers(text: &str) -> impl Iterator<Item = IpAddr> {
-    text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next()?.parse().ok()).flatten()
-    }).filter(|address: &IpAddr| !address.is_loopback() && !address.is_unspecified())
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some("nameserver"))
+                .then(|| words.next()?.parse().ok())
+                .flatten()
+        })
+        .filter(|address: &IpAddr| !address.is_loopback() && !address.is_unspecified())
 }
 
 /// One question by UDP, and again by TCP when the response did not fit.
@@ -125,13 +134,21 @@ async fn exchange(server: SocketAddr, name: &Name, kind: RecordType) -> Result<M
     question.add_query(Query::query(name.clone(), kind));
     let bytes = question.to_vec()?;
     let response = by_udp(server, &bytes).await?;
-    let response = if response.metadata.truncation { by_tcp(server, &bytes).await? } else { response };
+    let response = if response.metadata.truncation {
+        by_tcp(server, &bytes).await?
+    } else {
+        response
+    };
     let same = response.metadata.id == question.metadata.id && response.queries == question.queries;
     if same { Ok(response) } else { Err(AskError::Mismatch) }
 }
 
 async fn by_udp(server: SocketAddr, question: &[u8]) -> Result<Message, AskError> {
-    let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let any: SocketAddr = if server.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0u16; 8], 0).into()
+    };
     let socket = UdpSocket::bind(any).await?;
     // A connected socket takes nothing from other senders.
     socket.connect(server).await?;
@@ -143,7 +160,9 @@ async fn by_udp(server: SocketAddr, question: &[u8]) -> Result<Message, AskError
 
 async fn by_tcp(server: SocketAddr, question: &[u8]) -> Result<Message, AskError> {
     let mut stream = TcpStream::connect(server).await?;
-    stream.write_u16(u16::try_from(question.len()).map_err(|_| AskError::Mismatch)?).await?;
+    stream
+        .write_u16(u16::try_from(question.len()).map_err(|_| AskError::Mismatch)?)
+        .await?;
     stream.write_all(question).await?;
     let mut response = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut response).await?;

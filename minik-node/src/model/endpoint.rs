@@ -61,14 +61,27 @@ impl Slice {
             return None;
         }
         let labels = slice.metadata.labels.as_ref();
-        let service = labels?.get("kubernetes.io/service-name").filter(|name| !name.is_empty())?.clone();
+        let service = labels?
+            .get("kubernetes.io/service-name")
+            .filter(|name| !name.is_empty())?
+            .clone();
         let namespace = slice.metadata.namespace?;
         Some(Self {
             proxied: !left_to_others(labels),
             service: ObjectName::new(namespace.clone(), service),
             name: ObjectName::new(namespace, slice.metadata.name?),
-            ports: slice.ports.into_iter().flatten().filter_map(SlicePort::from_api).collect(),
-            endpoints: slice.endpoints.into_iter().flatten().filter_map(Endpoint::from_api).collect(),
+            ports: slice
+                .ports
+                .into_iter()
+                .flatten()
+                .filter_map(SlicePort::from_api)
+                .collect(),
+            endpoints: slice
+                .endpoints
+                .into_iter()
+                .flatten()
+                .filter_map(Endpoint::from_api)
+                .collect(),
         })
     }
 }

@@ -32,7 +32,10 @@ impl Node {
                 .filter(|address| address.type_ == "InternalIP")
                 .find_map(|address| address.address.parse().ok()),
             pod_cidr: ranges.into_iter().find_map(|range| range.parse().ok()),
-            zone: node.metadata.labels.and_then(|mut labels| labels.remove("topology.kubernetes.io/zone")),
+            zone: node
+                .metadata
+                .labels
+                .and_then(|mut labels| labels.remove("topology.kubernetes.io/zone")),
         })
     }
 }

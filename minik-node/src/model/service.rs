@@ -99,7 +99,12 @@ impl Service {
             external_policy: policy(spec.external_traffic_policy.as_deref()),
             health_check_node_port: spec.health_check_node_port.and_then(port),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
-            ports: spec.ports.unwrap_or_default().into_iter().filter_map(ServicePort::from_api).collect(),
+            ports: spec
+                .ports
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(ServicePort::from_api)
+                .collect(),
             name,
             kind,
             proxied,
@@ -133,7 +138,11 @@ fn port(number: i32) -> Option<u16> {
 }
 
 fn policy(text: Option<&str>) -> TrafficPolicy {
-    if text == Some("Local") { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
+    if text == Some("Local") {
+        TrafficPolicy::Local
+    } else {
+        TrafficPolicy::Cluster
+    }
 }
 
 fn first_ipv4(spec: &api::ServiceSpec) -> Option<Ipv4Addr> {
@@ -146,17 +155,34 @@ fn affinity_seconds(spec: &api::ServiceSpec) -> Option<u32> {
     if spec.session_affinity.as_deref() != Some("ClientIP") {
         return None;
     }
-    let client_ip = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
-    u32::try_from(client_ip.and_then(|client_ip| client_ip.timeout_seconds).unwrap_or(DEFAULT)).ok()
+    let client_ip = spec
+        .session_affinity_config
+        .as_ref()
+        .and_then(|config| config.client_ip.as_ref());
+    u32::try_from(
+        client_ip
+            .and_then(|client_ip| client_ip.timeout_seconds)
+            .unwrap_or(DEFAULT),
+    )
+    .ok()
 }
 
 fn load_balancer_ips(status: Option<&api::ServiceStatus>) -> Vec<Ipv4Addr> {
-    let ingress = status.and_then(|status| status.load_balancer.as_ref()).and_then(|lb| lb.ingress.as_ref());
-    let ours = ingress.into_iter().flatten().filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
+    let ingress = status
+        .and_then(|status| status.load_balancer.as_ref())
+        .and_then(|lb| lb.ingress.as_ref());
+    let ours = ingress
+        .into_iter()
+        .flatten()
+        .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
     ours.filter_map(|ingress| ingress.ip.as_deref()?.parse().ok()).collect()
 }
 
 /// The IPv4 ones among addresses or ranges; the others belong to a cluster of another family.
 fn parse_all<T: std::str::FromStr>(texts: Option<&[String]>) -> Vec<T> {
-    texts.into_iter().flatten().filter_map(|text| text.trim().parse().ok()).collect()
+    texts
+        .into_iter()
+        .flatten()
+        .filter_map(|text| text.trim().parse().ok())
+        .collect()
 }

@@ -20,7 +20,12 @@ pub struct ProxyReconciler<P: ServiceProxy> {
 impl<P: ServiceProxy> ProxyReconciler<P> {
     /// A proxy that has written nothing yet.
     pub fn new(proxy: P, config: ProxyConfig) -> Self {
-        Self { proxy, config, decided: None, applied: None }
+        Self {
+            proxy,
+            config,
+            decided: None,
+            applied: None,
+        }
     }
 
     /// The mode, to look at what it does.
@@ -52,7 +57,9 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
     }
 
     async fn write(&mut self, pass: Pass) -> Result<(), P::Error> {
-        let Some((_, table)) = &self.decided else { return Ok(()) };
+        let Some((_, table)) = &self.decided else {
+            return Ok(());
+        };
         let desired = self.proxy.compile(table);
         let observed = match (pass, self.applied.take()) {
             (Pass::Changed, Some(applied)) => applied,

@@ -1,6 +1,5 @@
 //! Folds watch events into a [`ClusterView`]: pure, so that tests feed it by hand.
 
-use imbl::OrdMap;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
@@ -10,17 +9,47 @@ use super::ClusterView;
 use super::table::{Replaced, Table};
 use crate::model::{Node, ObjectName, Service, Slice};
 
+/// An event about objects that are stripped down already: the key, and nothing where the object is none of
+/// ours.
+type Stripped<K, V> = Event<(K, Option<V>)>;
+
 /// One event of one watch.
 #[derive(Debug)]
 pub enum Change {
     /// Of the Services.
-    Service(Event<core::Service>),
+    Service(Stripped<ObjectName, Service>),
     /// Of the EndpointSlices.
-    Slice(Event<EndpointSlice>),
+    Slice(Stripped<ObjectName, Slice>),
     /// Of the Nodes.
-    Node(Event<core::Node>),
+    Node(Stripped<String, Node>),
     /// Of the Namespaces.
-    Namespace(Event<core::Namespace>),
+    Namespace(Stripped<String, String>),
+}
+
+impl Change {
+    /// Strips a Service.
+    #[must_use]
+    pub fn service(event: Event<core::Service>) -> Self {
+        Self::Service(strip(event, object_name, Service::from_api))
+    }
+
+    /// Strips an EndpointSlice.
+    #[must_use]
+    pub fn slice(event: Event<EndpointSlice>) -> Self {
+        Self::Slice(strip(event, object_name, Slice::from_api))
+    }
+
+    /// Strips a Node.
+    #[must_use]
+    pub fn node(event: Event<core::Node>) -> Self {
+        Self::Node(strip(event, ResourceExt::name_any, Node::from_api))
+    }
+
+    /// Strips a Namespace to its name.
+    #[must_use]
+    pub fn namespace(event: Event<core::Namespace>) -> Self {
+        Self::Namespace(strip(event, ResourceExt::name_any, |namespace| namespace.metadata.name))
+    }
 }
 
 /// The view in the making.
@@ -37,13 +66,23 @@ impl Collector {
     /// Starts a node's view (`Some`), or a view for names (`None`).
     #[must_use]
     pub fn new(node: Option<String>) -> Self {
-        Self { view: ClusterView { node, ..ClusterView::default() }, ..Self::default() }
+        Self {
+            view: ClusterView {
+                node,
+                ..ClusterView::default()
+            },
+            ..Self::default()
+        }
     }
 
     /// The snapshot, once every watch that this view needs has completed its first list.
     #[must_use]
     pub fn view(&self) -> Option<&ClusterView> {
-        let theirs = if self.view.node.is_some() { self.nodes.synced() } else { self.namespaces.synced() };
+        let theirs = if self.view.node.is_some() {
+            self.nodes.synced()
+        } else {
+            self.namespaces.synced()
+        };
         (theirs && self.services.synced() && self.slices.synced()).then_some(&self.view)
     }
 
@@ -59,8 +98,8 @@ impl Collector {
         changed || synced != self.view().is_some()
     }
 
-    fn take_service(&mut self, event: Event<core::Service>) -> bool {
-        let replaced = self.services.take(convert(event, object_name, Service::from_api));
+    fn take_service(&mut self, event: Stripped<ObjectName, Service>) -> bool {
+        let replaced = self.services.take(event);
         for Replaced { old, new } in &replaced {
             match (new, old) {
                 (Some(new), _) => drop(self.view.services.insert(new.name.clone(), new.clone())),
@@ -72,8 +111,8 @@ impl Collector {
     }
 
     /// A slice may change the Service that it belongs to, so its old place is left before the new is taken.
-    fn take_slice(&mut self, event: Event<EndpointSlice>) -> bool {
-        let replaced = self.slices.take(convert(event, object_name, Slice::from_api));
+    fn take_slice(&mut self, event: Stripped<ObjectName, Slice>) -> bool {
+        let replaced = self.slices.take(event);
         for Replaced { old, new } in &replaced {
             if let Some(old) = old {
                 let left = self.view.slices.get_mut(&old.service).map(|slices| {
@@ -85,15 +124,15 @@ impl Collector {
                 }
             }
             if let Some(new) = new {
-                let slices = self.view.slices.entry(new.service.clone()).or_insert_with(OrdMap::new);
+                let slices = self.view.slices.entry(new.service.clone()).or_default();
                 slices.insert(new.name.name.clone(), new.clone());
             }
         }
         !replaced.is_empty()
     }
 
-    fn take_node(&mut self, event: Event<core::Node>) -> bool {
-        let replaced = self.nodes.take(convert(event, |node| node.name_any(), Node::from_api));
+    fn take_node(&mut self, event: Stripped<String, Node>) -> bool {
+        let replaced = self.nodes.take(event);
         for Replaced { old, new } in &replaced {
             match (new, old) {
                 (Some(new), _) => drop(self.view.nodes.insert(new.name.clone(), new.clone())),
@@ -104,9 +143,8 @@ impl Collector {
         !replaced.is_empty()
     }
 
-    fn take_namespace(&mut self, event: Event<core::Namespace>) -> bool {
-        let name = |namespace: core::Namespace| namespace.metadata.name;
-        let replaced = self.namespaces.take(convert(event, |namespace| namespace.name_any(), name));
+    fn take_namespace(&mut self, event: Stripped<String, String>) -> bool {
+        let replaced = self.namespaces.take(event);
         for Replaced { old, new } in &replaced {
             match (new, old) {
                 (Some(new), _) => drop(self.view.namespaces.insert(new.as_ref().clone())),
@@ -123,11 +161,7 @@ fn object_name<K: ResourceExt>(object: &K) -> ObjectName {
 }
 
 /// Strips the objects of an event down, keeping their keys.
-fn convert<A, K, V>(
-    event: Event<A>,
-    key: impl Fn(&A) -> K,
-    value: impl Fn(A) -> Option<V>,
-) -> Event<(K, Option<V>)> {
+fn strip<A, K, V>(event: Event<A>, key: impl Fn(&A) -> K, value: impl Fn(A) -> Option<V>) -> Event<(K, Option<V>)> {
     let both = |object: A| {
         let key = key(&object);
         (key, value(object))

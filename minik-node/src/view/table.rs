@@ -24,7 +24,11 @@ pub(super) struct Table<K, V> {
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), relist: None, synced: false }
+        Self {
+            objects: BTreeMap::new(),
+            relist: None,
+            synced: false,
+        }
     }
 }
 
@@ -57,10 +61,19 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
     fn finish_relist(&mut self) -> Vec<Replaced<V>> {
         self.synced = true;
         let listed = self.relist.take().unwrap_or_default();
-        let gone: Vec<K> = self.objects.keys().filter(|key| !listed.contains_key(key)).cloned().collect();
+        let gone: Vec<K> = self
+            .objects
+            .keys()
+            .filter(|key| !listed.contains_key(key))
+            .cloned()
+            .collect();
         let gone = gone.into_iter().map(|key| (key, None));
         let listed = listed.into_iter().map(|(key, value)| (key, Some(value)));
-        gone.chain(listed).collect::<Vec<_>>().into_iter().filter_map(|(key, value)| self.replace(key, value)).collect()
+        gone.chain(listed)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .filter_map(|(key, value)| self.replace(key, value))
+            .collect()
     }
 
     /// Sets one key; nothing when the value is equal to the old one.
@@ -80,23 +93,41 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
 mod tests {
     use super::*;
 
-    fn feed(table: &mut Table<&'static str, u8>, event: Event<(&'static str, Option<u8>)>) -> Vec<(Option<u8>, Option<u8>)> {
-        table.take(event).into_iter().map(|r| (r.old.as_deref().copied(), r.new.as_deref().copied())).collect()
+    fn feed(
+        table: &mut Table<&'static str, u8>,
+        event: Event<(&'static str, Option<u8>)>,
+    ) -> Vec<(Option<u8>, Option<u8>)> {
+        table
+            .take(event)
+            .into_iter()
+            .map(|r| (r.old.as_deref().copied(), r.new.as_deref().copied()))
+            .collect()
     }
 
     #[test]
     fn a_relist_removes_what_it_does_not_list_and_is_quiet_about_the_rest() {
         let mut table = Table::default();
         assert!(!table.synced());
-        for event in [Event::Init, Event::InitApply(("a", Some(1))), Event::InitApply(("b", Some(2)))] {
+        for event in [
+            Event::Init,
+            Event::InitApply(("a", Some(1))),
+            Event::InitApply(("b", Some(2))),
+        ] {
             assert!(feed(&mut table, event).is_empty());
         }
         assert!(!table.synced(), "a list is complete only when it is done");
         assert_eq!(feed(&mut table, Event::InitDone), [(None, Some(1)), (None, Some(2))]);
         assert!(table.synced());
 
-        for event in [Event::Init, Event::InitApply(("b", Some(2))), Event::InitApply(("c", Some(3)))] {
-            assert!(feed(&mut table, event).is_empty(), "a relist shows only when it is complete");
+        for event in [
+            Event::Init,
+            Event::InitApply(("b", Some(2))),
+            Event::InitApply(("c", Some(3))),
+        ] {
+            assert!(
+                feed(&mut table, event).is_empty(),
+                "a relist shows only when it is complete"
+            );
         }
         assert_eq!(feed(&mut table, Event::InitDone), [(Some(1), None), (None, Some(3))]);
     }

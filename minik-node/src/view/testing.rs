@@ -9,28 +9,28 @@ use super::{Change, ClusterView, Collector};
 pub(crate) fn view(node: Option<&str>, manifests: &str) -> ClusterView {
     let mut collector = Collector::new(node.map(str::to_owned));
     for change in [
-        Change::Service(Event::Init),
-        Change::Slice(Event::Init),
-        Change::Node(Event::Init),
-        Change::Namespace(Event::Init),
+        Change::service(Event::Init),
+        Change::slice(Event::Init),
+        Change::node(Event::Init),
+        Change::namespace(Event::Init),
     ] {
         collector.take(change);
     }
     let objects: Vec<Value> = serde_saphyr::from_multiple(manifests).expect("manifests are YAML");
     for object in objects.into_iter().filter(|object| !object.is_null()) {
         collector.take(match object["kind"].as_str() {
-            Some("Service") => Change::Service(Event::InitApply(from_value(object).expect("a Service"))),
-            Some("EndpointSlice") => Change::Slice(Event::InitApply(from_value(object).expect("a slice"))),
-            Some("Node") => Change::Node(Event::InitApply(from_value(object).expect("a Node"))),
-            Some("Namespace") => Change::Namespace(Event::InitApply(from_value(object).expect("a Namespace"))),
+            Some("Service") => Change::service(Event::InitApply(from_value(object).expect("a Service"))),
+            Some("EndpointSlice") => Change::slice(Event::InitApply(from_value(object).expect("a slice"))),
+            Some("Node") => Change::node(Event::InitApply(from_value(object).expect("a Node"))),
+            Some("Namespace") => Change::namespace(Event::InitApply(from_value(object).expect("a Namespace"))),
             kind => panic!("{kind:?} is no part of a view"),
         });
     }
     for change in [
-        Change::Service(Event::InitDone),
-        Change::Slice(Event::InitDone),
-        Change::Node(Event::InitDone),
-        Change::Namespace(Event::InitDone),
+        Change::service(Event::InitDone),
+        Change::slice(Event::InitDone),
+        Change::node(Event::InitDone),
+        Change::namespace(Event::InitDone),
     ] {
         collector.take(change);
     }

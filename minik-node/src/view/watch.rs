@@ -24,9 +24,9 @@ const BURST: usize = 1024;
 /// Watches Services, EndpointSlices and Nodes for the agent of `node`.
 pub fn spawn(client: Client, node: String, shutdown: CancellationToken) -> watch::Receiver<Option<Arc<ClusterView>>> {
     let changes = [
-        changes::<core::Service>(&client, Change::Service),
-        changes::<EndpointSlice>(&client, Change::Slice),
-        changes::<core::Node>(&client, Change::Node),
+        changes::<core::Service>(&client, Change::service),
+        changes::<EndpointSlice>(&client, Change::slice),
+        changes::<core::Node>(&client, Change::node),
     ];
     publish(Collector::new(Some(node)), changes, shutdown)
 }
@@ -34,9 +34,9 @@ pub fn spawn(client: Client, node: String, shutdown: CancellationToken) -> watch
 /// Watches Services, EndpointSlices and Namespaces for a name server.
 pub fn spawn_for_names(client: Client, shutdown: CancellationToken) -> watch::Receiver<Option<Arc<ClusterView>>> {
     let changes = [
-        changes::<core::Service>(&client, Change::Service),
-        changes::<EndpointSlice>(&client, Change::Slice),
-        changes::<core::Namespace>(&client, Change::Namespace),
+        changes::<core::Service>(&client, Change::service),
+        changes::<EndpointSlice>(&client, Change::slice),
+        changes::<core::Namespace>(&client, Change::namespace),
     ];
     publish(Collector::new(None), changes, shutdown)
 }
@@ -52,8 +52,12 @@ fn publish(
     let mut bursts = bursts.take_until(shutdown.cancelled_owned()).boxed();
     tokio::spawn(async move {
         while let Some(burst) = bursts.next().await {
-            let changed = burst.into_iter().fold(false, |changed, change| collector.take(change) | changed);
-            let Some(view) = collector.view().filter(|_| changed) else { continue };
+            let changed = burst
+                .into_iter()
+                .fold(false, |changed, change| collector.take(change) | changed);
+            let Some(view) = collector.view().filter(|_| changed) else {
+                continue;
+            };
             if sender.send(Some(Arc::new(view.clone()))).is_err() {
                 return;
             }

@@ -1,5 +1,4 @@
-//! Questions and answers. A question is taken apart from the right, as the specification lays names out:
-//! `[_PORT._PROTOCOL. | ENDPOINT.]SERVICE.NAMESPACE.svc.ORIGIN` and `A-B-C-D.NAMESPACE.pod.ORIGIN`.
+//! Questions and answers: which records say what a name stands for, by type.
 
 use std::net::Ipv4Addr;
 
@@ -8,18 +7,15 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::names::{Meaning, NamedPort, Reverse, ServiceNames};
+use super::names::Reverse;
+use super::resolve::{Host, Item, NoSuchName};
 use super::{TTL, Zone};
-use crate::model::ObjectName;
 
 /// Version of the specification that `dns-version.ORIGIN` states, and how long that may be cached.
 const SCHEMA: (&str, u32) = ("1.1.0", 28_800);
 
 /// Aliases followed inside the zone before giving up.
 const LONGEST_CHAIN: usize = 8;
-
-/// The cluster's name server, whose cluster IP `ns.dns.ORIGIN` has.
-const NAME_SERVER: (&str, &str) = ("kube-system", "kube-dns");
 
 /// An answer of the zone's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,41 +32,34 @@ pub struct Answer {
     pub outside: Option<Name>,
 }
 
-/// A name that does not exist.
-#[derive(Debug, PartialEq, Eq)]
-struct NoSuchName;
-
-/// One thing that a name stands for.
-#[derive(Debug)]
-struct Item {
-    /// Labels of its own name, under the origin.
-    owner: Vec<String>,
-    host: Host,
-    /// `None` when the Service declares no ports; such items have no SRV records.
-    port: Option<u16>,
-}
-
-#[derive(Debug)]
-enum Host {
-    Address(Ipv4Addr),
-    Alias(String),
-}
-
 /// Answers a question; `None` when it is about a name that is not the cluster's, which includes addresses
 /// that have no name here. Fails on names that grow too long to be sent.
 pub fn lookup(zone: &Zone, name: &Name, kind: RecordType) -> Result<Option<Answer>, ProtoError> {
     if let Some(address) = reversed_address(name) {
-        return if kind == RecordType::PTR { zone.pointers(name, address) } else { Ok(None) };
+        return if kind == RecordType::PTR {
+            zone.pointers(name, address)
+        } else {
+            Ok(None)
+        };
     }
-    let Some(labels) = zone.labels_of(name) else { return Ok(None) };
+    let Some(labels) = zone.labels_of(name) else {
+        return Ok(None);
+    };
     let answer = match kind {
-        RecordType::AXFR | RecordType::IXFR => Answer { code: ResponseCode::Refused, ..Answer::empty() },
+        RecordType::AXFR | RecordType::IXFR => Answer {
+            code: ResponseCode::Refused,
+            ..Answer::empty()
+        },
         _ if labels.is_empty() => zone.apex(name, kind)?,
-        RecordType::TXT if labels == ["dns-version"] => {
-            Answer { answers: vec![record(name, SCHEMA.1, RData::TXT(TXT::new(vec![SCHEMA.0.to_owned()])))], ..Answer::empty() }
-        }
+        RecordType::TXT if labels == ["dns-version"] => Answer {
+            answers: vec![record(name, SCHEMA.1, RData::TXT(TXT::new(vec![SCHEMA.0.to_owned()])))],
+            ..Answer::empty()
+        },
         _ => match zone.resolve(&labels) {
-            Err(NoSuchName) => Answer { code: ResponseCode::NXDomain, ..Answer::empty() },
+            Err(NoSuchName) => Answer {
+                code: ResponseCode::NXDomain,
+                ..Answer::empty()
+            },
             Ok(items) => zone.records(name, kind, &items)?,
         },
     };
@@ -93,7 +82,15 @@ impl Zone {
     /// The start of authority, in the words of CoreDNS.
     pub fn soa(&self) -> Result<Record, ProtoError> {
         let primary = self.name(&["ns", "dns"])?;
-        let soa = SOA::new(primary, self.name(&["hostmaster"])?, self.serial, 7_200, 1_800, 86_400, TTL);
+        let soa = SOA::new(
+            primary,
+            self.name(&["hostmaster"])?,
+            self.serial,
+            7_200,
+            1_800,
+            86_400,
+            TTL,
+        );
         Ok(record(&self.origin, TTL, RData::SOA(soa)))
     }
 
@@ -116,7 +113,12 @@ impl Zone {
             return None;
         }
         let own = usize::from(name.num_labels() - self.origin.num_labels());
-        Some(name.iter().take(own).map(|label| String::from_utf8_lossy(label).to_ascii_lowercase()).collect())
+        Some(
+            name.iter()
+                .take(own)
+                .map(|label| String::from_utf8_lossy(label).to_ascii_lowercase())
+                .collect(),
+        )
     }
 
     fn apex(&self, name: &Name, kind: RecordType) -> Result<Answer, ProtoError> {
@@ -133,80 +135,6 @@ impl Zone {
         Ok(answer)
     }
 
-    fn name_server(&self) -> Option<Ipv4Addr> {
-        let names = self.services.get(&ObjectName::new(NAME_SERVER.0, NAME_SERVER.1))?;
-        match names.meaning {
-            Meaning::ClusterIp(address) => address,
-            Meaning::Alias(_) | Meaning::Headless => None,
-        }
-    }
-
-    /// What a name stands for: nothing, when it exists only because longer names do.
-    fn resolve(&self, labels: &[String]) -> Result<Vec<Item>, NoSuchName> {
-        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-        match labels.as_slice() {
-            ["svc" | "pod"] => Ok(Vec::new()),
-            ["ns", "dns"] => {
-                let addresses = self.name_server().into_iter();
-                Ok(addresses.map(|ip| Item::new(&["ns", "dns"], Host::Address(ip), None)).collect())
-            }
-            [rest @ .., namespace, kind @ ("svc" | "pod")] => {
-                if !self.namespaces.contains(*namespace) {
-                    return Err(NoSuchName);
-                }
-                match (rest, *kind) {
-                    ([], _) => Ok(Vec::new()),
-                    ([pod] | [_, pod] | [_, _, pod], "pod") => {
-                        let ip = dashed_address(pod).ok_or(NoSuchName)?;
-                        Ok(vec![Item::new(&labels[rest.len() - 1..], Host::Address(ip), None)])
-                    }
-                    ([service], _) => self.service(service, namespace, None, None),
-                    ([endpoint, service], _) => self.service(service, namespace, Some(endpoint), None),
-                    ([port, protocol, service], _) => self.service(service, namespace, None, Some((port, protocol))),
-                    _ => Err(NoSuchName),
-                }
-            }
-            _ => Err(NoSuchName),
-        }
-    }
-
-    fn service(
-        &self,
-        service: &str,
-        namespace: &str,
-        endpoint: Option<&str>,
-        port: Option<(&str, &str)>,
-    ) -> Result<Vec<Item>, NoSuchName> {
-        let names = self.services.get(&ObjectName::new(namespace, service)).ok_or(NoSuchName)?;
-        let owner = [service, namespace, "svc"];
-        let wanted = |offered: Option<&NamedPort>| match (port, offered) {
-            (None, _) => true,
-            (Some((name, protocol)), Some(offered)) => {
-                name.trim_start_matches('_') == offered.name.to_ascii_lowercase()
-                    && protocol.trim_start_matches('_') == offered.protocol.as_str()
-            }
-            (Some(_), None) => false,
-        };
-        let items = match (&names.meaning, endpoint) {
-            (Meaning::Alias(target), None) if port.is_none() && target.parse::<std::net::IpAddr>().is_err() => {
-                return Ok(vec![Item::new(&owner, Host::Alias(target.clone()), None)]);
-            }
-            (Meaning::Alias(_), _) => return Err(NoSuchName),
-            (Meaning::ClusterIp(address), None) => {
-                let ports: Vec<_> = or_none(&names.ports).filter(|port| wanted(*port)).collect();
-                if ports.is_empty() {
-                    return Err(NoSuchName);
-                }
-                return Ok(ports
-                    .into_iter()
-                    .filter_map(|port| Some(Item::new(&owner, Host::Address((*address)?), port.map(|port| port.number))))
-                    .collect());
-            }
-            (Meaning::ClusterIp(_), Some(_)) | (Meaning::Headless, _) => endpoint_items(names, &owner, endpoint, wanted),
-        };
-        if items.is_empty() { Err(NoSuchName) } else { Ok(items) }
-    }
-
     fn records(&self, name: &Name, kind: RecordType, items: &[Item]) -> Result<Answer, ProtoError> {
         match kind {
             RecordType::A | RecordType::AAAA => self.addresses(name, kind, items, &mut Vec::new()),
@@ -217,7 +145,10 @@ impl Zone {
                     Host::Address(_) => None,
                 });
                 let answers = alias.map(|target| Ok(cname(name, absolute(target)?))).transpose();
-                answers.map(|answers: Option<Record>| Answer { answers: answers.into_iter().collect(), ..Answer::empty() })
+                answers.map(|answers: Option<Record>| Answer {
+                    answers: answers.into_iter().collect(),
+                    ..Answer::empty()
+                })
             }
             _ => Ok(Answer::empty()),
         }
@@ -249,7 +180,10 @@ impl Zone {
                         continue;
                     }
                     let next = match self.labels_of(&target).map(|labels| self.resolve(&labels)) {
-                        None => Answer { outside: Some(target.clone()), ..Answer::empty() },
+                        None => Answer {
+                            outside: Some(target.clone()),
+                            ..Answer::empty()
+                        },
                         Some(Err(NoSuchName)) => continue,
                         Some(Ok(items)) => self.addresses(&target, kind, &items, seen)?,
                     };
@@ -290,7 +224,9 @@ impl Zone {
 
     /// A cluster IP has its Service's name; any other address those it has as an endpoint.
     fn pointers(&self, name: &Name, address: Ipv4Addr) -> Result<Option<Answer>, ProtoError> {
-        let Some(names) = self.reverse.get(&address) else { return Ok(None) };
+        let Some(names) = self.reverse.get(&address) else {
+            return Ok(None);
+        };
         let first_only = names.iter().next().is_some_and(Reverse::is_service);
         let mut answer = Answer::empty();
         for reverse in names.iter().take(if first_only { 1 } else { usize::MAX }) {
@@ -302,35 +238,6 @@ impl Zone {
         }
         Ok(Some(answer))
     }
-}
-
-impl Item {
-    fn new<L: AsRef<str>>(owner: &[L], host: Host, port: Option<u16>) -> Self {
-        Self { owner: owner.iter().map(|label| label.as_ref().to_owned()).collect(), host, port }
-    }
-}
-
-fn endpoint_items(
-    names: &ServiceNames,
-    owner: &[&str],
-    endpoint: Option<&str>,
-    wanted: impl Fn(Option<&NamedPort>) -> bool,
-) -> Vec<Item> {
-    let mut items = Vec::new();
-    for known in &names.endpoints {
-        if endpoint.is_some_and(|label| !label.eq_ignore_ascii_case(&known.label)) {
-            continue;
-        }
-        let own: Vec<&str> = std::iter::once(known.label.as_str()).chain(owner.iter().copied()).collect();
-        let ports = or_none(&known.ports).filter(|port| wanted(*port));
-        items.extend(ports.map(|port| Item::new(&own, Host::Address(known.address), port.map(|port| port.number))));
-    }
-    items
-}
-
-/// All ports, or once nothing: a name without ports exists all the same.
-fn or_none(ports: &[NamedPort]) -> impl Iterator<Item = Option<&NamedPort>> {
-    ports.iter().map(Some).chain(ports.is_empty().then_some(None))
 }
 
 fn record(name: &Name, ttl: u32, data: RData) -> Record {
@@ -352,14 +259,12 @@ fn absolute(target: &str) -> Result<Name, ProtoError> {
     Ok(name)
 }
 
-/// `10-244-1-2` as an address.
-fn dashed_address(label: &str) -> Option<Ipv4Addr> {
-    label.replace('-', ".").parse().ok().filter(|_| !label.contains('.'))
-}
-
 /// `2.1.244.10.in-addr.arpa.` as an address.
 fn reversed_address(name: &Name) -> Option<Ipv4Addr> {
-    let labels: Vec<&str> = name.iter().map(|label| std::str::from_utf8(label).ok()).collect::<Option<_>>()?;
+    let labels: Vec<&str> = name
+        .iter()
+        .map(|label| std::str::from_utf8(label).ok())
+        .collect::<Option<_>>()?;
     match labels.as_slice() {
         [d, c, b, a, in_addr, arpa] if in_addr.eq_ignore_ascii_case("in-addr") && arpa.eq_ignore_ascii_case("arpa") => {
             format!("{a}.{b}.{c}.{d}").parse().ok()

@@ -6,6 +6,7 @@
 
 mod lookup;
 mod names;
+mod resolve;
 
 #[cfg(test)]
 mod tests;
@@ -51,7 +52,10 @@ pub struct DomainError {
 
 /// Reads a cluster domain such as `cluster.local`, with or without the final dot.
 pub fn origin(domain: &str) -> Result<Name, DomainError> {
-    let mut name = Name::from_ascii(domain).map_err(|source| DomainError { domain: domain.to_owned(), source })?;
+    let mut name = Name::from_ascii(domain).map_err(|source| DomainError {
+        domain: domain.to_owned(),
+        source,
+    })?;
     name.set_fqdn(true);
     Ok(name.to_lowercase())
 }
@@ -88,19 +92,23 @@ impl Zone {
     /// Whether an address is a cluster IP; a name server must not take one for an upstream of its own.
     #[must_use]
     pub fn is_cluster_ip(&self, address: Ipv4Addr) -> bool {
-        self.reverse.get(&address).is_some_and(|names| names.iter().any(Reverse::is_service))
+        self.reverse
+            .get(&address)
+            .is_some_and(|names| names.iter().any(Reverse::is_service))
     }
 
     fn insert(&mut self, view: &ClusterView, service: &Service) {
         let names = ServiceNames::new(service, view.slices_of(&service.name).map(Arc::as_ref));
         for (address, reverse) in names.reverse(&service.name) {
-            self.reverse.entry(address).or_insert_with(OrdSet::new).insert(reverse);
+            self.reverse.entry(address).or_default().insert(reverse);
         }
         self.services.insert(service.name.clone(), Arc::new(names));
     }
 
     fn remove(&mut self, name: &ObjectName) {
-        let Some(names) = self.services.remove(name) else { return };
+        let Some(names) = self.services.remove(name) else {
+            return;
+        };
         for (address, reverse) in names.reverse(name) {
             let empty = self.reverse.get_mut(&address).map(|names| {
                 names.remove(&reverse);

@@ -65,7 +65,11 @@ impl ServiceNames {
         Self {
             meaning,
             ports: ports
-                .map(|port| NamedPort { name: port.name.clone(), protocol: port.protocol, number: port.port })
+                .map(|port| NamedPort {
+                    name: port.name.clone(),
+                    protocol: port.protocol,
+                    number: port.port,
+                })
                 .collect(),
             endpoints: slices.flat_map(endpoints).collect(),
         }
@@ -75,10 +79,15 @@ impl ServiceNames {
     pub fn reverse(&self, service: &ObjectName) -> Vec<(Ipv4Addr, Reverse)> {
         match &self.meaning {
             Meaning::Alias(_) | Meaning::ClusterIp(None) => Vec::new(),
-            Meaning::ClusterIp(Some(address)) => vec![(*address, Reverse::Service(service.clone()))],
+            Meaning::ClusterIp(Some(address)) => {
+                vec![(*address, Reverse::Service(service.clone()))]
+            }
             Meaning::Headless => {
                 let named = |endpoint: &NamedEndpoint| {
-                    (endpoint.address, Reverse::Endpoint(service.clone(), endpoint.label.clone()))
+                    (
+                        endpoint.address,
+                        Reverse::Endpoint(service.clone(), endpoint.label.clone()),
+                    )
                 };
                 self.endpoints.iter().map(named).collect()
             }
@@ -89,12 +98,23 @@ impl ServiceNames {
 /// `publishNotReadyAddresses` needs no look here: the slices of such a Service say that all are ready.
 fn endpoints(slice: &Slice) -> impl Iterator<Item = NamedEndpoint> {
     let number = |port: &crate::model::SlicePort| {
-        port.port.map(|number| NamedPort { name: port.name.clone(), protocol: port.protocol, number })
+        port.port.map(|number| NamedPort {
+            name: port.name.clone(),
+            protocol: port.protocol,
+            number,
+        })
     };
     let ports: Vec<NamedPort> = slice.ports.iter().filter_map(number).collect();
-    slice.endpoints.iter().filter(|endpoint| endpoint.ready).map(move |endpoint| NamedEndpoint {
-        label: endpoint.hostname.clone().unwrap_or_else(|| endpoint.address.to_string().replace('.', "-")),
-        address: endpoint.address,
-        ports: ports.clone(),
-    })
+    slice
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.ready)
+        .map(move |endpoint| NamedEndpoint {
+            label: endpoint
+                .hostname
+                .clone()
+                .unwrap_or_else(|| endpoint.address.to_string().replace('.', "-")),
+            address: endpoint.address,
+            ports: ports.clone(),
+        })
 }

@@ -77,7 +77,10 @@ impl ServiceTable {
             let entry = ServiceEntry::decide(view, service, &node)?;
             Some((service.name.clone(), Arc::new(entry)))
         });
-        Self { services: services.collect(), node }
+        Self {
+            services: services.collect(),
+            node,
+        }
     }
 
     /// Brings the table from an earlier view to `view`, given what lies between. Entries that come out equal
@@ -88,7 +91,10 @@ impl ServiceTable {
             return;
         }
         for name in &changes.services {
-            let entry = view.services.get(name).and_then(|service| ServiceEntry::decide(view, service, &node));
+            let entry = view
+                .services
+                .get(name)
+                .and_then(|service| ServiceEntry::decide(view, service, &node));
             match entry {
                 Some(entry) if self.services.get(name).is_some_and(|old| **old == entry) => {}
                 Some(entry) => drop(self.services.insert(name.clone(), Arc::new(entry))),
@@ -110,7 +116,10 @@ impl ServiceEntry {
             return None;
         }
         let cluster_ip = service.cluster_ip?;
-        let ports = service.ports.iter().map(|port| PortEntry::decide(view, service, port, cluster_ip, node));
+        let ports = service
+            .ports
+            .iter()
+            .map(|port| PortEntry::decide(view, service, port, cluster_ip, node));
         Some(Self { ports: ports.collect() })
     }
 }

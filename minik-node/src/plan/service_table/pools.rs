@@ -68,18 +68,27 @@ pub(super) fn candidates<'a>(view: &'a ClusterView, name: &ServicePortName) -> V
     let mut found: BTreeMap<String, Candidate<'a>> = BTreeMap::new();
     let node = view.node.as_deref();
     for slice in view.slices_of(&name.service).filter(|slice| slice.proxied) {
-        let ports = slice.ports.iter().filter(|port| port.name == name.port && port.protocol == name.protocol);
+        let ports = slice
+            .ports
+            .iter()
+            .filter(|port| port.name == name.port && port.protocol == name.protocol);
         for port in ports.filter_map(|port| port.port) {
             for endpoint in &slice.endpoints {
                 let target = SocketAddrV4::new(endpoint.address, port);
                 let local = endpoint.node.is_some() && endpoint.node.as_deref() == node;
-                let candidate = Candidate { backend: Backend { target, local }, endpoint };
+                let candidate = Candidate {
+                    backend: Backend { target, local },
+                    endpoint,
+                };
                 // While slices are being rebalanced an endpoint may be in two; the living one counts.
                 found
                     .entry(target.to_string())
                     .and_modify(|held| {
                         if held.endpoint.terminating && !endpoint.terminating {
-                            *held = Candidate { backend: held.backend.clone(), endpoint };
+                            *held = Candidate {
+                                backend: held.backend.clone(),
+                                endpoint,
+                            };
                         }
                     })
                     .or_insert(candidate);
@@ -103,10 +112,20 @@ impl Pools {
     /// Sorts candidates into pools. A Service that is reachable from outside always has its cluster pool:
     /// under policy `Local` Pods and the node itself still reach every endpoint.
     pub(super) fn choose(candidates: &[Candidate<'_>], policies: Policies, node: &NodeFacts) -> Self {
-        let usable = candidates.iter().any(|candidate| candidate.ready() || candidate.serving_last());
+        let usable = candidates
+            .iter()
+            .any(|candidate| candidate.ready() || candidate.serving_last());
         Self {
-            cluster: if policies.uses_cluster() { cluster_pool(candidates, node) } else { Pool::unused() },
-            local: if policies.uses_local() { local_pool(candidates) } else { Pool::unused() },
+            cluster: if policies.uses_cluster() {
+                cluster_pool(candidates, node)
+            } else {
+                Pool::unused()
+            },
+            local: if policies.uses_local() {
+                local_pool(candidates)
+            } else {
+                Pool::unused()
+            },
             any: usable,
         }
     }
@@ -122,7 +141,10 @@ impl Pools {
 
 impl Pool {
     fn unused() -> Self {
-        Self { backends: Vec::new(), reason: PoolReason::Unused }
+        Self {
+            backends: Vec::new(),
+            reason: PoolReason::Unused,
+        }
     }
 
     fn of<'a>(candidates: impl Iterator<Item = &'a Candidate<'a>>, reason: PoolReason) -> Option<Self> {
@@ -131,7 +153,10 @@ impl Pool {
     }
 
     fn empty() -> Self {
-        Self { backends: Vec::new(), reason: PoolReason::Empty }
+        Self {
+            backends: Vec::new(),
+            reason: PoolReason::Empty,
+        }
     }
 }
 
@@ -139,7 +164,9 @@ fn cluster_pool(candidates: &[Candidate<'_>], node: &NodeFacts) -> Pool {
     let ready = || candidates.iter().filter(|candidate| candidate.ready());
     let same_node = |candidate: &&Candidate<'_>| candidate.endpoint.for_nodes.contains(&node.name);
     let same_zone = |candidate: &&Candidate<'_>| {
-        node.zone.as_ref().is_some_and(|zone| candidate.endpoint.for_zones.contains(zone))
+        node.zone
+            .as_ref()
+            .is_some_and(|zone| candidate.endpoint.for_zones.contains(zone))
     };
     // Hints count only when every ready endpoint carries them: a mixture means that they are being changed.
     let all_hint_nodes = ready().all(|candidate| !candidate.endpoint.for_nodes.is_empty());
@@ -150,13 +177,23 @@ fn cluster_pool(candidates: &[Candidate<'_>], node: &NodeFacts) -> Pool {
         .flatten()
         .or_else(|| hinted_zone().flatten())
         .or_else(|| Pool::of(ready(), PoolReason::Ready))
-        .or_else(|| Pool::of(candidates.iter().filter(|candidate| candidate.serving_last()), PoolReason::Terminating))
+        .or_else(|| {
+            Pool::of(
+                candidates.iter().filter(|candidate| candidate.serving_last()),
+                PoolReason::Terminating,
+            )
+        })
         .unwrap_or_else(Pool::empty)
 }
 
 fn local_pool(candidates: &[Candidate<'_>]) -> Pool {
     let local = || candidates.iter().filter(|candidate| candidate.backend.local);
     Pool::of(local().filter(|candidate| candidate.ready()), PoolReason::Ready)
-        .or_else(|| Pool::of(local().filter(|candidate| candidate.serving_last()), PoolReason::Terminating))
+        .or_else(|| {
+            Pool::of(
+                local().filter(|candidate| candidate.serving_last()),
+                PoolReason::Terminating,
+            )
+        })
         .unwrap_or_else(Pool::empty)
 }

@@ -81,7 +81,10 @@ impl Policies {
         let outside = port.node_port.is_some()
             || !service.external_ips.is_empty()
             || (service.kind == ServiceType::LoadBalancer && !service.load_balancer_ips.is_empty());
-        Self { internal: service.internal_policy, external: outside.then_some(service.external_policy) }
+        Self {
+            internal: service.internal_policy,
+            external: outside.then_some(service.external_policy),
+        }
     }
 
     /// Whether any traffic may go to all endpoints. From outside some always may, see [`Treatment::KeepSource`].
@@ -104,7 +107,10 @@ pub(super) fn ways_in(
     pools: &Pools,
     node: &NodeFacts,
 ) -> Vec<WayIn> {
-    let inside = WayIn { way: Way::ClusterIp(cluster_ip), treatment: internal(policies, pools) };
+    let inside = WayIn {
+        way: Way::ClusterIp(cluster_ip),
+        treatment: internal(policies, pools),
+    };
     let treatment = external(policies, pools);
     let outside = ways_from_outside(service, port, node).map(|way| WayIn { way, treatment });
     std::iter::once(inside).chain(outside).collect()
@@ -137,14 +143,22 @@ fn internal(policies: Policies, pools: &Pools) -> Treatment {
     match policies.internal {
         _ if !pools.any => Treatment::Reject,
         TrafficPolicy::Local if pools.local.backends.is_empty() => Treatment::Drop,
-        policy => Treatment::Balance { policy, masquerade: Masquerade::OffCluster },
+        policy => Treatment::Balance {
+            policy,
+            masquerade: Masquerade::OffCluster,
+        },
     }
 }
 
 fn external(policies: Policies, pools: &Pools) -> Treatment {
     match policies.external {
         _ if !pools.any => Treatment::Reject,
-        Some(TrafficPolicy::Local) => Treatment::KeepSource { local_endpoints: !pools.local.backends.is_empty() },
-        _ => Treatment::Balance { policy: TrafficPolicy::Cluster, masquerade: Masquerade::Always },
+        Some(TrafficPolicy::Local) => Treatment::KeepSource {
+            local_endpoints: !pools.local.backends.is_empty(),
+        },
+        _ => Treatment::Balance {
+            policy: TrafficPolicy::Cluster,
+            masquerade: Masquerade::Always,
+        },
     }
 }

@@ -43,9 +43,18 @@ const FILTER_HOOKS: [(&str, &[&str]); 3] = [
 ];
 
 const NAT_HOOKS: [(&str, &[&str]); 3] = [
-    ("PREROUTING", &[r#"-m comment --comment "kubernetes service portals" -j KUBE-SERVICES"#]),
-    ("OUTPUT", &[r#"-m comment --comment "kubernetes service portals" -j KUBE-SERVICES"#]),
-    ("POSTROUTING", &[r#"-m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING"#]),
+    (
+        "PREROUTING",
+        &[r#"-m comment --comment "kubernetes service portals" -j KUBE-SERVICES"#],
+    ),
+    (
+        "OUTPUT",
+        &[r#"-m comment --comment "kubernetes service portals" -j KUBE-SERVICES"#],
+    ),
+    (
+        "POSTROUTING",
+        &[r#"-m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING"#],
+    ),
 ];
 
 /// `route_localnet` makes 127.0.0.1 reachable from the network (CVE-2020-8558); this takes that back.
@@ -89,7 +98,10 @@ impl Compiler {
         }
         self.fragments.retain(|service, _| table.services.contains_key(service));
         for (service, entry) in &table.services {
-            let known = self.fragments.get(service).is_some_and(|(known, _)| Arc::ptr_eq(known, entry));
+            let known = self
+                .fragments
+                .get(service)
+                .is_some_and(|(known, _)| Arc::ptr_eq(known, entry));
             if !known {
                 let fragment = Fragment::compile(entry, &table.node);
                 self.fragments.insert(service.clone(), (entry.clone(), fragment));
@@ -100,7 +112,11 @@ impl Compiler {
 
     fn assemble(&self) -> Ruleset {
         let gather = |part: fn(&Fragment) -> &Vec<String>| -> Vec<String> {
-            self.fragments.values().flat_map(|(_, fragment)| part(fragment)).cloned().collect()
+            self.fragments
+                .values()
+                .flat_map(|(_, fragment)| part(fragment))
+                .cloned()
+                .collect()
         };
         let mut ruleset = Ruleset::default();
         let filter = ruleset.table_mut(Table::Filter);
@@ -108,10 +124,22 @@ impl Compiler {
         filter.chains = BTreeMap::from([
             ("KUBE-FIREWALL".to_owned(), fixed(&FIREWALL)),
             ("KUBE-FORWARD".to_owned(), fixed(&FORWARD)),
-            ("KUBE-SERVICES".to_owned(), Arc::new(gather(|fragment| &fragment.filter_services))),
-            ("KUBE-EXTERNAL-SERVICES".to_owned(), Arc::new(gather(|fragment| &fragment.filter_external))),
-            ("KUBE-NODEPORTS".to_owned(), Arc::new(gather(|fragment| &fragment.filter_node_ports))),
-            ("KUBE-PROXY-FIREWALL".to_owned(), Arc::new(gather(|fragment| &fragment.filter_firewall))),
+            (
+                "KUBE-SERVICES".to_owned(),
+                Arc::new(gather(|fragment| &fragment.filter_services)),
+            ),
+            (
+                "KUBE-EXTERNAL-SERVICES".to_owned(),
+                Arc::new(gather(|fragment| &fragment.filter_external)),
+            ),
+            (
+                "KUBE-NODEPORTS".to_owned(),
+                Arc::new(gather(|fragment| &fragment.filter_node_ports)),
+            ),
+            (
+                "KUBE-PROXY-FIREWALL".to_owned(),
+                Arc::new(gather(|fragment| &fragment.filter_firewall)),
+            ),
         ]);
         let mut services = gather(|fragment| &fragment.nat_services);
         services.push(NODEPORTS_LAST.to_owned());
@@ -121,10 +149,14 @@ impl Compiler {
             ("KUBE-MARK-MASQ".to_owned(), fixed(&MARK_MASQ)),
             ("KUBE-POSTROUTING".to_owned(), fixed(&POSTROUTING)),
             ("KUBE-SERVICES".to_owned(), Arc::new(services)),
-            ("KUBE-NODEPORTS".to_owned(), Arc::new(gather(|fragment| &fragment.nat_node_ports))),
+            (
+                "KUBE-NODEPORTS".to_owned(),
+                Arc::new(gather(|fragment| &fragment.nat_node_ports)),
+            ),
         ]);
         let own = self.fragments.values().flat_map(|(_, fragment)| &fragment.nat_chains);
-        nat.chains.extend(own.map(|(chain, rules)| (chain.clone(), rules.clone())));
+        nat.chains
+            .extend(own.map(|(chain, rules)| (chain.clone(), rules.clone())));
         ruleset
     }
 }
@@ -134,5 +166,13 @@ fn fixed(rules: &[&str]) -> Rules {
 }
 
 fn hooks(hooks: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
-    hooks.iter().map(|(chain, rules)| ((*chain).to_owned(), rules.iter().map(|rule| (*rule).to_owned()).collect())).collect()
+    hooks
+        .iter()
+        .map(|(chain, rules)| {
+            (
+                (*chain).to_owned(),
+                rules.iter().map(|rule| (*rule).to_owned()).collect(),
+            )
+        })
+        .collect()
 }

@@ -73,7 +73,10 @@ impl Kernel {
     /// Finds a variant that reads the kernel's tables: the administrator's choice first.
     pub async fn probe(lock_file: PathBuf) -> Result<Self, KernelError> {
         for variant in ["iptables", "iptables-nft", "iptables-legacy"] {
-            let kernel = Self { variant, lock_file: lock_file.clone() };
+            let kernel = Self {
+                variant,
+                lock_file: lock_file.clone(),
+            };
             match kernel.save().await {
                 Ok(_) => return Ok(kernel),
                 Err(error) => tracing::debug!(variant, error = &error as &dyn std::error::Error, "not usable"),
@@ -99,21 +102,32 @@ impl Kernel {
     /// Applies a transaction, all of a table or nothing of it; chains that it does not name stay.
     pub async fn restore(&self, transaction: &str) -> Result<(), KernelError> {
         let program = format!("{}-restore", self.variant);
-        self.run(&program, &["-w", "5", "--noflush"], transaction).await.map(drop)
+        self.run(&program, &["-w", "5", "--noflush"], transaction)
+            .await
+            .map(drop)
     }
 
     async fn run(&self, program: &str, arguments: &[&str], input: &str) -> Result<Output, KernelError> {
-        let failed = |source| KernelError::Run { program: program.to_owned(), source };
+        let failed = |source| KernelError::Run {
+            program: program.to_owned(),
+            source,
+        };
         let output = tokio::time::timeout(LIMIT, self.talk(program, arguments, input))
             .await
-            .map_err(|_| KernelError::Timeout { program: program.to_owned() })?
+            .map_err(|_| KernelError::Timeout {
+                program: program.to_owned(),
+            })?
             .map_err(failed)?;
         if output.status.success() {
             return Ok(output);
         }
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let line = failed_line(&stderr).and_then(|number| input.lines().nth(number.checked_sub(1)?));
-        Err(KernelError::Exit { program: program.to_owned(), line: line.map(str::to_owned), stderr })
+        Err(KernelError::Exit {
+            program: program.to_owned(),
+            line: line.map(str::to_owned),
+            stderr,
+        })
     }
 
     async fn talk(&self, program: &str, arguments: &[&str], input: &str) -> io::Result<Output> {
@@ -145,14 +159,8 @@ impl Kernel {
 /// `iptables-restore: line 7 failed` and `Error occurred at line: 7` both name the line.
 fn failed_line(stderr: &str) -> Option<usize> {
     let mut words = stderr.split_whitespace();
-    while let Some(word) = words.next() {
-        if word == "line" || word == "line:" {
-            if let Some(number) = words.next() {
-                return number.trim_end_matches([':', ',']).parse().ok();
-            }
-        }
-    }
-    None
+    words.find(|word| matches!(*word, "line" | "line:"))?;
+    words.next()?.trim_end_matches([':', ',']).parse().ok()
 }
 
 #[cfg(test)]
@@ -162,8 +170,14 @@ mod tests {
     #[test]
     fn both_wordings_name_the_line() {
         assert_eq!(failed_line("iptables-restore: line 7 failed"), Some(7));
-        assert_eq!(failed_line("iptables-restore v1.8.9 (legacy): unknown\nError occurred at line: 12\nTry"), Some(12));
-        assert_eq!(failed_line("iptables-nft-restore v1.8.9 (nf_tables): \nline 4: CHAIN_ADD failed"), Some(4));
+        assert_eq!(
+            failed_line("iptables-restore v1.8.9 (legacy): unknown\nError occurred at line: 12\nTry"),
+            Some(12)
+        );
+        assert_eq!(
+            failed_line("iptables-nft-restore v1.8.9 (nf_tables): \nline 4: CHAIN_ADD failed"),
+            Some(4)
+        );
         assert_eq!(failed_line("permission denied"), None);
     }
 }

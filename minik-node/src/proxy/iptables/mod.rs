@@ -41,7 +41,11 @@ impl Iptables {
     /// `lock_file` stands in for `/run/xtables.lock` and belongs to this node alone.
     #[must_use]
     pub fn new(lock_file: PathBuf) -> Self {
-        Self { compiler: Compiler::default(), lock_file, kernel: None }
+        Self {
+            compiler: Compiler::default(),
+            lock_file,
+            kernel: None,
+        }
     }
 
     async fn kernel(&mut self) -> Result<&Kernel, KernelError> {

@@ -45,7 +45,9 @@ impl Plan {
             let plan = TablePlan::new(observed.table(table), desired.table(table));
             (plan != TablePlan::default()).then_some((table, plan))
         });
-        Self { tables: tables.collect() }
+        Self {
+            tables: tables.collect(),
+        }
     }
 
     /// Whether there is nothing to do.
@@ -56,19 +58,27 @@ impl Plan {
 
     /// Names of the chains that will be filled anew.
     pub fn written_chains(&self) -> impl Iterator<Item = &str> {
-        self.tables.values().flat_map(|table| table.write.keys().map(String::as_str))
+        self.tables
+            .values()
+            .flat_map(|table| table.write.keys().map(String::as_str))
     }
 
     /// Names of the chains that will be removed.
     pub fn removed_chains(&self) -> impl Iterator<Item = &str> {
-        self.tables.values().flat_map(|table| table.remove.iter().map(String::as_str))
+        self.tables
+            .values()
+            .flat_map(|table| table.remove.iter().map(String::as_str))
     }
 }
 
 impl TablePlan {
     fn new(observed: &TableRules, desired: &TableRules) -> Self {
         let differs = |(chain, rules): &(&String, &Rules)| observed.chains.get(*chain) != Some(*rules);
-        let write = desired.chains.iter().filter(differs).map(|(chain, rules)| (chain.clone(), rules.clone()));
+        let write = desired
+            .chains
+            .iter()
+            .filter(differs)
+            .map(|(chain, rules)| (chain.clone(), rules.clone()));
         let per_service = |chain: &&String| PER_SERVICE.iter().any(|prefix| chain.starts_with(prefix));
         let stale = |chain: &&String| !desired.chains.contains_key(*chain) && per_service(chain);
         Self {
@@ -84,11 +94,21 @@ fn hook_fixes(observed: &TableRules, desired: &TableRules) -> BTreeMap<String, H
     let builtins: BTreeSet<&String> = observed.hooks.keys().chain(desired.hooks.keys()).collect();
     let ours = |rule: &&String| jump_target(rule).is_some_and(|target| desired.chains.contains_key(target));
     let fix = |builtin: &String| {
-        let delete: Vec<String> = observed.hooks.get(builtin).into_iter().flatten().filter(ours).cloned().collect();
+        let delete: Vec<String> = observed
+            .hooks
+            .get(builtin)
+            .into_iter()
+            .flatten()
+            .filter(ours)
+            .cloned()
+            .collect();
         let insert = desired.hooks.get(builtin).cloned().unwrap_or_default();
         (delete != insert).then_some(HookFix { delete, insert })
     };
-    builtins.into_iter().filter_map(|builtin| Some((builtin.clone(), fix(builtin)?))).collect()
+    builtins
+        .into_iter()
+        .filter_map(|builtin| Some((builtin.clone(), fix(builtin)?)))
+        .collect()
 }
 
 impl fmt::Display for Plan {

@@ -71,7 +71,10 @@ impl Ruleset {
     /// One table; an empty one when there is nothing in it.
     #[must_use]
     pub fn table(&self, table: Table) -> &TableRules {
-        static EMPTY: TableRules = TableRules { hooks: BTreeMap::new(), chains: BTreeMap::new() };
+        static EMPTY: TableRules = TableRules {
+            hooks: BTreeMap::new(),
+            chains: BTreeMap::new(),
+        };
         self.tables.get(&table).unwrap_or(&EMPTY)
     }
 
@@ -84,7 +87,8 @@ impl Ruleset {
     #[must_use]
     pub fn rule_count(&self) -> usize {
         let of_table = |table: &TableRules| {
-            table.hooks.values().map(Vec::len).sum::<usize>() + table.chains.values().map(|rules| rules.len()).sum::<usize>()
+            table.hooks.values().map(Vec::len).sum::<usize>()
+                + table.chains.values().map(|rules| rules.len()).sum::<usize>()
         };
         self.tables.values().map(of_table).sum()
     }
@@ -94,7 +98,10 @@ impl Ruleset {
         let mut tables = BTreeMap::<Table, Reading>::new();
         let mut current = None;
         for (index, line) in text.lines().enumerate() {
-            let wrong = || ParseError { number: index + 1, line: line.to_owned() };
+            let wrong = || ParseError {
+                number: index + 1,
+                line: line.to_owned(),
+            };
             match line.split_at_checked(1) {
                 None | Some(("#", _)) => {}
                 Some(("*", name)) => current = Table::from_name(name),
@@ -115,7 +122,9 @@ impl Ruleset {
             }
         }
         let tables = tables.into_iter().map(|(table, reading)| (table, reading.finish()));
-        Ok(Self { tables: tables.filter(|(_, rules)| *rules != TableRules::default()).collect() })
+        Ok(Self {
+            tables: tables.filter(|(_, rules)| *rules != TableRules::default()).collect(),
+        })
     }
 }
 
@@ -143,7 +152,10 @@ impl Reading {
 
     fn finish(self) -> TableRules {
         let chains = self.chains.into_iter().map(|(chain, rules)| (chain, Arc::new(rules)));
-        TableRules { hooks: self.hooks, chains: chains.collect() }
+        TableRules {
+            hooks: self.hooks,
+            chains: chains.collect(),
+        }
     }
 }
 
@@ -161,7 +173,7 @@ impl fmt::Display for Ruleset {
             for chain in rules.chains.keys() {
                 writeln!(f, ":{chain} - [0:0]")?;
             }
-            let hooks = rules.hooks.iter().map(|(chain, rules)| (chain, rules));
+            let hooks = rules.hooks.iter();
             let chains = rules.chains.iter().map(|(chain, rules)| (chain, rules.as_ref()));
             for (chain, rules) in hooks.chain(chains) {
                 for rule in rules {

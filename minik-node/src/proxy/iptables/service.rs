@@ -56,14 +56,16 @@ impl Fragment {
             Way::ClusterIp(address) => match (treatment, refusal(*treatment)) {
                 (Treatment::Balance { policy, .. }, _) => {
                     let target = pool_chain(port, *policy);
-                    self.nat_services.push(to(port, *address, number, "cluster IP", &target));
+                    self.nat_services
+                        .push(to(port, *address, number, "cluster IP", &target));
                 }
                 (_, Some((why, target))) => self.filter_services.push(to(port, *address, number, why, target)),
                 (_, None) => {}
             },
             Way::ExternalIp(address) => {
                 if port.pools.any {
-                    self.nat_services.push(to(port, *address, number, "external IP", &external()));
+                    self.nat_services
+                        .push(to(port, *address, number, "external IP", &external()));
                 }
                 if let Some((why, target)) = refusal(*treatment) {
                     self.filter_external.push(to(port, *address, number, why, target));
@@ -71,8 +73,13 @@ impl Fragment {
             }
             Way::LoadBalancerIp { address, sources } => {
                 if port.pools.any {
-                    let target = if sources.is_some() { chain::firewall(name) } else { external() };
-                    self.nat_services.push(to(port, *address, number, "loadbalancer IP", &target));
+                    let target = if sources.is_some() {
+                        chain::firewall(name)
+                    } else {
+                        external()
+                    };
+                    self.nat_services
+                        .push(to(port, *address, number, "loadbalancer IP", &target));
                     if sources.is_some() {
                         let why = format!("traffic not accepted by {target}");
                         self.filter_firewall.push(to(port, *address, number, &why, "DROP"));
@@ -115,14 +122,24 @@ impl Fragment {
                 }
                 (Way::ClusterIp(_), _) => {}
                 (_, treatment) => {
-                    chains.entry(chain::external(name)).or_insert_with(|| external_rules(port, *treatment, node));
+                    chains
+                        .entry(chain::external(name))
+                        .or_insert_with(|| external_rules(port, *treatment, node));
                 }
             }
-            if let Way::LoadBalancerIp { sources: Some(sources), .. } = way {
-                chains.entry(chain::firewall(name)).or_insert_with(|| firewall_rules(port, sources));
+            if let Way::LoadBalancerIp {
+                sources: Some(sources), ..
+            } = way
+            {
+                chains
+                    .entry(chain::firewall(name))
+                    .or_insert_with(|| firewall_rules(port, sources));
             }
         }
-        for (chain, pool) in [(chain::cluster(name), &port.pools.cluster), (chain::local(name), &port.pools.local)] {
+        for (chain, pool) in [
+            (chain::cluster(name), &port.pools.cluster),
+            (chain::local(name), &port.pools.local),
+        ] {
             if !pool.backends.is_empty() {
                 chains.entry(chain).or_default().extend(balance_rules(port, pool));
             }
@@ -133,7 +150,8 @@ impl Fragment {
             let rules = endpoint_rules(port, backend, &chain);
             chains.insert(chain, rules);
         }
-        self.nat_chains.extend(chains.into_iter().map(|(chain, rules)| (chain, Arc::new(rules))));
+        self.nat_chains
+            .extend(chains.into_iter().map(|(chain, rules)| (chain, Arc::new(rules))));
     }
 }
 
@@ -148,9 +166,7 @@ fn pool_chain(port: &PortEntry, policy: TrafficPolicy) -> String {
 fn refusal(treatment: Treatment) -> Option<(&'static str, &'static str)> {
     match treatment {
         Treatment::Reject => Some(("has no endpoints", "REJECT --reject-with icmp-port-unreachable")),
-        Treatment::Drop | Treatment::KeepSource { local_endpoints: false } => {
-            Some(("has no local endpoints", "DROP"))
-        }
+        Treatment::Drop | Treatment::KeepSource { local_endpoints: false } => Some(("has no local endpoints", "DROP")),
         Treatment::Balance { .. } | Treatment::KeepSource { local_endpoints: true } => None,
     }
 }
@@ -168,14 +184,19 @@ fn external_rules(port: &PortEntry, treatment: Treatment, node: &NodeFacts) -> V
     let name = &port.name;
     let cluster = chain::cluster(name);
     match treatment {
-        Treatment::Balance { masquerade: Masquerade::Always, .. } => vec![
+        Treatment::Balance {
+            masquerade: Masquerade::Always,
+            ..
+        } => vec![
             format!(r#"-m comment --comment "masquerade traffic for {name} external destinations" -j KUBE-MARK-MASQ"#),
             format!("-j {cluster}"),
         ],
         Treatment::KeepSource { local_endpoints } => {
             let cidr = node.cluster_cidr.trunc();
             let mut rules = vec![
-                format!(r#"-s {cidr} -m comment --comment "pod traffic for {name} external destinations" -j {cluster}"#),
+                format!(
+                    r#"-s {cidr} -m comment --comment "pod traffic for {name} external destinations" -j {cluster}"#
+                ),
                 format!(
                     r#"-m comment --comment "masquerade LOCAL traffic for {name} external destinations" -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ"#
                 ),
@@ -200,11 +221,14 @@ fn firewall_rules(port: &PortEntry, sources: &[Ipv4Net]) -> Vec<String> {
     let admit = |source: &Ipv4Net| {
         let source = source.trunc();
         // iptables does not store a match on every address, and so does not print it.
-        let matched = if source.prefix_len() == 0 { String::new() } else { format!("-s {source} ") };
+        let matched = if source.prefix_len() == 0 {
+            String::new()
+        } else {
+            format!("-s {source} ")
+        };
         format!(r#"{matched}-m comment --comment "{name} loadbalancer IP" -j {external}"#)
     };
-    let rest =
-        format!(r#"-m comment --comment "other traffic to {name} will be dropped by KUBE-PROXY-FIREWALL""#);
+    let rest = format!(r#"-m comment --comment "other traffic to {name} will be dropped by KUBE-PROXY-FIREWALL""#);
     sources.iter().map(admit).chain([rest]).collect()
 }
 
@@ -216,7 +240,12 @@ fn balance_rules(port: &PortEntry, pool: &Pool) -> Vec<String> {
         .backends
         .iter()
         .map(|backend| backend.target.to_string())
-        .map(|target| (chain::endpoint(name, &target), format!(r#"-m comment --comment "{name} -> {target}""#)))
+        .map(|target| {
+            (
+                chain::endpoint(name, &target),
+                format!(r#"-m comment --comment "{name} -> {target}""#),
+            )
+        })
         .collect();
     let sticky = port.affinity_seconds.iter().flat_map(|seconds| {
         chains.iter().map(move |(chain, comment)| {
@@ -225,10 +254,16 @@ fn balance_rules(port: &PortEntry, pool: &Pool) -> Vec<String> {
             )
         })
     });
-    let random = chains.iter().enumerate().map(|(index, (chain, comment))| match count - index {
-        1 => format!("{comment} -j {chain}"),
-        left => format!("{comment} -m statistic --mode random --probability {} -j {chain}", probability(left)),
-    });
+    let random = chains
+        .iter()
+        .enumerate()
+        .map(|(index, (chain, comment))| match count - index {
+            1 => format!("{comment} -j {chain}"),
+            left => format!(
+                "{comment} -m statistic --mode random --probability {} -j {chain}",
+                probability(left)
+            ),
+        });
     sticky.chain(random).collect()
 }
 
@@ -248,7 +283,10 @@ fn endpoint_rules(port: &PortEntry, backend: &Backend, chain: &str) -> Vec<Strin
         None => String::new(),
     };
     vec![
-        format!(r#"-s {}/32 -m comment --comment "{name}" -j KUBE-MARK-MASQ"#, target.ip()),
+        format!(
+            r#"-s {}/32 -m comment --comment "{name}" -j KUBE-MARK-MASQ"#,
+            target.ip()
+        ),
         format!(
             r#"-p {protocol} -m comment --comment "{name}" {remember}-m {protocol} -j DNAT --to-destination {target}"#
         ),

@@ -13,7 +13,7 @@ const WAYS_IN: (&str, &str) = (
     include_str!("../../../../testdata/kube-proxy/ways-in.yaml"),
     include_str!("../../../../testdata/kube-proxy/ways-in.rules"),
 );
-const POLICIES: (&str, &str) = (
+pub(super) const POLICIES: (&str, &str) = (
     include_str!("../../../../testdata/kube-proxy/policies.yaml"),
     include_str!("../../../../testdata/kube-proxy/policies.rules"),
 );
@@ -24,7 +24,10 @@ fn without_bookkeeping(mut rules: TableRules) -> TableRules {
     const LOCALHOST: &str = "-m nfacct --nfacct-name  localhost_nps_accepted_pkts";
     rules.chains.remove("KUBE-PROXY-CANARY");
     for chain in rules.chains.values_mut() {
-        let kept = chain.iter().filter(|rule| !rule.contains(LOCALHOST)).map(|rule| rule.replace(INVALID, ""));
+        let kept = chain
+            .iter()
+            .filter(|rule| !rule.contains(LOCALHOST))
+            .map(|rule| rule.replace(INVALID, ""));
         *chain = Arc::new(kept.collect());
     }
     rules
@@ -32,8 +35,17 @@ fn without_bookkeeping(mut rules: TableRules) -> TableRules {
 
 /// With the shared chains in one order, but for the rule that must be last.
 fn in_any_order(mut rules: TableRules) -> TableRules {
-    const SHARED: [&str; 4] = ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL"];
-    for (_, chain) in rules.chains.iter_mut().filter(|(name, _)| SHARED.contains(&name.as_str())) {
+    const SHARED: [&str; 4] = [
+        "KUBE-SERVICES",
+        "KUBE-NODEPORTS",
+        "KUBE-EXTERNAL-SERVICES",
+        "KUBE-PROXY-FIREWALL",
+    ];
+    for (_, chain) in rules
+        .chains
+        .iter_mut()
+        .filter(|(name, _)| SHARED.contains(&name.as_str()))
+    {
         Arc::make_mut(chain).sort_by_key(|rule| (rule.contains("must be the last rule"), rule.clone()));
     }
     rules
@@ -41,7 +53,10 @@ fn in_any_order(mut rules: TableRules) -> TableRules {
 
 fn lines(rules: &TableRules) -> BTreeMap<&str, Vec<String>> {
     let hooks = rules.hooks.iter().map(|(chain, rules)| (chain.as_str(), rules.clone()));
-    let chains = rules.chains.iter().map(|(chain, rules)| (chain.as_str(), rules.to_vec()));
+    let chains = rules
+        .chains
+        .iter()
+        .map(|(chain, rules)| (chain.as_str(), rules.to_vec()));
     hooks.chain(chains).collect()
 }
 
@@ -53,7 +68,11 @@ fn assert_same(ours: &Ruleset, theirs: &str) {
         let ours = in_any_order(ours.table(table).clone());
         let (ours, theirs) = (lines(&ours), lines(&theirs));
         for chain in ours.keys().chain(theirs.keys()) {
-            assert_eq!(ours.get(chain), theirs.get(chain), "chain {chain} of {table}: ours, kube-proxy's");
+            assert_eq!(
+                ours.get(chain),
+                theirs.get(chain),
+                "chain {chain} of {table}: ours, kube-proxy's"
+            );
         }
     }
 }
@@ -74,7 +93,11 @@ fn policies_and_fallbacks() {
 fn node_ports_stay_behind_the_services() {
     let ours = compile(WAYS_IN.0, node("n1", "192.168.10.220", "10.10.0.0/16"));
     let services = &ours.table(Table::Nat).chains["KUBE-SERVICES"];
-    assert!(services.last().is_some_and(|rule| rule.ends_with("--dst-type LOCAL -j KUBE-NODEPORTS")));
+    assert!(
+        services
+            .last()
+            .is_some_and(|rule| rule.ends_with("--dst-type LOCAL -j KUBE-NODEPORTS"))
+    );
 }
 
 #[test]
@@ -92,7 +115,11 @@ fn rule_growth_is_pinned() {
         compile(&manifests, node("n1", "10.0.0.1", "10.244.0.0/16")).rule_count()
     };
     let fixed = count(0, 0);
-    assert_eq!(fixed, 11 + 1 + 3 + 3 + 1 + 3 + 1, "hooks, firewall, forward; hooks, mark, postrouting, node ports");
+    assert_eq!(
+        fixed,
+        11 + 1 + 3 + 3 + 1 + 3 + 1,
+        "hooks, firewall, forward; hooks, mark, postrouting, node ports"
+    );
     assert_eq!(count(1, 0) - fixed, 1, "a Service without endpoints is one reject");
     assert_eq!(count(1, 1) - fixed, 2 + 3);
     assert_eq!(count(1, 10) - fixed, 2 + 3 * 10);
@@ -100,7 +127,9 @@ fn rule_growth_is_pinned() {
 }
 
 fn manifest(service: usize, endpoints: usize) -> String {
-    let listed: String = (0..endpoints).map(|i| format!("- {{addresses: [10.244.{service}.{i}]}}\n")).collect();
+    let listed: String = (0..endpoints)
+        .map(|i| format!("- {{addresses: [10.244.{service}.{i}]}}\n"))
+        .collect();
     format!(
         "---\nkind: Service\nmetadata: {{namespace: d, name: s{service}}}\nspec: {{clusterIP: 10.96.0.{service}, ports: [{{port: 80}}]}}\n\
          ---\nkind: EndpointSlice\nmetadata: {{namespace: d, name: s{service}-1, labels: {{kubernetes.io/service-name: s{service}}}}}\n\

@@ -1,6 +1,9 @@
 //! From rules on paper to packets in a kernel.
 
+mod kernel;
 mod kube_proxy;
+mod laws;
+mod packets;
 
 use super::compile::Compiler;
 use super::ruleset::Ruleset;
