@@ -89,7 +89,7 @@ where
 /// Delays between failed attempts: 10 ms, doubling, at most 5 s, starting over after a success. An API
 /// server on the same machine is back within milliseconds.
 #[derive(Debug)]
-struct Retry {
+pub struct Retry {
     next: Duration,
 }
 
