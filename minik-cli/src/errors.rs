@@ -7,8 +7,14 @@ use kube::core::Status;
 /// An error and its causes: `a: b: c`.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// Ends the program with this code and no further word: what failed has been told, or is the caller's own.

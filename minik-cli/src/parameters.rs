@@ -185,8 +185,8 @@ fn check_room(nodes: u8, node_range: Ipv4Net, pod_range: Ipv4Net, services: Ipv4
 }
 
 fn check_same(asked: &Asked, stored: &ClusterSpec) -> Result<(), ParameterError> {
-    let differs = |flag, stored: String, asked: String| {
-        Err(ParameterError::Differs { cluster: asked.name.clone(), flag, stored, asked })
+    let differs = |flag, kept: String, wanted: String| {
+        Err(ParameterError::Differs { cluster: stored.name.clone(), flag, stored: kept, asked: wanted })
     };
     let nodes = stored.nodes.len();
     if let Some(count) = asked.nodes.filter(|count| usize::from(*count) != nodes) {

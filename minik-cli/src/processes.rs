@@ -175,7 +175,7 @@ pub fn end(pids: impl IntoIterator<Item = i32>, signal: Signal, patience: Durati
     }
     while !waiting.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds: Vec<PollFd> =
+        let mut fds: Vec<PollFd<'_>> =
             waiting.values().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Ok(0) => break,

@@ -28,7 +28,7 @@ pub fn connect(cluster: &str) -> Result<Client, StoreError> {
 fn over_socket(path: PathBuf) -> Client {
     let connector = tower::service_fn(move |_: http::Uri| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        Box::pin(async move { UnixStream::connect(path).await.map(TokioIo::new) })
     });
     let http = HttpClient::builder(TokioExecutor::new()).build(connector);
     let base = http::Uri::from_static("http://minik");
