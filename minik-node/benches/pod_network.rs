@@ -22,26 +22,46 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("tokio runtime");
         let node = NetNs::create("minik.bench.node").expect("node");
-        let networks = runtime.block_on(async { PodNetworks::open_in(&node) }).expect("socket");
-        let pod = PodNetwork::new("bench", "pod", [10, 244, 0, 2].into(), [10, 244, 0, 1].into());
-        Self { runtime, networks, pod }
+        let networks = runtime
+            .block_on(async { PodNetworks::open_in(&node) })
+            .expect("socket");
+        let pod = PodNetwork::new(
+            "bench",
+            "pod",
+            [10, 244, 0, 2].into(),
+            [10, 244, 0, 1].into(),
+        );
+        Self {
+            runtime,
+            networks,
+            pod,
+        }
     }
 
     fn attach(&self) {
-        self.runtime.block_on(self.networks.attach(&self.pod)).expect("attach");
+        self.runtime
+            .block_on(self.networks.attach(&self.pod))
+            .expect("attach");
     }
 
     fn detach(&self) {
-        self.runtime.block_on(self.networks.detach(&self.pod)).expect("detach");
+        self.runtime
+            .block_on(self.networks.detach(&self.pod))
+            .expect("detach");
     }
 }
 
 #[divan::bench]
 fn attach(bencher: Bencher) {
     let bench = Bench::new();
-    bencher.with_inputs(|| bench.detach()).bench_local_refs(|()| bench.attach());
+    bencher
+        .with_inputs(|| bench.detach())
+        .bench_local_refs(|()| bench.attach());
 }
 
 #[divan::bench]
@@ -53,5 +73,7 @@ fn attach_again(bencher: Bencher) {
 #[divan::bench]
 fn detach(bencher: Bencher) {
     let bench = Bench::new();
-    bencher.with_inputs(|| bench.attach()).bench_local_refs(|()| bench.detach());
+    bencher
+        .with_inputs(|| bench.attach())
+        .bench_local_refs(|()| bench.detach());
 }

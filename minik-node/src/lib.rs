@@ -13,9 +13,9 @@ pub mod kernel;
 pub mod kubelet;
 pub mod model;
 pub mod plan;
+pub mod pods;
 #[cfg(test)]
 mod private_net;
-pub mod pods;
 pub mod proxy;
 pub mod reconcile;
 pub mod runtime;

@@ -20,7 +20,13 @@ fn routes(pairs: &[(u8, u8)]) -> Arc<Routes> {
     let route = |(range, node): &(u8, u8)| {
         let destination = Ipv4Net::new_assert([10, 244, *range, 0].into(), 24);
         let route = Route::via(destination, [Ipv4Addr::new(172, 30, 0, *node)]);
-        (destination, Route { protocol: PROTOCOL, ..route })
+        (
+            destination,
+            Route {
+                protocol: PROTOCOL,
+                ..route
+            },
+        )
     };
     Arc::new(pairs.iter().map(route).collect())
 }
@@ -35,8 +41,14 @@ fn underlay() {
 fn table() -> Vec<String> {
     let shown = run("ip route show");
     let lines = shown.lines().filter(|line| !line.contains("proto kernel"));
-    let mut lines: Vec<String> =
-        lines.map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect();
+    let mut lines: Vec<String> = lines
+        .map(|line| {
+            line.split_whitespace()
+                .take(3)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
     lines.sort();
     lines
 }
@@ -49,21 +61,58 @@ fn routes_follow_the_nodes_and_no_other_is_touched() {
         run("ip route add 10.244.9.0/24 via 172.30.0.99");
         let mut fabric = Fabric::open().expect("socket");
         for pass in [Pass::Full, Pass::Full] {
-            assert_eq!(fabric.reconcile(routes(&[(0, 10), (2, 12)]), pass).await, Outcome::Synced);
+            assert_eq!(
+                fabric.reconcile(routes(&[(0, 10), (2, 12)]), pass).await,
+                Outcome::Synced
+            );
         }
-        let theirs = ["10.244.9.0/24 via 172.30.0.99", "10.250.0.0/24 via 172.30.0.99"];
-        assert_eq!(table(), [&["10.244.0.0/24 via 172.30.0.10", "10.244.2.0/24 via 172.30.0.12"], &theirs[..]].concat());
+        let theirs = [
+            "10.244.9.0/24 via 172.30.0.99",
+            "10.250.0.0/24 via 172.30.0.99",
+        ];
+        assert_eq!(
+            table(),
+            [
+                &[
+                    "10.244.0.0/24 via 172.30.0.10",
+                    "10.244.2.0/24 via 172.30.0.12"
+                ],
+                &theirs[..]
+            ]
+            .concat()
+        );
 
-        let moved = fabric.reconcile(routes(&[(2, 22), (3, 13)]), Pass::Changed).await;
+        let moved = fabric
+            .reconcile(routes(&[(2, 22), (3, 13)]), Pass::Changed)
+            .await;
         assert_eq!(moved, Outcome::Synced);
-        assert_eq!(table(), [&["10.244.2.0/24 via 172.30.0.22", "10.244.3.0/24 via 172.30.0.13"], &theirs[..]].concat());
+        assert_eq!(
+            table(),
+            [
+                &[
+                    "10.244.2.0/24 via 172.30.0.22",
+                    "10.244.3.0/24 via 172.30.0.13"
+                ],
+                &theirs[..]
+            ]
+            .concat()
+        );
 
         // A range that somebody else routes: told, not taken; the others get theirs all the same.
-        let Outcome::Failed(error) = fabric.reconcile(routes(&[(9, 19), (10, 20)]), Pass::Changed).await else {
+        let Outcome::Failed(error) = fabric
+            .reconcile(routes(&[(9, 19), (10, 20)]), Pass::Changed)
+            .await
+        else {
             panic!("took a foreign route");
         };
-        assert_eq!(error, "add route to 10.244.9.0/24: File exists (os error 17)");
-        assert_eq!(table(), [&["10.244.10.0/24 via 172.30.0.20"], &theirs[..]].concat());
+        assert_eq!(
+            error,
+            "add route to 10.244.9.0/24: File exists (os error 17)"
+        );
+        assert_eq!(
+            table(),
+            [&["10.244.10.0/24 via 172.30.0.20"], &theirs[..]].concat()
+        );
     });
 }
 
@@ -78,12 +127,23 @@ fn a_resync_mends_what_somebody_removed() {
             retry_max: Duration::from_millis(10),
         };
         let shutdown = CancellationToken::new();
-        let mut status = spawn(Fabric::open().expect("socket"), receiver, timing, shutdown.clone());
-        status.wait_for(|status| status.passes >= 1).await.expect("running");
+        let mut status = spawn(
+            Fabric::open().expect("socket"),
+            receiver,
+            timing,
+            shutdown.clone(),
+        );
+        status
+            .wait_for(|status| status.passes >= 1)
+            .await
+            .expect("running");
         run("ip route del 10.244.0.0/24");
         let passes = status.borrow().passes;
         let mended = status.wait_for(|status| status.passes >= passes + 2);
-        tokio::time::timeout(Duration::from_secs(10), mended).await.expect("a resync").expect("running");
+        tokio::time::timeout(Duration::from_secs(10), mended)
+            .await
+            .expect("a resync")
+            .expect("running");
         assert_eq!(table(), ["10.244.0.0/24 via 172.30.0.10"]);
         shutdown.cancel();
     });

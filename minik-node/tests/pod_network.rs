@@ -12,7 +12,12 @@ use minik_node::plan::pod_network::PodNetwork;
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
 
 fn pod(last: u8) -> PodNetwork {
-    PodNetwork::new("t", &format!("00000000-0000-4000-8000-0000000000{last:02}"), address(last), GATEWAY)
+    PodNetwork::new(
+        "t",
+        &format!("00000000-0000-4000-8000-0000000000{last:02}"),
+        address(last),
+        GATEWAY,
+    )
 }
 
 fn address(last: u8) -> Ipv4Addr {
@@ -22,7 +27,8 @@ fn address(last: u8) -> Ipv4Addr {
 /// A node without a fabric: forwarding is all its Pods need of it.
 fn node() -> (NetNs, PodNetworks) {
     let node = NetNs::create("minik.t.node").expect("node");
-    node.run(|| run("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0")).expect("enter");
+    node.run(|| run("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0"))
+        .expect("enter");
     let networks = PodNetworks::open_in(&node).expect("socket");
     (node, networks)
 }
@@ -33,14 +39,21 @@ fn packets_flow_between_pods_and_node_from_the_addresses_planned() {
         let (node, networks) = node();
         networks.attach(&pod(2)).await.expect("attach");
         networks.attach(&pod(3)).await.expect("attach");
-        let (two, three) = (NetNs::open(&pod(2).netns).unwrap(), NetNs::open(&pod(3).netns).unwrap());
+        let (two, three) = (
+            NetNs::open(&pod(2).netns).unwrap(),
+            NetNs::open(&pod(3).netns).unwrap(),
+        );
 
         assert!(pings(&two, address(3)));
         assert!(pings(&two, GATEWAY));
         assert!(pings(&node, address(2)));
         assert_eq!(source_seen(&two, &three, address(3)), address(2));
         assert_eq!(source_seen(&two, &node, GATEWAY), address(2));
-        assert_eq!(source_seen(&node, &three, address(3)), GATEWAY, "the node's own connections");
+        assert_eq!(
+            source_seen(&node, &three, address(3)),
+            GATEWAY,
+            "the node's own connections"
+        );
         assert_eq!(source_seen(&two, &two, address(2)), address(2));
     });
 }
@@ -54,23 +67,41 @@ fn the_kernel_shows_what_the_recipe_says() {
         let link = pod(2).host_link;
 
         let inside = |command: &str| two.run(|| run(command)).unwrap();
-        assert_eq!(inside("ip -4 -o addr show dev eth0").split_whitespace().nth(3), Some("10.244.1.2/32"));
+        assert_eq!(
+            inside("ip -4 -o addr show dev eth0")
+                .split_whitespace()
+                .nth(3),
+            Some("10.244.1.2/32")
+        );
         let routes = inside("ip route");
-        assert!(routes.starts_with("default via 10.244.1.1 dev eth0"), "{routes}");
-        assert!(routes.contains("10.244.1.1 dev eth0 proto static scope link"), "{routes}");
+        assert!(
+            routes.starts_with("default via 10.244.1.1 dev eth0"),
+            "{routes}"
+        );
+        assert!(
+            routes.contains("10.244.1.1 dev eth0 proto static scope link"),
+            "{routes}"
+        );
         let neighbour = inside("ip neigh");
-        assert!(neighbour.contains("10.244.1.1 dev eth0 lladdr 0a:58:0a:f4:01:01 PERMANENT"), "{neighbour}");
+        assert!(
+            neighbour.contains("10.244.1.1 dev eth0 lladdr 0a:58:0a:f4:01:01 PERMANENT"),
+            "{neighbour}"
+        );
         assert_eq!(inside("ip -6 addr"), "", "no IPv6, loopback included");
         assert!(inside("ip link show lo").contains("LOOPBACK,UP"));
-        assert_eq!(inside("sysctl -n net.ipv4.ping_group_range").split_whitespace().collect::<Vec<_>>(), [
-            "0",
-            "2147483647"
-        ]);
+        assert_eq!(
+            inside("sysctl -n net.ipv4.ping_group_range")
+                .split_whitespace()
+                .collect::<Vec<_>>(),
+            ["0", "2147483647"]
+        );
 
         let outside = |command: &str| node.run(|| run(command)).unwrap();
         let routes = outside("ip route");
         assert!(
-            routes.contains(&format!("10.244.1.2 dev {link} proto static scope link src 10.244.1.1")),
+            routes.contains(&format!(
+                "10.244.1.2 dev {link} proto static scope link src 10.244.1.1"
+            )),
             "{routes}"
         );
         assert!(outside("ip neigh").contains("lladdr 0a:58:0a:f4:01:02 PERMANENT"));
@@ -85,7 +116,9 @@ fn attach_again_keeps_what_is_right_and_mends_what_is_wrong() {
         let pod = pod(2);
         networks.attach(&pod).await.expect("attach");
         let number = || {
-            let shown = node.run(|| run(&format!("ip -o link show {}", pod.host_link))).unwrap();
+            let shown = node
+                .run(|| run(&format!("ip -o link show {}", pod.host_link)))
+                .unwrap();
             shown.split(':').next().unwrap().to_owned()
         };
         let first = number();
@@ -96,7 +129,11 @@ fn attach_again_keeps_what_is_right_and_mends_what_is_wrong() {
         let damages: [(&NetNs, String); 8] = [
             (&two, "ip route del default".into()),
             (&two, "ip addr add 10.244.1.9/32 dev eth0".into()),
-            (&two, "ip neigh replace 10.244.1.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent".into()),
+            (
+                &two,
+                "ip neigh replace 10.244.1.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent"
+                    .into(),
+            ),
             (&two, "ip link del eth0".into()),
             (&node, format!("ip addr flush dev {}", pod.host_link)),
             (&node, format!("ip link set {} down", pod.host_link)),
@@ -105,9 +142,18 @@ fn attach_again_keeps_what_is_right_and_mends_what_is_wrong() {
         ];
         for (place, damage) in damages {
             place.run(|| run(&damage)).unwrap();
-            assert!(!networks.is_attached(&pod).await.expect("observe"), "{damage}: unnoticed");
-            networks.attach(&pod).await.unwrap_or_else(|error| panic!("{damage}: {error}"));
-            assert!(networks.is_attached(&pod).await.expect("observe"), "{damage}: not mended");
+            assert!(
+                !networks.is_attached(&pod).await.expect("observe"),
+                "{damage}: unnoticed"
+            );
+            networks
+                .attach(&pod)
+                .await
+                .unwrap_or_else(|error| panic!("{damage}: {error}"));
+            assert!(
+                networks.is_attached(&pod).await.expect("observe"),
+                "{damage}: not mended"
+            );
             assert!(pings(&two, GATEWAY), "{damage}");
         }
     });
@@ -121,7 +167,10 @@ fn detach_leaves_nothing_and_frees_the_name_at_once() {
         for _ in 0..20 {
             networks.attach(&pod(2)).await.expect("attach");
             networks.detach(&pod(2)).await.expect("detach");
-            networks.detach(&pod(2)).await.expect("detach what is not there");
+            networks
+                .detach(&pod(2))
+                .await
+                .expect("detach what is not there");
         }
         assert_eq!(node.run(snapshot).unwrap(), before);
         assert_eq!(NetNs::list("minik.t.pod.").unwrap(), Vec::<String>::new());
@@ -135,10 +184,14 @@ fn many_pods_come_and_go_at_once() {
         let (node, networks) = node();
         let before = node.run(snapshot).unwrap();
         let pods: Vec<PodNetwork> = (2..52).map(pod).collect();
-        futures::future::try_join_all(pods.iter().map(|pod| networks.attach(pod))).await.expect("attach");
+        futures::future::try_join_all(pods.iter().map(|pod| networks.attach(pod)))
+            .await
+            .expect("attach");
         let first = NetNs::open(&pods[0].netns).unwrap();
         assert!(pods.iter().all(|pod| pings(&first, pod.address)));
-        futures::future::try_join_all(pods.iter().map(|pod| networks.detach(pod))).await.expect("detach");
+        futures::future::try_join_all(pods.iter().map(|pod| networks.detach(pod)))
+            .await
+            .expect("detach");
         drop(first);
         assert_eq!(node.run(snapshot).unwrap(), before);
     });
@@ -152,7 +205,10 @@ fn a_dying_namespace_does_not_hold_the_name() {
         for _ in 0..20 {
             networks.attach(&pod(2)).await.expect("attach");
             NetNs::delete(&pod(2).netns).expect("delete");
-            networks.attach(&pod(2)).await.expect("attach while the old one dies");
+            networks
+                .attach(&pod(2))
+                .await
+                .expect("attach while the old one dies");
             assert!(networks.is_attached(&pod(2)).await.unwrap());
         }
     });
@@ -167,7 +223,10 @@ fn a_half_made_namespace_is_finished() {
         assert!(NetNs::open("minik.t.half").is_err());
         let half = NetNs::create("minik.t.half").expect("create");
         assert!(half.run(|| run("ip link show lo")).unwrap().contains("UP"));
-        assert_eq!(NetNs::list("minik.t.").unwrap(), ["minik.t.first", "minik.t.half"]);
+        assert_eq!(
+            NetNs::list("minik.t.").unwrap(),
+            ["minik.t.first", "minik.t.half"]
+        );
     });
 }
 
@@ -178,7 +237,11 @@ fn the_folder_of_names_is_put_back() {
         let mounts = || std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         let before = mounts();
         NetNs::create("minik.t.one").expect("create");
-        assert!(mounts().lines().any(|line| line.contains(" /run/netns ") && line.contains("shared:")));
+        assert!(
+            mounts()
+                .lines()
+                .any(|line| line.contains(" /run/netns ") && line.contains("shared:"))
+        );
         run("ip netns add theirs");
         minik_node::kernel::netns_dir::restore().expect("restore");
         NetNs::delete("minik.t.one").expect("delete");
@@ -194,5 +257,12 @@ fn the_folder_of_names_is_put_back() {
 }
 
 fn snapshot() -> String {
-    ["ip -j link", "ip -j addr", "ip -j route show table all", "ip -j neigh"].map(run).join("\n")
+    [
+        "ip -j link",
+        "ip -j addr",
+        "ip -j route show table all",
+        "ip -j neigh",
+    ]
+    .map(run)
+    .join("\n")
 }

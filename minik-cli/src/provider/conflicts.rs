@@ -29,7 +29,12 @@ pub struct Conflict {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { flag, range, taken_by, free } = self;
+        let Self {
+            flag,
+            range,
+            taken_by,
+            free,
+        } = self;
         write!(f, "{flag} {range} overlaps {taken_by}")?;
         match free {
             Some(free) => write!(f, "; {flag} {free} is free"),
@@ -45,7 +50,11 @@ impl fmt::Display for Conflict {
 /// # Errors
 /// When the namespace cannot be looked at.
 pub async fn conflicts(spec: &ClusterSpec) -> Result<Vec<Conflict>, ProviderError> {
-    let taken = if spec.isolated { Vec::new() } else { taken(&outside_link(&spec.name)).await? };
+    let taken = if spec.isolated {
+        Vec::new()
+    } else {
+        taken(&outside_link(&spec.name)).await?
+    };
     let ranges = [
         ("--node-network-cidr", spec.node_network_cidr),
         ("--pod-network-cidr", spec.pod_network_cidr),
@@ -59,8 +68,13 @@ async fn taken(own_link: &str) -> Result<Vec<(Ipv4Net, String)>, ProviderError> 
     let here = Netlink::open()?;
     let links = here.links().await?;
     let addresses = here.addresses().await?.into_iter();
-    let addresses = addresses.flat_map(|(link, nets)| nets.into_iter().map(move |net| (link, net.trunc())));
-    let routes = here.routes().await?.into_iter().map(|(link, route)| (link, route.destination));
+    let addresses =
+        addresses.flat_map(|(link, nets)| nets.into_iter().map(move |net| (link, net.trunc())));
+    let routes = here
+        .routes()
+        .await?
+        .into_iter()
+        .map(|(link, route)| (link, route.destination));
     Ok(addresses
         .chain(routes)
         .filter(|(link, _)| links.get(link).is_none_or(|link| link.name != own_link))
@@ -71,7 +85,12 @@ async fn taken(own_link: &str) -> Result<Vec<(Ipv4Net, String)>, ProviderError> 
 /// Another cluster's link is told by the name that says whose it is.
 fn name(links: &BTreeMap<u32, Link>, index: u32) -> String {
     match links.get(&index) {
-        Some(link) => link.altnames.iter().find(|name| name.starts_with("minik.")).unwrap_or(&link.name).clone(),
+        Some(link) => link
+            .altnames
+            .iter()
+            .find(|name| name.starts_with("minik."))
+            .unwrap_or(&link.name)
+            .clone(),
         None => format!("link {index}"),
     }
 }
@@ -79,19 +98,35 @@ fn name(links: &BTreeMap<u32, Link>, index: u32) -> String {
 /// One conflict at most for each range. A default route claims nothing, nor do the two halves of the address
 /// space by which VPNs say the same.
 fn decide(ranges: &[(&'static str, Ipv4Net)], taken: &[(Ipv4Net, String)]) -> Vec<Conflict> {
-    let taken: Vec<_> = taken.iter().filter(|(net, _)| net.prefix_len() > 1).collect();
+    let taken: Vec<_> = taken
+        .iter()
+        .filter(|(net, _)| net.prefix_len() > 1)
+        .collect();
     let mut settled: Vec<(Ipv4Net, String)> = Vec::new();
     let mut conflicts = Vec::new();
     for (position, (flag, range)) in ranges.iter().enumerate() {
-        let taker = taken.iter().copied().chain(&settled).find(|(net, _)| overlap(net, range));
+        let taker = taken
+            .iter()
+            .copied()
+            .chain(&settled)
+            .find(|(net, _)| overlap(net, range));
         let mut agreed = *range;
         if let Some((_, taken_by)) = taker {
             let later = ranges[position + 1..].iter().map(|(_, net)| net);
-            let avoid: Vec<&Ipv4Net> =
-                taken.iter().map(|(net, _)| net).chain(settled.iter().map(|(net, _)| net)).chain(later).collect();
+            let avoid: Vec<&Ipv4Net> = taken
+                .iter()
+                .map(|(net, _)| net)
+                .chain(settled.iter().map(|(net, _)| net))
+                .chain(later)
+                .collect();
             let free = free_like(*range, &avoid);
             agreed = free.unwrap_or(*range);
-            conflicts.push(Conflict { flag, range: *range, taken_by: taken_by.clone(), free });
+            conflicts.push(Conflict {
+                flag,
+                range: *range,
+                taken_by: taken_by.clone(),
+                free,
+            });
         }
         settled.push((agreed, format!("{flag} {agreed}")));
     }
@@ -100,11 +135,21 @@ fn decide(ranges: &[(&'static str, Ipv4Net)], taken: &[(Ipv4Net, String)]) -> Ve
 
 /// The next free range of the same size, in the same private block first.
 fn free_like(range: Ipv4Net, avoid: &[&Ipv4Net]) -> Option<Ipv4Net> {
-    let blocks = PRIVATE.iter().filter_map(|block| block.parse::<Ipv4Net>().ok());
+    let blocks = PRIVATE
+        .iter()
+        .filter_map(|block| block.parse::<Ipv4Net>().ok());
     let (own, others): (Vec<_>, Vec<_>) = blocks.partition(|block| block.contains(&range));
-    let after = own.iter().flat_map(|block| subnets(*block, range)).filter(|net| *net > range);
-    let elsewhere = own.iter().chain(&others).flat_map(|block| subnets(*block, range));
-    after.chain(elsewhere).find(|net| !avoid.iter().any(|taken| overlap(taken, net)))
+    let after = own
+        .iter()
+        .flat_map(|block| subnets(*block, range))
+        .filter(|net| *net > range);
+    let elsewhere = own
+        .iter()
+        .chain(&others)
+        .flat_map(|block| subnets(*block, range));
+    after
+        .chain(elsewhere)
+        .find(|net| !avoid.iter().any(|taken| overlap(taken, net)))
 }
 
 /// None when the block is smaller.
@@ -127,14 +172,30 @@ mod tests {
     ];
 
     fn decide_text(wanted: &[(&'static str, &str)], taken: &[&str]) -> Vec<String> {
-        let wanted: Vec<_> = wanted.iter().map(|(flag, range)| (*flag, range.parse().unwrap())).collect();
-        let taken: Vec<_> = taken.iter().map(|net| (net.parse().unwrap(), format!("{net} on eth9"))).collect();
-        decide(&wanted, &taken).iter().map(ToString::to_string).collect()
+        let wanted: Vec<_> = wanted
+            .iter()
+            .map(|(flag, range)| (*flag, range.parse().unwrap()))
+            .collect();
+        let taken: Vec<_> = taken
+            .iter()
+            .map(|net| (net.parse().unwrap(), format!("{net} on eth9")))
+            .collect();
+        decide(&wanted, &taken)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn an_ordinary_machine_is_no_conflict() {
-        let taken = ["127.0.0.0/8", "0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "192.168.1.0/24", "172.17.0.0/16"];
+        let taken = [
+            "127.0.0.0/8",
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "128.0.0.0/1",
+            "192.168.1.0/24",
+            "172.17.0.0/16",
+        ];
         assert_eq!(decide_text(&WANTED, &taken), [""; 0]);
     }
 
@@ -164,10 +225,15 @@ mod tests {
 
     #[test]
     fn flags_are_compared_with_each_other() {
-        let wanted = [("--node-network-cidr", "10.0.0.0/24"), ("--pod-network-cidr", "10.0.0.0/16")];
+        let wanted = [
+            ("--node-network-cidr", "10.0.0.0/24"),
+            ("--pod-network-cidr", "10.0.0.0/16"),
+        ];
         assert_eq!(
             decide_text(&wanted, &[]),
-            ["--pod-network-cidr 10.0.0.0/16 overlaps --node-network-cidr 10.0.0.0/24; --pod-network-cidr 10.1.0.0/16 is free"]
+            [
+                "--pod-network-cidr 10.0.0.0/16 overlaps --node-network-cidr 10.0.0.0/24; --pod-network-cidr 10.1.0.0/16 is free"
+            ]
         );
     }
 }

@@ -30,8 +30,10 @@ pub const NODE_LINK: &str = "eth0";
 
 /// The two ends of every node's dead end.
 pub const DEAD_END: [&str; 2] = ["dead0", "dead1"];
-pub const DEAD_END_MACS: [Mac; 2] =
-    [mac_of(Ipv4Addr::new(169, 254, 0, 2)), mac_of(Ipv4Addr::new(169, 254, 0, 3))];
+pub const DEAD_END_MACS: [Mac; 2] = [
+    mac_of(Ipv4Addr::new(169, 254, 0, 2)),
+    mac_of(Ipv4Addr::new(169, 254, 0, 3)),
+];
 
 /// The router at the dead end. Nobody has its link-layer address, so the other end drops what it is sent.
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
@@ -93,7 +95,10 @@ pub fn outside_altname(cluster: &str) -> String {
 /// A node's link to the fabric: its address. Routes to other nodes' Pods are the agent's, which learns of the
 /// nodes from the API.
 pub fn node_link(spec: &ClusterSpec, node: &NodeSpec) -> LinkState {
-    LinkState { addresses: [in_underlay(spec, node.ip)].into(), ..LinkState::bare(mac_of(node.ip), MTU) }
+    LinkState {
+        addresses: [in_underlay(spec, node.ip)].into(),
+        ..LinkState::bare(mac_of(node.ip), MTU)
+    }
 }
 
 /// A node's default route: a device on which nobody answers.
@@ -104,7 +109,10 @@ pub fn node_link(spec: &ClusterSpec, node: &NodeSpec) -> LinkState {
 /// IP goes round until its TTL ends. A link without a neighbour entry reports a host as unreachable after
 /// three seconds. This way rules see everything, and what they leave alone is silence.
 pub fn dead_end(node: &NodeSpec) -> LinkState {
-    let route = Route { onlink: true, ..Route::via(everywhere(), [NOWHERE]).from(node.ip) };
+    let route = Route {
+        onlink: true,
+        ..Route::via(everywhere(), [NOWHERE]).from(node.ip)
+    };
     LinkState {
         routes: [route].into(),
         neighbours: [(NOWHERE, NOWHERE_MAC)].into(),
@@ -115,8 +123,14 @@ pub fn dead_end(node: &NodeSpec) -> LinkState {
 /// The outside world's link: a router's view of the cluster. Cluster IPs go through every node, since one that
 /// is dead must not take them along.
 pub fn outside_state(spec: &ClusterSpec) -> LinkState {
-    let pods = spec.nodes.iter().map(|node| Route::via(node.pod_cidr, [node.ip]));
-    let services = Route::via(spec.service_cidr.trunc(), spec.nodes.iter().map(|node| node.ip));
+    let pods = spec
+        .nodes
+        .iter()
+        .map(|node| Route::via(node.pod_cidr, [node.ip]));
+    let services = Route::via(
+        spec.service_cidr.trunc(),
+        spec.nodes.iter().map(|node| node.ip),
+    );
     LinkState {
         addresses: [in_underlay(spec, spec.outside_ip())].into(),
         routes: pods.chain([services]).collect(),

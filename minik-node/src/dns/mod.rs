@@ -89,11 +89,12 @@ const RESPONSES: usize = 32;
 /// Answers until `shutdown`.
 pub async fn run(config: DnsConfig, shutdown: CancellationToken) -> Result<(), DnsError> {
     let origin = dns_zone::origin(&config.domain)?;
+    let sockets = bind(config.listen).await?;
     let client = client(&config.kubeconfig).await?;
     let upstream = Upstream::from_resolv_conf().await.map_err(DnsError::Upstream)?;
     let views = view::spawn_for_names(client, shutdown.clone());
     let zones = follow(views, origin.clone(), shutdown.clone());
-    serve(config.listen, Handler::new(origin, zones, upstream), shutdown).await
+    serve(sockets, Handler::new(origin, zones, upstream), shutdown).await
 }
 
 async fn client(path: &PathBuf) -> Result<kube::Client, DnsError> {
@@ -146,7 +147,8 @@ fn now() -> u32 {
         .map_or(0, |since| since.as_secs() as u32)
 }
 
-async fn serve(listen: SocketAddr, handler: Handler, shutdown: CancellationToken) -> Result<(), DnsError> {
+/// Takes the address for both transports.
+async fn bind(listen: SocketAddr) -> Result<(UdpSocket, TcpListener), DnsError> {
     let failed = |protocol| {
         move |source| DnsError::Listen {
             address: listen,
@@ -156,6 +158,14 @@ async fn serve(listen: SocketAddr, handler: Handler, shutdown: CancellationToken
     };
     let udp = UdpSocket::bind(listen).await.map_err(failed("udp"))?;
     let tcp = TcpListener::bind(listen).await.map_err(failed("tcp"))?;
+    Ok((udp, tcp))
+}
+
+async fn serve(
+    (udp, tcp): (UdpSocket, TcpListener),
+    handler: Handler,
+    shutdown: CancellationToken,
+) -> Result<(), DnsError> {
     let mut server = Server::new(handler);
     server.register_socket(udp);
     server.register_listener(tcp, IDLE, RESPONSES);

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
-use super::serve;
 use super::upstream::Upstream;
+use super::{bind, serve};
 use crate::plan::dns_zone::{Zone, origin};
 use crate::private_net::Space;
 use crate::view::testing;
@@ -36,6 +36,7 @@ impl Lab {
     fn serve(&self, address: &str, zones: watch::Receiver<Option<Arc<Zone>>>, upstream: Vec<SocketAddr>) {
         let (address, stop) = (address.parse().expect("an address"), self.stop.clone());
         self.space.run(move || {
+            let (ready, bound) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -43,10 +44,13 @@ impl Lab {
                     .expect("a runtime");
                 let origin = origin("cluster.local").expect("a domain");
                 let handler = Handler::new(origin, zones, Upstream::new(upstream));
-                runtime
-                    .block_on(serve(address, handler, stop))
-                    .expect("the server stops when told");
+                runtime.block_on(async {
+                    let sockets = bind(address).await.expect("port 53 is free");
+                    ready.send(()).expect("the test waits");
+                    serve(sockets, handler, stop).await.expect("the server stops when told");
+                });
             });
+            bound.recv().expect("a server");
         });
     }
 
@@ -56,7 +60,7 @@ impl Lab {
             .send_replace(Some(Arc::new(Zone::full(&testing::view(None, manifests), origin, 7))));
     }
 
-    /// What `dig` prints. It tries again by itself while the server is still starting.
+    /// What `dig` prints.
     fn dig(&self, arguments: &str) -> String {
         let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
         self.space.run(move || {

@@ -48,7 +48,10 @@ impl Netlink {
         let mut found = std::pin::pin!(self.handle.link().get().match_index(link).execute());
         match found.next().await {
             Some(Ok(message)) => Ok(operational(&message)),
-            Some(Err(error)) => Err(LinkError::Wait { index: link, source: super::netlink::cause(error) }),
+            Some(Err(error)) => Err(LinkError::Wait {
+                index: link,
+                source: super::netlink::cause(error),
+            }),
             None => Ok(false),
         }
     }
@@ -60,10 +63,14 @@ impl Netlink {
             let (connection, _, notifications) = new_multicast_connection(&[MulticastGroup::Link])?;
             Ok((connection, notifications))
         });
-        let (connection, notifications) = opened
-            .map_err(io::Error::other)
-            .flatten()
-            .map_err(|source| LinkError::Wait { index: link, source })?;
+        let (connection, notifications) =
+            opened
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|source| LinkError::Wait {
+                    index: link,
+                    source,
+                })?;
         // Ends when the receiver is dropped.
         tokio::spawn(connection);
         Ok(notifications)
@@ -73,7 +80,8 @@ impl Netlink {
 /// False when the socket closes first.
 async fn seen_operational(mut notifications: Notifications, link: u32) -> bool {
     while let Some((notification, _)) = notifications.next().await {
-        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) = notification.payload
+        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) =
+            notification.payload
             && message.header.index == link
             && operational(&message)
         {
@@ -84,5 +92,7 @@ async fn seen_operational(mut notifications: Notifications, link: u32) -> bool {
 }
 
 fn operational(link: &LinkMessage) -> bool {
-    link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::OperState(State::Up)))
+    link.attributes
+        .iter()
+        .any(|attribute| matches!(attribute, LinkAttribute::OperState(State::Up)))
 }

@@ -154,7 +154,10 @@ impl Netlink {
             .add(message)
             .execute()
             .await
-            .map_err(|error| LinkError::AddVeth { name: near.name.to_owned(), source: cause(error) })
+            .map_err(|error| LinkError::AddVeth {
+                name: near.name.to_owned(),
+                source: cause(error),
+            })
     }
 
     /// Makes a bridge that is up and forwards at once: no spanning tree, so no listening and learning before,
@@ -163,13 +166,20 @@ impl Netlink {
     /// # Errors
     /// [`LinkError::AddBridge`]; `EEXIST` when the name is taken.
     pub async fn add_bridge(&self, name: &str, mac: Mac) -> Result<(), LinkError> {
-        let message = LinkBridge::new(name).mcast_snooping(false).address(mac.to_vec()).up().build();
+        let message = LinkBridge::new(name)
+            .mcast_snooping(false)
+            .address(mac.to_vec())
+            .up()
+            .build();
         self.handle
             .link()
             .add(message)
             .execute()
             .await
-            .map_err(|error| LinkError::AddBridge { name: name.to_owned(), source: cause(error) })
+            .map_err(|error| LinkError::AddBridge {
+                name: name.to_owned(),
+                source: cause(error),
+            })
     }
 
     /// Looks a link up by its name, or by a further name of it.
@@ -181,7 +191,10 @@ impl Netlink {
         match found.try_next().await.map_err(cause) {
             Ok(message) => Ok(message.map(Link::from)),
             Err(error) if is(&error, nix::Error::ENODEV) => Ok(None),
-            Err(source) => Err(LinkError::Find { name: name.to_owned(), source }),
+            Err(source) => Err(LinkError::Find {
+                name: name.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -190,9 +203,19 @@ impl Netlink {
     /// # Errors
     /// [`LinkError::List`].
     pub async fn links(&self) -> Result<BTreeMap<u32, Link>, LinkError> {
-        let messages: Vec<LinkMessage> =
-            self.handle.link().get().execute().try_collect().await.map_err(|e| LinkError::List(cause(e)))?;
-        Ok(messages.into_iter().map(Link::from).map(|link| (link.index, link)).collect())
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|e| LinkError::List(cause(e)))?;
+        Ok(messages
+            .into_iter()
+            .map(Link::from)
+            .map(|link| (link.index, link))
+            .collect())
     }
 
     /// Removes a link, and with it its other end, wherever that is. A missing one is no error.
@@ -209,12 +232,19 @@ impl Netlink {
     pub async fn delete_link(&self, name: &str) -> Result<(), LinkError> {
         let netns = Arc::clone(&self.netns);
         let message = RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(name).build());
-        let deletion = move || netns.run(|| request_blocking(message)).map_err(io::Error::other)?;
-        let deleted = tokio::task::spawn_blocking(deletion).await.map_err(io::Error::other);
+        let deletion = move || {
+            netns
+                .run(|| request_blocking(message))
+                .map_err(io::Error::other)?
+        };
+        let deleted = tokio::task::spawn_blocking(deletion)
+            .await
+            .map_err(io::Error::other);
         match deleted.flatten() {
-            Err(source) if !is(&source, nix::Error::ENODEV) => {
-                Err(LinkError::Delete { name: name.to_owned(), source })
-            }
+            Err(source) if !is(&source, nix::Error::ENODEV) => Err(LinkError::Delete {
+                name: name.to_owned(),
+                source,
+            }),
             _ => Ok(()),
         }
     }
@@ -226,7 +256,10 @@ impl Netlink {
     pub async fn set_up(&self, index: u32) -> Result<(), LinkError> {
         let message = LinkUnspec::new_with_index(index).up().build();
         let request = self.handle.link().change(message);
-        request.execute().await.map_err(|error| LinkError::SetUp { index, source: cause(error) })
+        request.execute().await.map_err(|error| LinkError::SetUp {
+            index,
+            source: cause(error),
+        })
     }
 
     /// Gives a link a further name, which may be longer than the 15 bytes of the first.
@@ -234,12 +267,19 @@ impl Netlink {
     /// # Errors
     /// [`LinkError::AddAltname`]; `EEXIST` when any link has the name.
     pub async fn add_altname(&self, index: u32, altname: &str) -> Result<(), LinkError> {
-        let request = self.handle.link().property_add(index).alt_ifname(&[altname]);
-        request.execute().await.map_err(|error| LinkError::AddAltname {
-            index,
-            altname: altname.to_owned(),
-            source: cause(error),
-        })
+        let request = self
+            .handle
+            .link()
+            .property_add(index)
+            .alt_ifname(&[altname]);
+        request
+            .execute()
+            .await
+            .map_err(|error| LinkError::AddAltname {
+                index,
+                altname: altname.to_owned(),
+                source: cause(error),
+            })
     }
 }
 
@@ -274,7 +314,9 @@ impl From<LinkMessage> for Link {
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
-                LinkAttribute::Address(address) => link.mac = address.try_into().unwrap_or_default(),
+                LinkAttribute::Address(address) => {
+                    link.mac = address.try_into().unwrap_or_default()
+                }
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Link(peer) => link.peer = Some(peer),
                 LinkAttribute::Controller(bridge) => link.bridge = Some(bridge),
@@ -298,5 +340,7 @@ fn altname(property: Prop) -> Option<String> {
 /// Raises the calling thread's loopback. Blocking, since it is for the short-lived thread that has just made
 /// the namespace.
 pub(super) fn raise_loopback() -> io::Result<()> {
-    request_blocking(RouteNetlinkMessage::NewLink(LinkUnspec::new_with_name("lo").up().build()))
+    request_blocking(RouteNetlinkMessage::NewLink(
+        LinkUnspec::new_with_name("lo").up().build(),
+    ))
 }

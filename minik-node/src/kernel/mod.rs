@@ -10,5 +10,6 @@ pub mod pod_network;
 pub mod probe;
 pub mod process;
 pub mod route;
+mod route_message;
 pub mod sysctl;
 pub mod veth;

@@ -17,8 +17,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
-use super::process::NetNsId;
 use super::netns_dir::{self, RUN_NETNS};
+use super::process::NetNsId;
 
 /// The network namespace of whoever reads it. `/proc/self` would name the process's first thread instead.
 const THREAD_NETNS: &str = "/proc/thread-self/ns/net";
@@ -93,8 +93,10 @@ impl NetNs {
         }
         let _folder = netns_dir::hold().map_err(NetNsError::Prepare)?;
         let path = Path::new(RUN_NETNS).join(name);
-        on_own_thread(|| make_and_mount(&path))?
-            .map_err(|source| NetNsError::Create { name: name.to_owned(), source })?;
+        on_own_thread(|| make_and_mount(&path))?.map_err(|source| NetNsError::Create {
+            name: name.to_owned(),
+            source,
+        })?;
         Self::open(name)
     }
 
@@ -115,14 +117,22 @@ impl NetNs {
     /// [`NetNsError::Open`].
     pub fn find(name: &str) -> Result<Option<Self>, NetNsError> {
         let path = Path::new(RUN_NETNS).join(name);
-        let failed = |source| NetNsError::Open { path: path.clone(), source };
+        let failed = |source| NetNsError::Open {
+            path: path.clone(),
+            source,
+        };
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let file_system = fstatfs(&file).map_err(|errno| failed(errno.into()))?.filesystem_type();
-        Ok((file_system == NSFS_MAGIC).then(|| Self { fd: file.into(), path: Some(path) }))
+        let file_system = fstatfs(&file)
+            .map_err(|errno| failed(errno.into()))?
+            .filesystem_type();
+        Ok((file_system == NSFS_MAGIC).then(|| Self {
+            fd: file.into(),
+            path: Some(path),
+        }))
     }
 
     /// The namespace of the calling thread.
@@ -130,9 +140,14 @@ impl NetNs {
     /// # Errors
     /// [`NetNsError::Open`].
     pub fn current() -> Result<Self, NetNsError> {
-        let file = File::open(THREAD_NETNS)
-            .map_err(|source| NetNsError::Open { path: THREAD_NETNS.into(), source })?;
-        Ok(Self { fd: file.into(), path: None })
+        let file = File::open(THREAD_NETNS).map_err(|source| NetNsError::Open {
+            path: THREAD_NETNS.into(),
+            source,
+        })?;
+        Ok(Self {
+            fd: file.into(),
+            path: None,
+        })
     }
 
     /// Unmounts and unlinks `/run/netns/NAME`; a missing one is no error.
@@ -141,7 +156,10 @@ impl NetNs {
     /// [`NetNsError::Delete`].
     pub fn delete(name: &str) -> Result<(), NetNsError> {
         let path = Path::new(RUN_NETNS).join(name);
-        unmount_and_unlink(&path).map_err(|source| NetNsError::Delete { name: name.to_owned(), source })
+        unmount_and_unlink(&path).map_err(|source| NetNsError::Delete {
+            name: name.to_owned(),
+            source,
+        })
     }
 
     /// Names under `/run/netns` that start with `prefix`, sorted.
@@ -207,18 +225,27 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T, NetNsError>
             .name("netns".into())
             .spawn_scoped(scope, f)
             .map_err(NetNsError::Thread)?;
-        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        Ok(thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
 /// Runs on a thread that ends with it: moves to a new namespace and pins that at `path`.
 fn make_and_mount(path: &Path) -> io::Result<()> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    let pinned = unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).and_then(|()| {
-        super::link::raise_loopback()?;
-        let none: Option<&str> = None;
-        mount(Some(THREAD_NETNS), path, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
-    });
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    let pinned = unshare(CloneFlags::CLONE_NEWNET)
+        .map_err(io::Error::from)
+        .and_then(|()| {
+            super::link::raise_loopback()?;
+            let none: Option<&str> = None;
+            mount(Some(THREAD_NETNS), path, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
+        });
     if pinned.is_err() {
         // An empty file would be listed as a namespace by `ip netns`; the first error is the one to tell.
         fs::remove_file(path).ok();

@@ -2,8 +2,8 @@
 //! and what it was before when the last name is gone.
 //!
 //! Shared, so that a name that goes away also goes away in mount namespaces copied from this one, where it
-//! would otherwise keep the network namespace alive. Whoever makes the mount says so in [`MARK`] first: only
-//! then is it ours to undo, and any later process may.
+//! would otherwise keep the network namespace alive. Whoever makes the mount leaves a mark first: only then
+//! is it ours to undo, and any later process may.
 
 use std::fs::{self, File};
 use std::io;
@@ -44,7 +44,13 @@ pub fn hold() -> io::Result<Flock<File>> {
     }
     fs::write(MARK, if had_folder { "" } else { WITH_FOLDER })?;
     let none: Option<&str> = None;
-    mount(Some(RUN_NETNS), RUN_NETNS, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+    mount(
+        Some(RUN_NETNS),
+        RUN_NETNS,
+        none,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        none,
+    )?;
     share()?;
     Ok(exclusive)
 }
@@ -78,7 +84,13 @@ pub fn restore() -> io::Result<()> {
 /// Fails with `EINVAL` when the folder is no mount, `ENOENT` when it is not there.
 fn share() -> nix::Result<()> {
     let none: Option<&str> = None;
-    mount(Some(""), RUN_NETNS, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none)
+    mount(
+        Some(""),
+        RUN_NETNS,
+        none,
+        MsFlags::MS_SHARED | MsFlags::MS_REC,
+        none,
+    )
 }
 
 fn lock(how: FlockArg) -> io::Result<Flock<File>> {

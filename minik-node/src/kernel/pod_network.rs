@@ -53,7 +53,9 @@ impl PodNetworks {
     /// # Errors
     /// [`PodNetworkError::Socket`].
     pub fn open() -> Result<Self, PodNetworkError> {
-        Ok(Self { node: Netlink::open()? })
+        Ok(Self {
+            node: Netlink::open()?,
+        })
     }
 
     /// The same for a node that is not the calling thread's namespace.
@@ -61,7 +63,9 @@ impl PodNetworks {
     /// # Errors
     /// [`PodNetworkError::Socket`].
     pub fn open_in(node: &NetNs) -> Result<Self, PodNetworkError> {
-        Ok(Self { node: Netlink::open_in(node)? })
+        Ok(Self {
+            node: Netlink::open_in(node)?,
+        })
     }
 
     /// Makes the namespace, the pair, addresses, routes and permanent neighbours; afterwards packets flow.
@@ -82,9 +86,15 @@ impl PodNetworks {
             pair = self.ensure_pair(pod, &place).await?;
         }
         let (host_end, pod_end) = (pod.host_end(), pod.pod_end());
-        tokio::try_join!(self.node.lay(pair.near, &host_end), place.netlink.lay(pair.far, &pod_end))?;
+        tokio::try_join!(
+            self.node.lay(pair.near, &host_end),
+            place.netlink.lay(pair.far, &pod_end)
+        )?;
         let inside = &place.netlink;
-        tokio::try_join!(self.node.wait_operational(pair.near), inside.wait_operational(pair.far))?;
+        tokio::try_join!(
+            self.node.wait_operational(pair.near),
+            inside.wait_operational(pair.far)
+        )?;
         Ok(())
     }
 
@@ -123,7 +133,8 @@ impl PodNetworks {
 
     /// For a pair that is known to be one: the node's end and the Pod's.
     async fn is_laid(&self, pod: &PodNetwork, inside: &Netlink) -> Result<bool, PodNetworkError> {
-        let (host, inner) = tokio::try_join!(self.node.observe(&pod.host_link), inside.observe(POD_LINK))?;
+        let (host, inner) =
+            tokio::try_join!(self.node.observe(&pod.host_link), inside.observe(POD_LINK))?;
         Ok(host == Some(pod.host_end()) && inner == Some(pod.pod_end()))
     }
 }

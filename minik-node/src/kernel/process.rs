@@ -24,11 +24,22 @@ pub struct Process {
 pub fn by_netns() -> io::Result<BTreeMap<NetNsId, Vec<Process>>> {
     let mut processes = BTreeMap::<NetNsId, Vec<Process>>::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
         // Zombies and kernel threads have no namespace to stat; neither holds one by its name.
-        let Ok(netns) = fs::metadata(format!("/proc/{pid}/ns/net")) else { continue };
+        let Ok(netns) = fs::metadata(format!("/proc/{pid}/ns/net")) else {
+            continue;
+        };
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let process = Process { pid, name: name.trim_end().to_owned() };
+        let process = Process {
+            pid,
+            name: name.trim_end().to_owned(),
+        };
         processes.entry(netns.ino()).or_default().push(process);
     }
     Ok(processes)

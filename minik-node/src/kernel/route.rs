@@ -7,19 +7,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
+use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
-};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
-    RouteProtocol, RouteScope, RouteType,
-};
-use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::neighbour::{NeighbourMessage, NeighbourState};
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 
 use super::link::LinkError;
 use super::netlink::{Netlink, cause, is};
+use super::route_message::{read_neighbour, read_route, route_message};
 use crate::plan::link::{LinkState, Mac, Route};
 
 /// What failed.
@@ -90,8 +86,10 @@ impl Netlink {
             self.add_neighbour(link, *address, *mac).await?;
         }
         // In order of destination a default route would come before the route to its gateway.
-        let (direct, indirect): (Vec<_>, Vec<_>) =
-            state.routes.iter().partition(|route| route.gateways.is_empty());
+        let (direct, indirect): (Vec<_>, Vec<_>) = state
+            .routes
+            .iter()
+            .partition(|route| route.gateways.is_empty());
         for route in direct.into_iter().chain(indirect) {
             self.replace_route(Some(link), route).await?;
         }
@@ -109,7 +107,11 @@ impl Netlink {
         let state = LinkState {
             mac: link.mac,
             mtu: link.mtu,
-            addresses: self.addresses().await?.remove(&link.index).unwrap_or_default(),
+            addresses: self
+                .addresses()
+                .await?
+                .remove(&link.index)
+                .unwrap_or_default(),
             routes: self.routes_of(link.index).await?,
             neighbours: self.permanent_neighbours(link.index).await?,
         };
@@ -121,25 +123,43 @@ impl Netlink {
     /// # Errors
     /// [`RouteError::AddAddress`].
     pub async fn add_address(&self, link: u32, address: Ipv4Net) -> Result<(), RouteError> {
-        let request = self.handle.address().add(link, IpAddr::V4(address.addr()), address.prefix_len());
+        let request =
+            self.handle
+                .address()
+                .add(link, IpAddr::V4(address.addr()), address.prefix_len());
         request
             .replace()
             .execute()
             .await
-            .map_err(|error| RouteError::AddAddress { address, source: cause(error) })
+            .map_err(|error| RouteError::AddAddress {
+                address,
+                source: cause(error),
+            })
     }
 
     /// Tells who has `address` on the link for good: no ARP is sent, the entry never expires.
     ///
     /// # Errors
     /// [`RouteError::AddNeighbour`].
-    pub async fn add_neighbour(&self, link: u32, address: Ipv4Addr, mac: Mac) -> Result<(), RouteError> {
-        let request = self.handle.neighbours().add(link, IpAddr::V4(address)).link_layer_address(&mac);
+    pub async fn add_neighbour(
+        &self,
+        link: u32,
+        address: Ipv4Addr,
+        mac: Mac,
+    ) -> Result<(), RouteError> {
+        let request = self
+            .handle
+            .neighbours()
+            .add(link, IpAddr::V4(address))
+            .link_layer_address(&mac);
         request
             .replace()
             .execute()
             .await
-            .map_err(|error| RouteError::AddNeighbour { address, source: cause(error) })
+            .map_err(|error| RouteError::AddNeighbour {
+                address,
+                source: cause(error),
+            })
     }
 
     /// Adds a route. Without a link, the gateways say which.
@@ -158,13 +178,21 @@ impl Netlink {
         self.new_route(link, route, true).await
     }
 
-    async fn new_route(&self, link: Option<u32>, route: &Route, replace: bool) -> Result<(), RouteError> {
+    async fn new_route(
+        &self,
+        link: Option<u32>,
+        route: &Route,
+        replace: bool,
+    ) -> Result<(), RouteError> {
         let request = self.handle.route().add(route_message(link, route));
         let request = if replace { request.replace() } else { request };
-        request.execute().await.map_err(|error| RouteError::AddRoute {
-            destination: route.destination,
-            source: cause(error),
-        })
+        request
+            .execute()
+            .await
+            .map_err(|error| RouteError::AddRoute {
+                destination: route.destination,
+                source: cause(error),
+            })
     }
 
     /// Removes the route to a destination that `protocol` put there; a missing one is no error.
@@ -178,10 +206,18 @@ impl Netlink {
             // Any scope: deletion, unlike creation, takes this for "whichever".
             .scope(RouteScope::NoWhere)
             .build();
-        match self.handle.route().del(message).execute().await.map_err(cause) {
-            Err(source) if !is(&source, nix::Error::ESRCH) => {
-                Err(RouteError::DeleteRoute { destination, source })
-            }
+        match self
+            .handle
+            .route()
+            .del(message)
+            .execute()
+            .await
+            .map_err(cause)
+        {
+            Err(source) if !is(&source, nix::Error::ESRCH) => Err(RouteError::DeleteRoute {
+                destination,
+                source,
+            }),
             _ => Ok(()),
         }
     }
@@ -193,12 +229,19 @@ impl Netlink {
     pub async fn addresses(&self) -> Result<BTreeMap<u32, BTreeSet<Ipv4Net>>, RouteError> {
         let mut by_link = BTreeMap::<u32, BTreeSet<Ipv4Net>>::new();
         let mut dump = std::pin::pin!(self.handle.address().get().execute());
-        while let Some(message) = dump.try_next().await.map_err(|error| listing("addresses", error))? {
+        while let Some(message) = dump
+            .try_next()
+            .await
+            .map_err(|error| listing("addresses", error))?
+        {
             for attribute in &message.attributes {
                 if let AddressAttribute::Local(IpAddr::V4(address)) = attribute
                     && let Ok(address) = Ipv4Net::new(*address, message.header.prefix_len)
                 {
-                    by_link.entry(message.header.index).or_default().insert(address);
+                    by_link
+                        .entry(message.header.index)
+                        .or_default()
+                        .insert(address);
                 }
             }
         }
@@ -211,21 +254,38 @@ impl Netlink {
     /// # Errors
     /// [`RouteError::List`].
     pub async fn routes(&self) -> Result<Vec<(u32, Route)>, RouteError> {
-        let dump = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
-        let messages: Vec<RouteMessage> = dump.try_collect().await.map_err(|error| listing("routes", error))?;
+        let dump = self
+            .handle
+            .route()
+            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+            .execute();
+        let messages: Vec<RouteMessage> = dump
+            .try_collect()
+            .await
+            .map_err(|error| listing("routes", error))?;
         Ok(messages.iter().filter_map(read_route).collect())
     }
 
     async fn routes_of(&self, link: u32) -> Result<BTreeSet<Route>, RouteError> {
         const KERNEL: u8 = 2;
         let routes = self.routes().await?.into_iter();
-        Ok(routes.filter(|(of, route)| *of == link && route.protocol != KERNEL).map(|(_, r)| r).collect())
+        Ok(routes
+            .filter(|(of, route)| *of == link && route.protocol != KERNEL)
+            .map(|(_, r)| r)
+            .collect())
     }
 
     async fn permanent_neighbours(&self, link: u32) -> Result<BTreeMap<Ipv4Addr, Mac>, RouteError> {
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
-        let messages: Vec<NeighbourMessage> =
-            request.execute().try_collect().await.map_err(|error| listing("neighbours", error))?;
+        let request = self
+            .handle
+            .neighbours()
+            .get()
+            .set_address_family(AddressFamily::Inet);
+        let messages: Vec<NeighbourMessage> = request
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| listing("neighbours", error))?;
         Ok(messages
             .iter()
             .filter(|message| message.header.ifindex == link)
@@ -236,86 +296,8 @@ impl Netlink {
 }
 
 fn listing(what: &'static str, error: rtnetlink::Error) -> RouteError {
-    RouteError::List { what, source: cause(error) }
-}
-
-fn route_message(link: Option<u32>, route: &Route) -> RouteMessage {
-    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(route.destination.network(), route.destination.prefix_len())
-        .protocol(RouteProtocol::from(route.protocol));
-    if let Some(source) = route.source {
-        builder = builder.pref_source(source);
+    RouteError::List {
+        what,
+        source: cause(error),
     }
-    let mut gateways = route.gateways.iter();
-    match (gateways.next(), gateways.len()) {
-        (None, _) => builder = builder.scope(RouteScope::Link),
-        (Some(gateway), 0) => builder = builder.gateway(*gateway),
-        (Some(_), _) => {
-            let hops = route.gateways.iter().map(|gateway| next_hop(link, *gateway, route.onlink));
-            return builder.multipath(hops.collect()).build();
-        }
-    }
-    if route.onlink {
-        builder = builder.onlink();
-    }
-    if let Some(link) = link {
-        builder = builder.output_interface(link);
-    }
-    builder.build()
-}
-
-fn next_hop(link: Option<u32>, gateway: Ipv4Addr, onlink: bool) -> RouteNextHop {
-    let mut hop = RouteNextHop::default();
-    hop.interface_index = link.unwrap_or_default();
-    hop.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-    hop.flags.set(RouteNextHopFlags::Onlink, onlink);
-    hop
-}
-
-/// `None` for what is not a unicast route of the main table.
-fn read_route(message: &RouteMessage) -> Option<(u32, Route)> {
-    let header = &message.header;
-    if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
-        return None;
-    }
-    let mut link = 0;
-    let mut destination = Ipv4Addr::UNSPECIFIED;
-    let mut route = Route { protocol: header.protocol.into(), ..Route::direct(Ipv4Net::default()) };
-    route.onlink = header.flags.contains(RouteFlags::Onlink);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => route.source = Some(*address),
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateways = [*address].into(),
-            RouteAttribute::Oif(index) => link = *index,
-            RouteAttribute::MultiPath(hops) => {
-                link = hops.first()?.interface_index;
-                route.onlink = hops.iter().any(|hop| hop.flags.contains(RouteNextHopFlags::Onlink));
-                route.gateways = hops.iter().flat_map(|hop| &hop.attributes).filter_map(gateway).collect();
-            }
-            _ => {}
-        }
-    }
-    route.destination = Ipv4Net::new(destination, header.destination_prefix_length).ok()?;
-    Some((link, route))
-}
-
-fn gateway(attribute: &RouteAttribute) -> Option<Ipv4Addr> {
-    match attribute {
-        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(*address),
-        _ => None,
-    }
-}
-
-fn read_neighbour(message: &NeighbourMessage) -> Option<(Ipv4Addr, Mac)> {
-    let mut address = None;
-    let mut mac = None;
-    for attribute in &message.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(*ip),
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = Mac::try_from(bytes.as_slice()).ok(),
-            _ => {}
-        }
-    }
-    address.zip(mac)
 }

@@ -4,14 +4,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::netns::{NetNs, NetNsError};
-
 /// What failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SysctlError {
-    /// The namespace could not be entered.
-    #[error(transparent)]
-    Namespace(#[from] NetNsError),
     /// `write`
     #[error("set {key} = {value}")]
     Write {
@@ -39,13 +34,21 @@ pub struct Sysctl {
 /// A parameter every kernel has.
 #[must_use]
 pub const fn sysctl(key: &'static str, value: &'static str) -> Sysctl {
-    Sysctl { key, value, optional: false }
+    Sysctl {
+        key,
+        value,
+        optional: false,
+    }
 }
 
 /// A parameter of a part that the kernel may lack.
 #[must_use]
 pub const fn sysctl_if_any(key: &'static str, value: &'static str) -> Sysctl {
-    Sysctl { key, value, optional: true }
+    Sysctl {
+        key,
+        value,
+        optional: true,
+    }
 }
 
 /// No IPv6: minik's clusters are single-stack, and a link-local address on every veth would cost duplicate
@@ -55,20 +58,17 @@ pub const NO_IPV6: [Sysctl; 2] = [
     sysctl_if_any("net.ipv6.conf.default.disable_ipv6", "1"),
 ];
 
-/// Sets parameters of `namespace`, in order.
-///
-/// # Errors
-/// The first that could not be set.
-pub fn set_in(namespace: &NetNs, sysctls: &[Sysctl]) -> Result<(), SysctlError> {
-    namespace.run(|| set(sysctls))?
-}
-
 /// Sets parameters of the calling thread's namespace, in order.
 ///
 /// # Errors
 /// The first that could not be set.
 pub fn set(sysctls: &[Sysctl]) -> Result<(), SysctlError> {
-    for Sysctl { key, value, optional } in sysctls {
+    for Sysctl {
+        key,
+        value,
+        optional,
+    } in sysctls
+    {
         match std::fs::write(path(key), value) {
             Err(error) if *optional && error.kind() == io::ErrorKind::NotFound => {}
             written => written.map_err(|source| SysctlError::Write {

@@ -65,11 +65,20 @@ impl<'a> PairEnd<'a> {
     /// An end of no bridge.
     #[must_use]
     pub fn new(place: &'a Place, name: &'a str, mac: Mac) -> Self {
-        Self { netlink: &place.netlink, netns: Some(place.netns.as_fd()), name, mac, bridge: None }
+        Self {
+            netlink: &place.netlink,
+            netns: Some(place.netns.as_fd()),
+            name,
+            mac,
+            bridge: None,
+        }
     }
 
     fn is(&self, link: &Link, peer: &Link, mtu: u32) -> bool {
-        link.mac == self.mac && link.mtu == mtu && link.bridge == self.bridge && link.peer == Some(peer.index)
+        link.mac == self.mac
+            && link.mtu == mtu
+            && link.bridge == self.bridge
+            && link.peer == Some(peer.index)
     }
 }
 
@@ -90,14 +99,21 @@ pub struct Pair {
 /// What failed first; calling again goes on from there.
 pub async fn ensure(near: PairEnd<'_>, far: PairEnd<'_>, mtu: u32) -> Result<Pair, LinkError> {
     let find = || async {
-        tokio::try_join!(near.netlink.find_link(near.name), far.netlink.find_link(far.name))
+        tokio::try_join!(
+            near.netlink.find_link(near.name),
+            far.netlink.find_link(far.name)
+        )
     };
     let found = find().await?;
     if let (Some(a), Some(b)) = &found
         && near.is(a, b, mtu)
         && far.is(b, a, mtu)
     {
-        return Ok(Pair { near: a.index, far: b.index, kept: true });
+        return Ok(Pair {
+            near: a.index,
+            far: b.index,
+            kept: true,
+        });
     }
     // Each by itself, since they need not belong together.
     if found.0.is_some() {
@@ -106,12 +122,32 @@ pub async fn ensure(near: PairEnd<'_>, far: PairEnd<'_>, mtu: u32) -> Result<Pai
     if found.1.is_some() {
         far.netlink.delete_link(far.name).await?;
     }
-    let near_end = VethEnd { name: near.name, mac: near.mac, mtu, netns: None, bridge: near.bridge };
-    let far_end = VethEnd { name: far.name, mac: far.mac, mtu, netns: far.netns, bridge: far.bridge };
+    let near_end = VethEnd {
+        name: near.name,
+        mac: near.mac,
+        mtu,
+        netns: None,
+        bridge: near.bridge,
+    };
+    let far_end = VethEnd {
+        name: far.name,
+        mac: far.mac,
+        mtu,
+        netns: far.netns,
+        bridge: far.bridge,
+    };
     near.netlink.add_veth(near_end, far_end).await?;
     match find().await? {
-        (Some(near), Some(far)) => Ok(Pair { near: near.index, far: far.index, kept: false }),
-        (None, _) => Err(LinkError::Vanished { name: near.name.to_owned() }),
-        (_, None) => Err(LinkError::Vanished { name: far.name.to_owned() }),
+        (Some(near), Some(far)) => Ok(Pair {
+            near: near.index,
+            far: far.index,
+            kept: false,
+        }),
+        (None, _) => Err(LinkError::Vanished {
+            name: near.name.to_owned(),
+        }),
+        (_, None) => Err(LinkError::Vanished {
+            name: far.name.to_owned(),
+        }),
     }
 }

@@ -34,7 +34,11 @@ impl FabricPlan {
     #[must_use]
     pub fn new(observed: &Routes, desired: &Routes) -> Self {
         let mut plan = Self {
-            delete: observed.keys().filter(|destination| !desired.contains_key(destination)).copied().collect(),
+            delete: observed
+                .keys()
+                .filter(|destination| !desired.contains_key(destination))
+                .copied()
+                .collect(),
             ..Self::default()
         };
         for (destination, route) in desired {
@@ -65,12 +69,22 @@ pub fn routes<'a>(nodes: impl IntoIterator<Item = &'a Node>, own: &str) -> Route
         .filter_map(|node| Some((node.metadata.name.as_deref()?, node)))
         .collect();
     // Its own range too, lest another node's claim on it takes the node's Pods away from it.
-    let own_ranges = by_name.get(own).map_or_else(Vec::new, |node| pod_cidrs(node));
+    let own_ranges = by_name
+        .get(own)
+        .map_or_else(Vec::new, |node| pod_cidrs(node));
     let mut routes = Routes::new();
     for (_, node) in by_name.into_iter().filter(|(name, _)| *name != own) {
-        let Some(address) = internal_ip(node) else { continue };
-        for range in pod_cidrs(node).into_iter().filter(|range| !own_ranges.contains(range)) {
-            let route = Route { protocol: PROTOCOL, ..Route::via(range, [address]) };
+        let Some(address) = internal_ip(node) else {
+            continue;
+        };
+        for range in pod_cidrs(node)
+            .into_iter()
+            .filter(|range| !own_ranges.contains(range))
+        {
+            let route = Route {
+                protocol: PROTOCOL,
+                ..Route::via(range, [address])
+            };
             routes.entry(range).or_insert(route);
         }
     }
@@ -88,12 +102,18 @@ fn internal_ip(node: &Node) -> Option<Ipv4Addr> {
 
 /// IPv4 ranges of `spec.podCIDRs`, or of `spec.podCIDR` where that is all there is.
 fn pod_cidrs(node: &Node) -> Vec<Ipv4Net> {
-    let Some(spec) = &node.spec else { return Vec::new() };
+    let Some(spec) = &node.spec else {
+        return Vec::new();
+    };
     let ranges: Vec<&String> = match &spec.pod_cidrs {
         Some(ranges) if !ranges.is_empty() => ranges.iter().collect(),
         _ => spec.pod_cidr.iter().collect(),
     };
-    ranges.into_iter().filter_map(|range| range.parse::<Ipv4Net>().ok()).map(|range| range.trunc()).collect()
+    ranges
+        .into_iter()
+        .filter_map(|range| range.parse::<Ipv4Net>().ok())
+        .map(|range| range.trunc())
+        .collect()
 }
 
 #[cfg(test)]
@@ -113,9 +133,15 @@ mod tests {
         });
         let addresses = addresses
             .iter()
-            .map(|(type_, address)| NodeAddress { type_: (*type_).to_owned(), address: (*address).to_owned() })
+            .map(|(type_, address)| NodeAddress {
+                type_: (*type_).to_owned(),
+                address: (*address).to_owned(),
+            })
             .collect();
-        node.status = Some(NodeStatus { addresses: Some(addresses), ..NodeStatus::default() });
+        node.status = Some(NodeStatus {
+            addresses: Some(addresses),
+            ..NodeStatus::default()
+        });
         node
     }
 
@@ -124,7 +150,8 @@ mod tests {
     }
 
     fn cluster() -> Vec<Node> {
-        let usual = |name, ip, range| node(name, &[("Hostname", name), ("InternalIP", ip)], &[range]);
+        let usual =
+            |name, ip, range| node(name, &[("Hostname", name), ("InternalIP", ip)], &[range]);
         vec![
             usual("control-plane", "172.30.0.10", "10.244.0.0/24"),
             usual("worker1", "172.30.0.11", "10.244.1.0/24"),
@@ -135,7 +162,12 @@ mod tests {
     fn seen(nodes: &[Node], own: &str) -> Vec<(String, Vec<Ipv4Addr>)> {
         routes(nodes, own)
             .into_iter()
-            .map(|(destination, route)| (destination.to_string(), route.gateways.into_iter().collect()))
+            .map(|(destination, route)| {
+                (
+                    destination.to_string(),
+                    route.gateways.into_iter().collect(),
+                )
+            })
             .collect()
     }
 
@@ -144,8 +176,14 @@ mod tests {
         assert_eq!(
             seen(&cluster(), "worker1"),
             [
-                ("10.244.0.0/24".to_owned(), vec![Ipv4Addr::new(172, 30, 0, 10)]),
-                ("10.244.2.0/24".to_owned(), vec![Ipv4Addr::new(172, 30, 0, 12)]),
+                (
+                    "10.244.0.0/24".to_owned(),
+                    vec![Ipv4Addr::new(172, 30, 0, 10)]
+                ),
+                (
+                    "10.244.2.0/24".to_owned(),
+                    vec![Ipv4Addr::new(172, 30, 0, 12)]
+                ),
             ]
         );
     }
@@ -164,12 +202,22 @@ mod tests {
     #[test]
     fn a_range_claimed_twice_goes_to_the_first_name_and_never_away_from_its_own_node() {
         let mut nodes = cluster();
-        nodes.push(node("a-thief", &[("InternalIP", "172.30.0.66")], &["10.244.1.0/24", "10.244.2.0/24"]));
+        nodes.push(node(
+            "a-thief",
+            &[("InternalIP", "172.30.0.66")],
+            &["10.244.1.0/24", "10.244.2.0/24"],
+        ));
         assert_eq!(
             seen(&nodes, "worker1"),
             [
-                ("10.244.0.0/24".to_owned(), vec![Ipv4Addr::new(172, 30, 0, 10)]),
-                ("10.244.2.0/24".to_owned(), vec![Ipv4Addr::new(172, 30, 0, 66)]),
+                (
+                    "10.244.0.0/24".to_owned(),
+                    vec![Ipv4Addr::new(172, 30, 0, 10)]
+                ),
+                (
+                    "10.244.2.0/24".to_owned(),
+                    vec![Ipv4Addr::new(172, 30, 0, 66)]
+                ),
             ]
         );
     }
@@ -186,11 +234,24 @@ mod tests {
         let before = routes(&cluster(), "worker1");
         let mut nodes = cluster();
         nodes.remove(0);
-        nodes[1].status.as_mut().unwrap().addresses.as_mut().unwrap()[1].address = "172.30.0.99".to_owned();
+        nodes[1]
+            .status
+            .as_mut()
+            .unwrap()
+            .addresses
+            .as_mut()
+            .unwrap()[1]
+            .address = "172.30.0.99".to_owned();
         let plan = FabricPlan::new(&before, &routes(&nodes, "worker1"));
         assert_eq!(plan.delete, [net("10.244.0.0/24")]);
         let moved = Route::via(net("10.244.2.0/24"), [Ipv4Addr::new(172, 30, 0, 99)]);
-        assert_eq!(plan.replace, [Route { protocol: PROTOCOL, ..moved }]);
+        assert_eq!(
+            plan.replace,
+            [Route {
+                protocol: PROTOCOL,
+                ..moved
+            }]
+        );
     }
 
     fn any_routes() -> impl Strategy<Value = Routes> {
@@ -198,7 +259,13 @@ mod tests {
             let route = |(range, hop)| {
                 let destination = Ipv4Net::new_assert([10, 244, range, 0].into(), 24);
                 let route = Route::via(destination, [Ipv4Addr::new(172, 30, 0, hop)]);
-                (destination, Route { protocol: PROTOCOL, ..route })
+                (
+                    destination,
+                    Route {
+                        protocol: PROTOCOL,
+                        ..route
+                    },
+                )
             };
             by_range.into_iter().map(route).collect()
         })

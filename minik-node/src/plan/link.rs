@@ -65,19 +65,31 @@ impl Route {
     /// A route to what is on the link itself.
     #[must_use]
     pub fn direct(destination: Ipv4Net) -> Self {
-        Self { destination, gateways: BTreeSet::new(), source: None, onlink: false, protocol: PROTOCOL_STATIC }
+        Self {
+            destination,
+            gateways: BTreeSet::new(),
+            source: None,
+            onlink: false,
+            protocol: PROTOCOL_STATIC,
+        }
     }
 
     /// A route through other machines, one or several.
     #[must_use]
     pub fn via(destination: Ipv4Net, gateways: impl IntoIterator<Item = Ipv4Addr>) -> Self {
-        Self { gateways: gateways.into_iter().collect(), ..Self::direct(destination) }
+        Self {
+            gateways: gateways.into_iter().collect(),
+            ..Self::direct(destination)
+        }
     }
 
     /// The same with the address that local senders get.
     #[must_use]
     pub fn from(self, source: Ipv4Addr) -> Self {
-        Self { source: Some(source), ..self }
+        Self {
+            source: Some(source),
+            ..self
+        }
     }
 }
 

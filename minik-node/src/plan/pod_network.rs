@@ -3,6 +3,7 @@
 //! Pods hang on point-to-point routed veths, each with the node's gateway address: no bridge, so
 //! hairpin traffic needs no `hairpin_mode` and un-DNAT needs no `br_netfilter`.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -69,7 +70,11 @@ impl PodNetwork {
         self.end(
             self.pod_mac,
             self.address,
-            [Route::direct(self.gateway.into()), Route::via(everywhere(), [self.gateway])].into(),
+            [
+                Route::direct(self.gateway.into()),
+                Route::via(everywhere(), [self.gateway]),
+            ]
+            .into(),
             (self.gateway, self.host_mac),
         )
     }
@@ -78,7 +83,7 @@ impl PodNetwork {
         &self,
         mac: Mac,
         address: Ipv4Addr,
-        routes: std::collections::BTreeSet<Route>,
+        routes: BTreeSet<Route>,
         neighbour: (Ipv4Addr, Mac),
     ) -> LinkState {
         LinkState {
@@ -113,11 +118,19 @@ mod tests {
     fn names_fit_and_differ() {
         let a = pod("3f2c8a54-1111-4222-8333-944455566677");
         let b = pod("3f2c8a54-1111-4222-8333-944455566678");
-        assert_eq!(a.netns, "minik.minik.pod.3f2c8a54-1111-4222-8333-944455566677");
+        assert_eq!(
+            a.netns,
+            "minik.minik.pod.3f2c8a54-1111-4222-8333-944455566677"
+        );
         assert_eq!(a.host_link.len(), 12);
         assert!(a.host_link.starts_with("veth"));
         assert_ne!(a.host_link, b.host_link);
-        let other = PodNetwork::new("other", "3f2c8a54-1111-4222-8333-944455566677", a.address, a.gateway);
+        let other = PodNetwork::new(
+            "other",
+            "3f2c8a54-1111-4222-8333-944455566677",
+            a.address,
+            a.gateway,
+        );
         assert_ne!(a.host_link, other.host_link);
     }
 
@@ -127,7 +140,11 @@ mod tests {
         assert_eq!(pod.pod_mac, [0x0a, 0x58, 10, 244, 1, 2]);
         assert_eq!(pod.host_mac, [0x0a, 0x58, 10, 244, 1, 1]);
         for mac in [pod.pod_mac, pod.host_mac] {
-            assert_eq!(mac[0] & 0b11, 0b10, "locally administered, not a group address");
+            assert_eq!(
+                mac[0] & 0b11,
+                0b10,
+                "locally administered, not a group address"
+            );
         }
     }
 

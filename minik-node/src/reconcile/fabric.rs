@@ -21,7 +21,9 @@ impl Fabric {
     /// # Errors
     /// When no netlink socket can be opened.
     pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Self { node: Netlink::open()? })
+        Ok(Self {
+            node: Netlink::open()?,
+        })
     }
 
     /// The same for a node that is not the calling thread's namespace.
@@ -29,11 +31,18 @@ impl Fabric {
     /// # Errors
     /// When the namespace cannot be entered or no netlink socket can be opened.
     pub fn open_in(node: &NetNs) -> Result<Self, NetlinkError> {
-        Ok(Self { node: Netlink::open_in(node)? })
+        Ok(Self {
+            node: Netlink::open_in(node)?,
+        })
     }
 
     async fn observe(&self) -> Result<Routes, RouteError> {
-        let routes = self.node.routes().await?.into_iter().map(|(_, route)| route);
+        let routes = self
+            .node
+            .routes()
+            .await?
+            .into_iter()
+            .map(|(_, route)| route);
         let ours = routes.filter(|route| route.protocol == PROTOCOL);
         Ok(ours.map(|route| (route.destination, route)).collect())
     }

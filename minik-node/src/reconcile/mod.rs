@@ -36,7 +36,12 @@ impl Outcome {
     #[must_use]
     pub fn failed(error: &dyn std::error::Error) -> Self {
         let chain = std::iter::successors(Some(error), |error| error.source());
-        Self::Failed(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+        Self::Failed(
+            chain
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(": "),
+        )
     }
 }
 
@@ -58,7 +63,11 @@ pub trait Reconciler: Send + 'static {
     fn name(&self) -> &'static str;
 
     /// One pass. Never panics, never blocks the runtime's threads.
-    fn reconcile(&mut self, desired: Arc<Self::Desired>, pass: Pass) -> impl Future<Output = Outcome> + Send;
+    fn reconcile(
+        &mut self,
+        desired: Arc<Self::Desired>,
+        pass: Pass,
+    ) -> impl Future<Output = Outcome> + Send;
 }
 
 /// When passes run.
@@ -84,8 +93,17 @@ pub fn spawn<R: Reconciler>(
     timing: Timing,
     shutdown: CancellationToken,
 ) -> watch::Receiver<Status> {
-    let (status, reported) = watch::channel(Status { passes: 0, outcome: None });
-    tokio::spawn(run(reconciler, desired, Schedule::new(timing, Instant::now()), shutdown, status));
+    let (status, reported) = watch::channel(Status {
+        passes: 0,
+        outcome: None,
+    });
+    tokio::spawn(run(
+        reconciler,
+        desired,
+        Schedule::new(timing, Instant::now()),
+        shutdown,
+        status,
+    ));
     reported
 }
 
@@ -109,7 +127,9 @@ async fn run<R: Reconciler>(
             schedule.postpone(Instant::now());
             continue;
         };
-        let outcome = reconciler.reconcile(goal, schedule.pass(Instant::now())).await;
+        let outcome = reconciler
+            .reconcile(goal, schedule.pass(Instant::now()))
+            .await;
         schedule.finished(&outcome, Instant::now());
         if let Outcome::Failed(error) = &outcome {
             let retry_in = schedule.back_off;
@@ -136,7 +156,12 @@ struct Schedule {
 
 impl Schedule {
     fn new(timing: Timing, now: Instant) -> Self {
-        Self { timing, due: now + timing.resync, full_due: now, back_off: None }
+        Self {
+            timing,
+            due: now + timing.resync,
+            full_due: now,
+            back_off: None,
+        }
     }
 
     fn pass(&mut self, now: Instant) -> Pass {

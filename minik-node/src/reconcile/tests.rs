@@ -53,9 +53,19 @@ impl Bench {
         let (desired, receiver) = watch::channel(initial.map(Arc::new));
         let log = Log::default();
         let shutdown = CancellationToken::new();
-        let recorder = Recorder { start: Instant::now(), log: Arc::clone(&log), failures, takes };
+        let recorder = Recorder {
+            start: Instant::now(),
+            log: Arc::clone(&log),
+            failures,
+            takes,
+        };
         let status = spawn(recorder, receiver, TIMING, shutdown.clone());
-        Self { desired, status, log, shutdown }
+        Self {
+            desired,
+            status,
+            log,
+            shutdown,
+        }
     }
 
     fn log(&self) -> Vec<(u64, u32, Pass)> {
@@ -85,7 +95,13 @@ async fn nothing_is_touched_before_the_caches_have_synced() {
     let bench = Bench::start(None, 0, Duration::ZERO);
     pass_time(100_000).await;
     assert_eq!(bench.log(), []);
-    assert_eq!(*bench.status.borrow(), Status { passes: 0, outcome: None });
+    assert_eq!(
+        *bench.status.borrow(),
+        Status {
+            passes: 0,
+            outcome: None
+        }
+    );
     bench.want(7);
     pass_time(1).await;
     assert_eq!(bench.log(), [(100_000, 7, Pass::Full)]);
@@ -110,7 +126,13 @@ async fn back_off_doubles_to_its_bound_and_starts_anew() {
     let times: Vec<u64> = bench.log().iter().map(|(at, ..)| *at).collect();
     assert_eq!(times, [0, 100, 300, 700, 1_200, 1_700]);
     assert!(bench.log().iter().all(|(.., pass)| *pass == Pass::Full));
-    assert_eq!(*bench.status.borrow(), Status { passes: 6, outcome: Some(Outcome::Synced) });
+    assert_eq!(
+        *bench.status.borrow(),
+        Status {
+            passes: 6,
+            outcome: Some(Outcome::Synced)
+        }
+    );
     bench.want(2);
     pass_time(1).await;
     assert_eq!(bench.log()[6], (1_900, 2, Pass::Changed));
@@ -122,7 +144,10 @@ async fn a_change_does_not_wait_for_the_back_off_and_observes() {
     pass_time(350).await;
     bench.want(2);
     pass_time(1_000).await;
-    assert_eq!(bench.log()[2..], [(300, 1, Pass::Full), (350, 2, Pass::Full)]);
+    assert_eq!(
+        bench.log()[2..],
+        [(300, 1, Pass::Full), (350, 2, Pass::Full)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,8 +158,12 @@ async fn a_full_pass_comes_at_least_every_resync_even_under_constant_change() {
         bench.want(n);
     }
     pass_time(1).await;
-    let full: Vec<u64> =
-        bench.log().iter().filter(|(.., pass)| *pass == Pass::Full).map(|(at, ..)| *at).collect();
+    let full: Vec<u64> = bench
+        .log()
+        .iter()
+        .filter(|(.., pass)| *pass == Pass::Full)
+        .map(|(at, ..)| *at)
+        .collect();
     assert_eq!(full, [0, 30_000, 60_000]);
 }
 
@@ -145,7 +174,13 @@ async fn resync_needs_no_change_and_no_living_sender() {
     let Bench { desired, log, .. } = bench;
     drop(desired);
     pass_time(60_000).await;
-    let full: Vec<u64> = log.lock().unwrap().iter().filter(|(.., p)| *p == Pass::Full).map(|(at, ..)| *at).collect();
+    let full: Vec<u64> = log
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|(.., p)| *p == Pass::Full)
+        .map(|(at, ..)| *at)
+        .collect();
     assert_eq!(full, [0, 30_000, 60_000]);
 }
 

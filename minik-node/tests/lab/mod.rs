@@ -6,7 +6,10 @@
 //! after a panic: there is nothing to clean up and nothing to collide with, so tests may run in parallel.
 //! Needs root.
 
-#![allow(dead_code, reason = "each test crate that includes this uses a part of it")]
+#![allow(
+    dead_code,
+    reason = "each test crate that includes this uses a part of it"
+)]
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
@@ -24,7 +27,9 @@ pub fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     std::thread::scope(|scope| {
         let machine = scope.spawn(|| {
             become_a_machine();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime.expect("tokio runtime").block_on(test());
         });
         if let Err(panic) = machine.join() {
@@ -35,10 +40,14 @@ pub fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
 
 /// Makes the calling thread, and those it starts from now on, such a machine.
 pub fn become_a_machine() {
-    assert!(nix::unistd::geteuid().is_root(), "tests of the real kernel need root");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "tests of the real kernel need root"
+    );
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("unshare");
     let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make mounts private");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .expect("make mounts private");
     mount(Some("lab"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("mount /run");
     run("ip link set lo up");
 }
@@ -46,8 +55,15 @@ pub fn become_a_machine() {
 /// Runs a command line (no quoting) and returns its standard output; panics when it fails.
 pub fn run(command_line: &str) -> String {
     let output = try_run(command_line);
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command_line}: {}\n{stdout}{stderr}", output.status);
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{command_line}: {}\n{stdout}{stderr}",
+        output.status
+    );
     stdout.into_owned()
 }
 
@@ -55,20 +71,30 @@ pub fn run(command_line: &str) -> String {
 pub fn try_run(command_line: &str) -> Output {
     let mut words = command_line.split_whitespace();
     let program = words.next().expect("a program");
-    Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"))
+    Command::new(program)
+        .args(words)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
 /// Whether one ping from `namespace` to `to` is answered within a second.
 pub fn pings(namespace: &NetNs, to: impl Into<IpAddr>) -> bool {
     let command_line = format!("ping -n -c 1 -W 1 {}", to.into());
-    namespace.run(|| try_run(&command_line)).expect("enter").status.success()
+    namespace
+        .run(|| try_run(&command_line))
+        .expect("enter")
+        .status
+        .success()
 }
 
 /// Opens a TCP connection from one namespace to a listener in another and tells which source address the
 /// listener sees.
 pub fn source_seen(from: &NetNs, to: &NetNs, address: impl Into<IpAddr>) -> IpAddr {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
-    let listener = to.run(|| TcpListener::bind(any)).expect("enter").expect("listen");
+    let listener = to
+        .run(|| TcpListener::bind(any))
+        .expect("enter")
+        .expect("listen");
     let port = listener.local_addr().expect("local address").port();
     let target = SocketAddr::new(address.into(), port);
     let _client = from

@@ -2,6 +2,7 @@
 
 #[path = "../../../../minik-node/tests/lab/mod.rs"]
 mod lab;
+mod lifecycle;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -17,14 +18,17 @@ use minik_node::reconcile::{Outcome, Pass, Reconciler};
 
 use super::*;
 use crate::cluster::ProxyMode;
-use crate::provider::conflicts::conflicts;
 
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
 fn spec(name: &str, nodes: u8, isolated: bool) -> ClusterSpec {
     let node = |index: u8| NodeSpec {
-        name: if index == 0 { "control-plane".to_owned() } else { format!("worker{index}") },
+        name: if index == 0 {
+            "control-plane".to_owned()
+        } else {
+            format!("worker{index}")
+        },
         index,
         ip: Ipv4Addr::new(172, 30, 0, 10 + index),
         pod_cidr: format!("10.244.{index}.0/24").parse().unwrap(),
@@ -46,9 +50,18 @@ fn spec(name: &str, nodes: u8, isolated: bool) -> ClusterSpec {
 fn api_node(node: &NodeSpec) -> Node {
     let mut object = Node::default();
     object.metadata.name = Some(node.name.clone());
-    object.spec = Some(ApiNodeSpec { pod_cidr: Some(node.pod_cidr.to_string()), ..ApiNodeSpec::default() });
-    let address = NodeAddress { type_: "InternalIP".to_owned(), address: node.ip.to_string() };
-    object.status = Some(NodeStatus { addresses: Some(vec![address]), ..NodeStatus::default() });
+    object.spec = Some(ApiNodeSpec {
+        pod_cidr: Some(node.pod_cidr.to_string()),
+        ..ApiNodeSpec::default()
+    });
+    let address = NodeAddress {
+        type_: "InternalIP".to_owned(),
+        address: node.ip.to_string(),
+    };
+    object.status = Some(NodeStatus {
+        addresses: Some(vec![address]),
+        ..NodeStatus::default()
+    });
     object
 }
 
@@ -60,7 +73,8 @@ async fn up(spec: &ClusterSpec) {
 async fn join_pods(spec: &ClusterSpec) {
     let nodes: Vec<Node> = spec.nodes.iter().map(api_node).collect();
     for node in &spec.nodes {
-        let mut fabric = FabricReconciler::open_in(&node_netns(spec, &node.name).unwrap()).expect("socket");
+        let mut fabric =
+            FabricReconciler::open_in(&node_netns(spec, &node.name).unwrap()).expect("socket");
         let desired = Arc::new(routes(&nodes, &node.name));
         assert_eq!(fabric.reconcile(desired, Pass::Full).await, Outcome::Synced);
     }
@@ -70,26 +84,15 @@ async fn join_pods(spec: &ClusterSpec) {
 async fn pod(spec: &ClusterSpec, node: usize, last: u8) -> (NetNs, Ipv4Addr) {
     let node = &spec.nodes[node];
     let at = |last: u8| Ipv4Addr::from(u32::from(node.pod_cidr.network()) + u32::from(last));
-    let network = PodNetwork::new(&spec.name, &format!("{}-{last}", node.name), at(last), at(1));
+    let network = PodNetwork::new(
+        &spec.name,
+        &format!("{}-{last}", node.name),
+        at(last),
+        at(1),
+    );
     let networks = PodNetworks::open_in(&node_netns(spec, &node.name).unwrap()).expect("socket");
     networks.attach(&network).await.expect("attach");
     (NetNs::open(&network.netns).unwrap(), at(last))
-}
-
-/// Everything a person could find changed.
-fn snapshot() -> String {
-    let commands = [
-        "ip -j link",
-        "ip -j addr",
-        "ip -j route show table all",
-        "ip -j rule",
-        "ip -j neigh",
-        "ip netns list",
-        "ls -AR /run",
-        "cat /proc/thread-self/mountinfo",
-        "sysctl -a --pattern net.(ipv4|ipv6).conf",
-    ];
-    commands.map(run).join("\n")
 }
 
 #[test]
@@ -99,23 +102,47 @@ fn packets_reach_whom_they_should_from_the_addresses_of_the_recipe() {
         up(&spec).await;
         join_pods(&spec).await;
         let outside = outside_netns(&spec).unwrap();
-        let [_, one, two] = [0, 1, 2].map(|n: usize| node_netns(&spec, &spec.nodes[n].name).unwrap());
+        let [_, one, two] =
+            [0, 1, 2].map(|n: usize| node_netns(&spec, &spec.nodes[n].name).unwrap());
         let (a, a_ip) = pod(&spec, 1, 2).await;
         let (b, b_ip) = pod(&spec, 1, 3).await;
         let (c, c_ip) = pod(&spec, 2, 2).await;
         let gateway = Ipv4Addr::new(10, 244, 1, 1);
         let [node_one, node_two] = [spec.nodes[1].ip, spec.nodes[2].ip];
 
-        for (from, to) in [(&a, b_ip), (&a, c_ip), (&c, a_ip), (&a, OUTSIDE), (&outside, c_ip), (&one, node_two)] {
+        for (from, to) in [
+            (&a, b_ip),
+            (&a, c_ip),
+            (&c, a_ip),
+            (&a, OUTSIDE),
+            (&outside, c_ip),
+            (&one, node_two),
+        ] {
             assert!(pings(from, to), "{to}");
         }
         assert_eq!(source_seen(&a, &b, b_ip), a_ip, "Pod to Pod of the node");
-        assert_eq!(source_seen(&a, &c, c_ip), a_ip, "Pod to Pod of another node");
+        assert_eq!(
+            source_seen(&a, &c, c_ip),
+            a_ip,
+            "Pod to Pod of another node"
+        );
         assert_eq!(source_seen(&a, &two, node_two), a_ip, "Pod to another node");
-        assert_eq!(source_seen(&a, &outside, OUTSIDE), a_ip, "Pod to the outside world");
-        assert_eq!(source_seen(&outside, &c, c_ip), OUTSIDE, "outside world to Pod");
+        assert_eq!(
+            source_seen(&a, &outside, OUTSIDE),
+            a_ip,
+            "Pod to the outside world"
+        );
+        assert_eq!(
+            source_seen(&outside, &c, c_ip),
+            OUTSIDE,
+            "outside world to Pod"
+        );
         assert_eq!(source_seen(&one, &a, a_ip), gateway, "node to its Pod");
-        assert_eq!(source_seen(&one, &c, c_ip), node_one, "node to another node's Pod");
+        assert_eq!(
+            source_seen(&one, &c, c_ip),
+            node_one,
+            "node to another node's Pod"
+        );
     });
 }
 
@@ -131,18 +158,33 @@ fn cluster_ips_without_rules_are_silence() {
         let outside = outside_netns(&spec).unwrap();
         for from in [&pod, &node, &outside] {
             let target = SocketAddr::from((VIP, 80));
-            let connected = from.run(|| TcpStream::connect_timeout(&target, Duration::from_millis(300))).unwrap();
+            let connected = from
+                .run(|| TcpStream::connect_timeout(&target, Duration::from_millis(300)))
+                .unwrap();
             assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
         }
-        let ping = outside.run(|| try_run(&format!("ping -n -c 2 -i 0.2 -W 1 {VIP}"))).unwrap();
+        let ping = outside
+            .run(|| try_run(&format!("ping -n -c 2 -i 0.2 -W 1 {VIP}")))
+            .unwrap();
         assert_eq!(ping.status.code(), Some(1));
         let said = String::from_utf8(ping.stdout).unwrap();
-        assert!(said.contains("2 packets transmitted, 0 received, 100% packet loss"), "{said}");
+        assert!(
+            said.contains("2 packets transmitted, 0 received, 100% packet loss"),
+            "{said}"
+        );
         assert!(!said.contains("From "), "no router complains: {said}");
         let before = run("cat /proc/thread-self/net/dev");
         assert!(!pings(&pod, Ipv4Addr::new(203, 0, 113, 1)));
-        let bytes = |text: &str| text.lines().find(|l| l.contains("minik-")).map(|l| l.split_whitespace().nth(1).map(str::to_owned));
-        assert_eq!(bytes(&before), bytes(&run("cat /proc/thread-self/net/dev")), "nothing leaks");
+        let bytes = |text: &str| {
+            text.lines()
+                .find(|l| l.contains("minik-"))
+                .map(|l| l.split_whitespace().nth(1).map(str::to_owned))
+        };
+        assert_eq!(
+            bytes(&before),
+            bytes(&run("cat /proc/thread-self/net/dev")),
+            "nothing leaks"
+        );
     });
 }
 
@@ -172,98 +214,24 @@ fn rules_see_cluster_ips_wherever_packets_start() {
         }
         let node = node_netns(&spec, "worker1").unwrap();
         let outside = outside_netns(&spec).unwrap();
-        assert_eq!(source_seen(&client, &server, VIP), Ipv4Addr::new(10, 244, 1, 2));
-        assert_eq!(source_seen(&node, &server, VIP), Ipv4Addr::new(172, 30, 0, 11));
+        assert_eq!(
+            source_seen(&client, &server, VIP),
+            Ipv4Addr::new(10, 244, 1, 2)
+        );
+        assert_eq!(
+            source_seen(&node, &server, VIP),
+            Ipv4Addr::new(172, 30, 0, 11)
+        );
         source_seen(&outside, &server, VIP);
         for from in [&client, &node, &outside] {
             let target = SocketAddr::from(([10, 96, 0, 99], 80));
-            let connected = from.run(|| TcpStream::connect_timeout(&target, Duration::from_secs(2))).unwrap();
-            assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
-        }
-    });
-}
-
-#[test]
-fn the_machine_is_afterwards_what_it_was() {
-    for isolated in [false, true] {
-        on_a_machine(|| async move {
-            let before = snapshot();
-            let spec = spec("lab", 3, isolated);
-            up(&spec).await;
-            let (_pod, _) = pod(&spec, 1, 2).await;
-            assert_ne!(snapshot(), before);
-            let removed = remove("lab").await.expect("remove");
-            assert_eq!(removed.left, []);
-            // The link, the fabric, three nodes, the Pod, and the outside world when it is a namespace.
-            assert_eq!(removed.removed.len(), 6 + usize::from(isolated), "{:?}", removed.removed);
-            assert_eq!(snapshot(), before);
-            assert_eq!(remove("lab").await.expect("remove again"), Removed::default());
-            // At once, while the kernel is still busy taking the old ones down.
-            for _ in 0..3 {
-                up(&spec).await;
-                assert!(pings(&outside_netns(&spec).unwrap(), spec.nodes[2].ip));
-                assert_eq!(remove("lab").await.expect("remove").left, []);
-            }
-            assert_eq!(snapshot(), before);
-        });
-    }
-}
-
-/// Isolated, the machine sees names and nothing else.
-#[test]
-fn an_isolated_cluster_touches_no_link_or_route_of_the_machine() {
-    on_a_machine(|| async {
-        let network = || ["ip -j link", "ip -j addr", "ip -j route show table all", "ip -j neigh"].map(run);
-        let before = network();
-        let (one, other) = (spec("one", 2, true), spec("other", 2, true));
-        up(&one).await;
-        up(&other).await;
-        assert_eq!(network(), before);
-        for spec in [&one, &other] {
-            assert_eq!(conflicts(spec).await.unwrap(), []);
-            assert!(pings(&outside_netns(spec).unwrap(), spec.nodes[1].ip), "same addresses, two worlds");
-        }
-        remove("one").await.unwrap();
-        assert!(pings(&outside_netns(&other).unwrap(), other.nodes[1].ip), "the other is not touched");
-    });
-}
-
-#[test]
-fn provision_again_keeps_what_is_right_and_mends_what_is_wrong() {
-    on_a_machine(|| async {
-        let spec = spec("lab", 2, false);
-        up(&spec).await;
-        join_pods(&spec).await;
-        let link = outside_link("lab");
-        let node = node_netns(&spec, "worker1").unwrap();
-        let fabric = NetNs::open(&spec.fabric_netns()).unwrap();
-        let everything = || {
-            let show = || ["ip -j addr", "ip -j route", "ip -j neigh show nud permanent"].map(run);
-            (show(), node.run(show).unwrap(), fabric.run(show).unwrap())
-        };
-        let works = || pings(&node, OUTSIDE) && pings(&outside_netns(&spec).unwrap(), spec.nodes[1].ip);
-        assert!(works());
-        let before = everything();
-        up(&spec).await;
-        assert_eq!(everything(), before, "nothing is made anew");
-        assert!(before.1[1].contains("\"protocol\":\"109\""), "the agents' routes among it");
-
-        let here = NetNs::current().unwrap();
-        for (place, damage) in [
-            (&here, format!("ip link del {link}")),
-            (&here, format!("ip addr flush dev {link}")),
-            (&here, format!("ip link set {link} down")),
-            (&node, "ip link del eth0".to_owned()),
-            (&node, "ip link del dead1".to_owned()),
-            (&node, "ip route del default".to_owned()),
-            (&fabric, "ip link set worker1 nomaster".to_owned()),
-            (&fabric, "ip link del br0".to_owned()),
-        ] {
-            place.run(|| run(&damage)).unwrap();
-            up(&spec).await;
-            assert!(works(), "{damage}");
-            assert!(node.run(|| run("ip route")).unwrap().contains("default via 169.254.0.1 dev dead0"), "{damage}");
-            assert!(run("ip route").contains("10.96.0.0/12"), "{damage}");
+            let connected = from
+                .run(|| TcpStream::connect_timeout(&target, Duration::from_secs(2)))
+                .unwrap();
+            assert_eq!(
+                connected.unwrap_err().kind(),
+                std::io::ErrorKind::ConnectionRefused
+            );
         }
     });
 }
@@ -273,29 +241,52 @@ fn the_kernel_shows_what_the_recipe_says() {
     on_a_machine(|| async {
         let spec = spec("lab", 2, false);
         let parts = Mutex::new(Vec::new());
-        provision(&spec, &|part| parts.lock().unwrap().push(part.to_owned())).await.unwrap();
+        provision(&spec, &|part| parts.lock().unwrap().push(part.to_owned()))
+            .await
+            .unwrap();
         let mut parts = parts.into_inner().unwrap();
         parts.sort();
         assert_eq!(parts, ["control-plane", "fabric", "outside", "worker1"]);
 
         let link = outside_link("lab");
         assert!(link.len() <= 15);
-        assert!(run("ip link show minik.lab").contains(&link), "found by the name people read");
-        assert!(run(&format!("ip -o addr show dev {link}")).contains("inet 172.30.0.1/24 brd 172.30.0.255"));
-        assert_eq!(run(&format!("ip -6 addr show dev {link}")), "", "no IPv6 on a link of ours");
+        assert!(
+            run("ip link show minik.lab").contains(&link),
+            "found by the name people read"
+        );
+        assert!(
+            run(&format!("ip -o addr show dev {link}"))
+                .contains("inet 172.30.0.1/24 brd 172.30.0.255")
+        );
+        assert_eq!(
+            run(&format!("ip -6 addr show dev {link}")),
+            "",
+            "no IPv6 on a link of ours"
+        );
         assert_ne!(run("ip -6 addr"), "", "and the machine's own is left on");
         let routes = run("ip route");
-        assert!(routes.contains(&format!("10.244.1.0/24 via 172.30.0.11 dev {link}")), "{routes}");
-        assert!(routes.contains("nexthop via 172.30.0.10") && routes.contains("nexthop via 172.30.0.11"), "{routes}");
+        assert!(
+            routes.contains(&format!("10.244.1.0/24 via 172.30.0.11 dev {link}")),
+            "{routes}"
+        );
+        assert!(
+            routes.contains("nexthop via 172.30.0.10")
+                && routes.contains("nexthop via 172.30.0.11"),
+            "{routes}"
+        );
 
         let node = node_netns(&spec, "worker1").unwrap();
         let on_node = |command: &str| node.run(|| run(command)).unwrap();
         let routes = on_node("ip route");
         assert!(
-            routes.contains("default via 169.254.0.1 dev dead0 proto static src 172.30.0.11 onlink"),
+            routes
+                .contains("default via 169.254.0.1 dev dead0 proto static src 172.30.0.11 onlink"),
             "{routes}"
         );
-        assert!(on_node("ip neigh").contains("169.254.0.1 dev dead0 lladdr 02:00:00:00:00:01 PERMANENT"));
+        assert!(
+            on_node("ip neigh")
+                .contains("169.254.0.1 dev dead0 lladdr 02:00:00:00:00:01 PERMANENT")
+        );
         assert_eq!(on_node("ip -6 addr"), "");
         for (key, value) in [
             ("ip_forward", "1"),
@@ -309,55 +300,27 @@ fn the_kernel_shows_what_the_recipe_says() {
             ("conf.eth0.send_redirects", "0"),
             ("conf.lo.send_redirects", "0"),
         ] {
-            assert_eq!(on_node(&format!("sysctl -n net.ipv4.{key}")).trim(), value, "{key}");
+            assert_eq!(
+                on_node(&format!("sysctl -n net.ipv4.{key}")).trim(),
+                value,
+                "{key}"
+            );
         }
         let fabric = NetNs::open(&spec.fabric_netns()).unwrap();
         let ports = fabric.run(|| run("ip -o link show master br0")).unwrap();
-        assert_eq!(ports.matches("state forwarding").count() + ports.lines().count(), 3, "{ports}");
+        assert_eq!(
+            ports.matches("state forwarding").count() + ports.lines().count(),
+            3,
+            "{ports}"
+        );
         if std::path::Path::new("/proc/sys/net/bridge").exists() {
-            assert_eq!(fabric.run(|| run("sysctl -n net.bridge.bridge-nf-call-iptables")).unwrap().trim(), "0");
+            assert_eq!(
+                fabric
+                    .run(|| run("sysctl -n net.bridge.bridge-nf-call-iptables"))
+                    .unwrap()
+                    .trim(),
+                "0"
+            );
         }
-    });
-}
-
-#[test]
-fn a_namespace_with_processes_in_it_is_left_and_told() {
-    on_a_machine(|| async {
-        let spec = spec("lab", 1, true);
-        up(&spec).await;
-        let node = node_netns(&spec, "control-plane").unwrap();
-        let mut sleeper = node
-            .run(|| std::process::Command::new("sleep").arg("60").spawn())
-            .unwrap()
-            .expect("sleep");
-        let outcome = remove("lab").await.expect("remove");
-        sleeper.kill().unwrap();
-        sleeper.wait().unwrap();
-        let pid = sleeper.id();
-        assert_eq!(outcome.left, [Leftover {
-            what: "network namespace minik.lab.control-plane".to_owned(),
-            why: format!("still in it: {pid} (sleep)"),
-            command: format!("kill {pid}"),
-        }]);
-        assert_eq!(remove("lab").await.expect("remove").removed, ["network namespace minik.lab.control-plane"]);
-    });
-}
-
-#[test]
-fn ranges_of_the_machine_and_of_other_clusters_are_conflicts() {
-    on_a_machine(|| async {
-        run("ip link add docker0 type bridge");
-        run("ip addr add 172.30.0.1/16 dev docker0");
-        let wanted = spec("lab", 1, false);
-        let [found] = &conflicts(&wanted).await.unwrap()[..] else { panic!("one conflict") };
-        assert_eq!(found.taken_by, "172.30.0.0/16 on docker0");
-        run("ip link del docker0");
-        assert_eq!(conflicts(&wanted).await.unwrap(), []);
-
-        up(&wanted).await;
-        assert_eq!(conflicts(&wanted).await.unwrap(), [], "its own");
-        let takers: Vec<String> =
-            conflicts(&spec("other", 1, false)).await.unwrap().into_iter().map(|c| c.taken_by).collect();
-        assert_eq!(takers, ["172.30.0.0/24", "10.244.0.0/24", "10.96.0.0/12"].map(|net| format!("{net} on minik.lab")));
     });
 }
