@@ -162,9 +162,9 @@ impl State {
     ) -> Result<SharedState, StartError> {
         let allocators = Allocators::new(config.service_cidr, config.node_ports.clone());
         for entry in storage.cache().snapshot().range("core/services/", None) {
-            let service = serde_json::from_slice(&entry.value)
+            serde_json::from_slice(&entry.value)
+                .and_then(|service| allocators.adopt(&service))
                 .map_err(|source| StartError::Service { key: entry.key.to_string(), source })?;
-            allocators.adopt(&service);
         }
         Ok(Arc::new(Self {
             registry: standard_registry(),
@@ -205,9 +205,9 @@ impl State {
         if info.kind != "Service" {
             return;
         }
-        match serde_json::from_slice(&last.value) {
-            Ok(service) => self.allocators.release(&service),
-            Err(error) => tracing::error!(key = &*last.key, %error, "a deleted Service is damaged"),
+        let released = serde_json::from_slice(&last.value).and_then(|last| self.allocators.release(&last));
+        if let Err(error) = released {
+            tracing::error!(key = &*last.key, %error, "a deleted Service is damaged");
         }
     }
 }

@@ -41,8 +41,11 @@ pub struct Context {
     pub deployments: Arc<Cache<Deployment>>,
 }
 
-/// A task of the control plane that can be started again when it ends.
-pub type Task = (&'static str, Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>);
+/// Makes a task's future, as often as the task must be started.
+pub type MakeTask = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A task of the control plane, and what to call it in the log.
+pub type Task = (&'static str, MakeTask);
 
 /// A task from a future-making closure.
 pub fn task<F, Fut>(name: &'static str, make: F) -> Task

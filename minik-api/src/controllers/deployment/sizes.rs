@@ -20,6 +20,13 @@ pub fn available(replica_set: &ReplicaSet) -> i32 {
     replica_set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
 }
 
+/// The available Pods that will still be there once the ReplicaSet has the size it was asked for.
+/// Kubernetes counts all that are available, and so may fall below its promise while a ReplicaSet
+/// has yet to follow its last resizing.
+fn staying(replica_set: &ReplicaSet) -> i32 {
+    available(replica_set).min(wanted(replica_set))
+}
+
 /// Asks for another size; says whether it was another.
 fn resize(replica_set: &mut ReplicaSet, size: i32, limits: Limits) -> bool {
     let changed = wanted(replica_set) != size;
@@ -64,7 +71,7 @@ fn shrink_old(new: &ReplicaSet, old: &mut [ReplicaSet], limits: Limits) {
             may_go -= unhealthy;
         }
     }
-    let mut spare = available(new) + old.iter().map(available).sum::<i32>() - limits.fewest();
+    let mut spare = staying(new) + old.iter().map(staying).sum::<i32>() - limits.fewest();
     for set in old.iter_mut() {
         let step = wanted(set).min(spare.max(0));
         if step > 0 {

@@ -44,6 +44,7 @@ fn spec(name: &str, nodes: u8, isolated: bool) -> ClusterSpec {
         egress: false,
         proxy_mode: ProxyMode::Iptables,
         state_dir: "/var/lib/minik/lab".into(),
+        api_port: None,
     }
 }
 

@@ -1,0 +1,189 @@
+//! What must exist before the API server may call itself ready: the system namespaces, Service
+//! `kubernetes` and what it points to, cluster DNS, and the proxy's configuration.
+//!
+//! Idempotent: creates what is missing, leaves alone what people may have edited, and corrects only
+//! what would be wrong otherwise — where the API server is, and how DNS logs in to it.
+
+mod objects;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use ipnet::Ipv4Net;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
+use kube::{Api, Client, Resource, ResourceExt};
+
+use super::cache::Key;
+use super::context::Context;
+use super::error::{ReconcileError, is_already_exists};
+use super::queue::{Queue, drive};
+use super::write;
+
+/// What the controllers need to know about the cluster.
+#[derive(Debug, Clone)]
+pub struct ControllerConfig {
+    /// Range of cluster IPs; its first address is Service `kubernetes`.
+    pub service_cidr: Ipv4Net,
+    /// Range of Pod addresses of the whole cluster.
+    pub pod_cidr: Ipv4Net,
+    /// `cluster.local`.
+    pub cluster_domain: String,
+    /// Address of Service `kube-dns`.
+    pub cluster_dns: Ipv4Addr,
+    /// The address that Service `kubernetes` points to.
+    pub advertise_address: Ipv4Addr,
+    /// The port beside it.
+    pub advertise_port: u16,
+    /// A kubeconfig for the DNS Pods, stored in Secret `kube-system/minik-dns`.
+    pub dns_kubeconfig: String,
+}
+
+impl ControllerConfig {
+    /// The first usable address of the service range.
+    fn kubernetes_address(&self) -> Ipv4Addr {
+        self.service_cidr.hosts().next().unwrap_or(self.service_cidr.network())
+    }
+}
+
+/// Why the first objects of a cluster could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// An object does not serialise.
+    #[error("cannot describe the system objects")]
+    Describe(#[source] serde_json::Error),
+    /// The server refused one.
+    #[error("cannot write a system object")]
+    Write(#[source] ReconcileError),
+}
+
+/// Makes the first objects of a cluster; see the module's documentation.
+///
+/// # Errors
+/// The first refusal of the server. Calling again goes on where this stopped.
+pub async fn bootstrap(client: &Client, config: &ControllerConfig) -> Result<(), BootstrapError> {
+    let namespaces = objects::NAMESPACES.map(objects::namespace);
+    try_join_all(namespaces.iter().map(|namespace| ensure_namespace(client, namespace))).await?;
+    ensure_kubernetes(client, config).await?;
+    ensure_system(client, config).await
+}
+
+async fn ensure_namespace(client: &Client, namespace: &Namespace) -> Result<(), BootstrapError> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    match api.create(&PostParams::default(), namespace).await {
+        Err(error) if !is_already_exists(&error) => {
+            let what = format!("Namespace {}", namespace.name_any());
+            Err(BootstrapError::Write(ReconcileError::Create { what, source: error }))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn ensure_kubernetes(client: &Client, config: &ControllerConfig) -> Result<(), BootstrapError> {
+    let describe = BootstrapError::Describe;
+    ensure(client, &objects::kubernetes_service(config).map_err(describe)?, |_, _| false).await?;
+    let endpoints = objects::kubernetes_endpoints(config).map_err(describe)?;
+    ensure(client, &endpoints, |live, wanted| {
+        let stale = live.subsets != wanted.subsets;
+        live.subsets.clone_from(&wanted.subsets);
+        stale
+    })
+    .await?;
+    let slice = objects::kubernetes_slice(config).map_err(describe)?;
+    ensure(client, &slice, |live, wanted| {
+        let stale = live.endpoints != wanted.endpoints || live.ports != wanted.ports;
+        live.endpoints.clone_from(&wanted.endpoints);
+        live.ports.clone_from(&wanted.ports);
+        stale
+    })
+    .await
+}
+
+async fn ensure_system(client: &Client, config: &ControllerConfig) -> Result<(), BootstrapError> {
+    let describe = BootstrapError::Describe;
+    ensure(client, &objects::dns_secret(config), |live, wanted| {
+        let stale = live.data != wanted.data;
+        live.data.clone_from(&wanted.data);
+        stale
+    })
+    .await?;
+    ensure(client, &objects::proxy_config(config), |_, _| false).await?;
+    ensure(client, &objects::dns_service(config).map_err(describe)?, |_, _| false).await?;
+    ensure(client, &objects::dns_deployment(config).map_err(describe)?, |_, _| false).await
+}
+
+/// Creates `wanted`, or lets `correct` edit what is there and says whether it did.
+async fn ensure<K>(client: &Client, wanted: &K, correct: impl Fn(&mut K, &K) -> bool) -> Result<(), BootstrapError>
+where
+    K: write::Kind + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match write::create(client, wanted).await {
+        Ok(_) => return Ok(()),
+        Err(ReconcileError::Create { source, .. }) if is_already_exists(&source) => {}
+        Err(error) => return Err(BootstrapError::Write(error)),
+    }
+    let api: Api<K> = Api::namespaced(client.clone(), &wanted.namespace().unwrap_or_default());
+    let live = api.get(&wanted.name_any()).await;
+    let mut live = live.map_err(|source| {
+        BootstrapError::Write(ReconcileError::Read { what: write::what(wanted), source })
+    })?;
+    if correct(&mut live, wanted) {
+        write::update(client, &live).await.map_err(BootstrapError::Write)?;
+    }
+    Ok(())
+}
+
+/// Brings Service `kubernetes` and what it points to back when somebody deletes or bends them, as
+/// the API server of Kubernetes does.
+pub struct KubernetesServiceController {
+    context: Arc<Context>,
+    config: ControllerConfig,
+    queue: Arc<Queue<Key>>,
+}
+
+impl KubernetesServiceController {
+    /// A controller that learns of changes from now on.
+    pub fn new(context: Arc<Context>, config: ControllerConfig) -> Self {
+        let queue = Arc::new(Queue::default());
+        fn is_ours(object: &impl ResourceExt) -> bool {
+            object.name_any() == "kubernetes" && object.namespace().as_deref() == Some("default")
+        }
+        let ours = Key::new("default", "kubernetes");
+        let (own, key) = (queue.clone(), ours.clone());
+        context.services.on_change(move |change| {
+            if change.new.is_none() && change.old.as_ref().is_some_and(|object| is_ours(&**object)) {
+                own.add(key.clone());
+            }
+        });
+        let (own, key) = (queue.clone(), ours.clone());
+        context.endpoints.on_change(move |change| {
+            if change.old.as_ref().is_some_and(|object| is_ours(&**object)) {
+                own.add(key.clone());
+            }
+        });
+        let own = queue.clone();
+        context.slices.on_change(move |change| {
+            if change.old.as_ref().is_some_and(|object| is_ours(&**object)) {
+                own.add(ours.clone());
+            }
+        });
+        Self { context, config, queue }
+    }
+
+    /// Works until dropped.
+    pub async fn run(&self) {
+        drive(&self.queue, 1, |_| self.restore()).await;
+    }
+
+    async fn restore(&self) -> Result<(), ReconcileError> {
+        match ensure_kubernetes(&self.context.client, &self.config).await {
+            Ok(()) => Ok(()),
+            Err(BootstrapError::Write(error)) => Err(error),
+            Err(BootstrapError::Describe(source)) => {
+                Err(ReconcileError::Serialise { what: "Service default/kubernetes".into(), source })
+            }
+        }
+    }
+}
