@@ -4,14 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use minik_api::controllers::ControllerConfig;
 use minik_api::pki::{ClusterPki, ServerNames};
 use minik_api::server::{ApiConfig, Listeners};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::Process;
 use crate::cluster::ClusterSpec;
+use crate::kubeconfig::{self, Access};
 use crate::supervisor::{API_PORT, FIRST_LISTEN_FD};
 
 /// Ports that NodePort Services may use, as kube-apiserver's `--service-node-port-range` has it.
@@ -29,8 +32,9 @@ pub fn run(process: &Process) -> anyhow::Result<ExitCode> {
         .context("start the async runtime")?;
     runtime.block_on(async {
         let shutdown = super::until_terminated()?;
-        let listeners = sort(inherited)?;
-        minik_api::server::run(config(&spec), listeners, pki(&spec)?, shutdown).await?;
+        let pki = pki(&spec)?;
+        let listeners = sort(inherited, Arc::new(pki.server_config()?))?;
+        minik_api::server::run(config(&spec), listeners, controllers(&spec, &pki)?, shutdown).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -46,6 +50,32 @@ fn config(spec: &ClusterSpec) -> ApiConfig {
         data_dir: spec.state_dir.join("db"),
         nodes_dir: spec.run_dir().join("nodes"),
     }
+}
+
+fn controllers(spec: &ClusterSpec, pki: &ClusterPki) -> anyhow::Result<ControllerConfig> {
+    Ok(ControllerConfig {
+        service_cidr: spec.service_cidr,
+        pod_cidr: spec.pod_network_cidr,
+        cluster_domain: spec.cluster_domain.clone(),
+        cluster_dns: spec.cluster_dns(),
+        advertise_address: spec.control_plane().ip,
+        advertise_port: API_PORT,
+        dns_kubeconfig: dns_kubeconfig(spec, pki)?,
+    })
+}
+
+/// How the DNS Pods reach the API: through Service `kubernetes`, as CoreDNS does, as its service account.
+fn dns_kubeconfig(spec: &ClusterSpec, pki: &ClusterPki) -> anyhow::Result<String> {
+    let user = "system:serviceaccount:kube-system:coredns";
+    let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"];
+    let issued = pki.issue_client(user, &groups)?;
+    Ok(kubeconfig::alone(&Access {
+        name: "minik".to_owned(),
+        server: format!("https://{}:443", spec.kubernetes_ip()),
+        ca_pem: pki.ca_pem().to_owned(),
+        certificate_pem: issued.cert_pem,
+        key_pem: issued.key_pem,
+    })?)
 }
 
 /// The cluster's certificate authority; its server certificate is good for every way to reach the API.
@@ -91,7 +121,7 @@ fn take(fd: RawFd) -> nix::Result<OwnedFd> {
 }
 
 /// By name: who connects to which socket is who is asking.
-fn sort(inherited: Vec<(String, OwnedFd)>) -> anyhow::Result<Listeners> {
+fn sort(inherited: Vec<(String, OwnedFd)>, tls_config: Arc<rustls::ServerConfig>) -> anyhow::Result<Listeners> {
     let mut admin = None;
     let mut nodes = Vec::new();
     let mut tls = Vec::new();
@@ -106,7 +136,7 @@ fn sort(inherited: Vec<(String, OwnedFd)>) -> anyhow::Result<Listeners> {
             }
         }
     }
-    Ok(Listeners { admin: admin.context("no socket named admin was passed")?, nodes, tls })
+    Ok(Listeners { admin: admin.context("no socket named admin was passed")?, nodes, tls, tls_config: Some(tls_config) })
 }
 
 fn path_listener(socket: OwnedFd) -> anyhow::Result<tokio::net::UnixListener> {
