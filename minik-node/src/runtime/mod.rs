@@ -10,3 +10,4 @@ pub mod image;
 pub mod protocol;
 pub mod shim;
 pub mod spec;
+pub mod standin;
