@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::controllers::{BootstrapError, ControllerConfig, bootstrap};
 use crate::alloc::Allocators;
 use crate::error::ApiError;
 use crate::http::openapi::Documents;
@@ -145,6 +146,9 @@ pub enum StartError {
         #[source]
         source: serde_json::Error,
     },
+    /// The objects every cluster has could not be made.
+    #[error("making the cluster's first objects")]
+    Bootstrap(#[source] BootstrapError),
     /// The in-process client could not be made.
     #[error("setting up the in-process client")]
     Client(#[source] kube::Error),
@@ -229,13 +233,15 @@ pub fn in_process_client(state: &SharedState, identity: Identity) -> kube::Clien
     kube::Client::new(router(state.clone()).layer(Extension(identity)), "default")
 }
 
-/// Runs the API server until `shutdown`: opens the durable log, serves, stops cleanly.
+/// Runs the API server and its controllers until `shutdown`: opens the durable log, serves, makes the objects
+/// every cluster has, stops cleanly.
 ///
 /// # Errors
 /// It could not start.
 pub async fn run(
     config: ApiConfig,
     listeners: Listeners,
+    controllers: ControllerConfig,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
     let storage = SledStorage::open(&config.data_dir).map_err(StartError::Storage)?;
@@ -250,9 +256,10 @@ pub async fn run(
             servers.spawn(serve_tls(state.clone(), listener, tls.clone()));
         }
     }
-    // The controllers start here, over `in_process_client(&state, Identity::controllers())`; the one that
-    // makes the default objects calls `state.set_ready()`.
+    let client = in_process_client(&state, Identity::controllers());
+    bootstrap(&client, &controllers).await.map_err(StartError::Bootstrap)?;
     state.set_ready();
+    crate::controllers::run(client, controllers, shutdown).await;
     servers.join_all().await;
     Ok(())
 }

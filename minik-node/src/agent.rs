@@ -2,10 +2,34 @@
 //!
 //! Owns the node's Node object, its Lease and the kubelet socket. Decides nothing about packets.
 
+mod client;
+mod node;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeSpec, NodeStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::kernel::netlink::NetlinkError;
+use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
+use crate::kubelet::{self, KubeletError};
+use crate::plan::fabric::{self, Routes};
+use crate::pods::{self, NodeContext, Registry};
+use crate::proxy::{self, ProxyConfig};
+use crate::reconcile::fabric::Fabric;
+use crate::reconcile::{self, Outcome, Status, Timing};
+use crate::runtime::image::Images;
+use crate::view::{self, ClusterView};
+
+/// Routes are looked over as often as rules, and tried again as soon.
+const FABRIC_TIMING: Timing =
+    Timing { resync: Duration::from_secs(30), retry_min: Duration::from_millis(10), retry_max: Duration::from_secs(10) };
 
 /// What an agent is told when it starts. It finds out everything else from the API and the kernel.
 #[derive(Debug, Clone)]
@@ -38,4 +62,109 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// Where built-in images are unpacked, shared by the nodes of a machine.
     pub image_dir: PathBuf,
+}
+
+/// What kept an agent from starting. Later failures are retried and reported, never fatal.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The node's netlink sockets.
+    #[error("open the node's network")]
+    Network(#[from] PodNetworkError),
+    /// The fabric's netlink socket.
+    #[error("open the fabric's network")]
+    Fabric(#[from] NetlinkError),
+    /// The kubelet's socket.
+    #[error("start the kubelet endpoint")]
+    Kubelet(#[from] KubeletError),
+    /// Finding the program that shims are started from.
+    #[error("find own program")]
+    Program(#[source] std::io::Error),
+}
+
+/// Runs a node until `shutdown`. Must be called inside the node's network namespace. Pods, rules and routes
+/// stay as they are when it returns.
+///
+/// # Errors
+/// When a socket of the node cannot be opened.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let client = client::over_socket(&config.api_socket);
+    let registry = Registry::default();
+    let endpoint = kubelet::spawn(&config.run_dir.join("kubelet.sock"), registry.clone(), shutdown.clone())?;
+    let networks = PodNetworks::open()?;
+    let program = std::env::current_exe().map_err(AgentError::Program)?;
+
+    let view = view::spawn(client.clone(), config.node.clone(), shutdown.clone());
+    let fabric = reconcile::spawn(Fabric::open()?, routes(view.clone(), config.node.clone()), FABRIC_TIMING, shutdown.clone());
+    let proxy = proxy::spawn(view.clone(), proxy_config(&config), shutdown.clone());
+
+    node::register(&client, &config, &shutdown).await;
+    let lease = tokio::spawn(node::keep(client.clone(), config.clone(), shutdown.clone()));
+    tokio::select! {
+        () = synced(proxy) => {}
+        () = shutdown.cancelled() => {}
+    }
+    let images = Images::new(&config.image_dir);
+    let context = NodeContext { config, client, images, networks, view, program };
+    let pods = pods::spawn(context, registry, shutdown.clone());
+
+    shutdown.cancelled().await;
+    for task in [pods, lease, endpoint] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a task of the agent died");
+        }
+    }
+    drop(fabric);
+    Ok(())
+}
+
+fn proxy_config(config: &AgentConfig) -> ProxyConfig {
+    ProxyConfig {
+        node: config.node.clone(),
+        node_ip: config.node_ip,
+        cluster_cidr: config.pod_cidr,
+        lock_file: config.run_dir.join("xtables.lock"),
+    }
+}
+
+/// Waits for the first pass that left the kernel as desired: no Pod may start before Services work.
+async fn synced(mut status: watch::Receiver<Status>) {
+    let done = status.wait_for(|status| status.outcome == Some(Outcome::Synced)).await.is_ok();
+    tracing::debug!(done, "service proxy synced");
+}
+
+/// Keeps the routes that other nodes' Pods need, for as long as anybody asks for them.
+fn routes(mut view: watch::Receiver<Option<Arc<ClusterView>>>, own: String) -> watch::Receiver<Option<Arc<Routes>>> {
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let desired = view.borrow_and_update().as_ref().map(|view| fabric_routes(view, &own));
+            sender.send_if_modified(|routes: &mut Option<Arc<Routes>>| {
+                let changed = routes.as_deref() != desired.as_ref();
+                if changed {
+                    *routes = desired.map(Arc::new);
+                }
+                changed
+            });
+            tokio::select! {
+                changed = view.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+        }
+    });
+    receiver
+}
+
+fn fabric_routes(view: &ClusterView, own: &str) -> Routes {
+    let nodes: Vec<Node> = view.nodes.values().map(|node| api_node(node)).collect();
+    fabric::routes(&nodes, own)
+}
+
+/// As much of the API's Node as routes are made of.
+fn api_node(node: &crate::model::Node) -> Node {
+    let address = |ip: Ipv4Addr| NodeAddress { type_: "InternalIP".to_owned(), address: ip.to_string() };
+    Node {
+        metadata: ObjectMeta { name: Some(node.name.clone()), ..ObjectMeta::default() },
+        spec: Some(NodeSpec { pod_cidr: node.pod_cidr.map(|range| range.to_string()), ..NodeSpec::default() }),
+        status: Some(NodeStatus { addresses: node.internal_ip.map(|ip| vec![address(ip)]), ..NodeStatus::default() }),
+    }
 }

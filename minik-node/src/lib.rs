@@ -10,8 +10,12 @@
 pub mod agent;
 pub mod dns;
 pub mod kernel;
+pub mod kubelet;
 pub mod model;
 pub mod plan;
+pub mod pods;
+#[cfg(test)]
+mod private_net;
 pub mod proxy;
 pub mod reconcile;
 pub mod runtime;

@@ -1,43 +1,177 @@
-//! Cluster IPs and node ports.
+//! Cluster IPs and node ports: who has which, and the next free one.
+//!
+//! Pure bitmaps behind one lock. A write path asks for a [`Reservation`], stores the Service, and commits;
+//! a reservation that is dropped takes everything back. Never reads storage: at start the server adopts the
+//! stored Services one by one.
 
+mod bitmap;
+mod numbers;
+mod service;
+
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::Service;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::resource::field::FieldErrors;
+use self::numbers::{Addresses, Ports};
+use crate::resource::field::{FieldError, FieldErrors, Reason};
 
-/// All allocators.
-pub struct Allocators;
+/// One number that a Service holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    Address(Ipv4Addr),
+    Port(u16),
+}
 
-/// Numbers taken but not yet kept.
-pub struct Reservation;
+#[derive(Debug)]
+struct Held {
+    addresses: Addresses,
+    ports: Ports,
+    random: SmallRng,
+}
 
-impl Reservation {
-    /// Keeps them.
-    pub fn commit(self) {}
+impl Held {
+    fn give_back(&mut self, claim: Claim) {
+        match claim {
+            Claim::Address(address) => self.addresses.give_back(address),
+            Claim::Port(port) => self.ports.give_back(port),
+        }
+    }
+}
+
+/// The cluster's allocators; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Allocators {
+    held: Arc<Mutex<Held>>,
+}
+
+/// Numbers that a write has taken and will give up. Dropping it uncommitted undoes what was taken.
+#[must_use = "an uncommitted reservation gives its numbers back"]
+#[derive(Debug)]
+pub struct Reservation {
+    allocators: Allocators,
+    taken: Vec<Claim>,
+    given_up: Vec<Claim>,
+    committed: bool,
 }
 
 impl Allocators {
-    /// Empty allocators.
+    /// Everything free but what Kubernetes keeps from being handed out: the network's own address and its
+    /// broadcast address.
     #[must_use]
-    pub fn new(_service_cidr: Ipv4Net, _node_ports: RangeInclusive<u16>) -> Self {
-        Self
+    pub fn new(service_cidr: Ipv4Net, node_ports: RangeInclusive<u16>) -> Self {
+        let held = Held {
+            addresses: Addresses::new(service_cidr),
+            ports: Ports::new(node_ports),
+            random: SmallRng::from_os_rng(),
+        };
+        Self { held: Arc::new(Mutex::new(held)) }
     }
-    /// Takes what a stored Service has.
-    pub fn adopt(&self, _service: &Value) -> Result<(), serde_json::Error> {
+
+    /// Marks what a stored Service holds as taken.
+    ///
+    /// # Errors
+    /// The object is no Service.
+    pub fn adopt(&self, service: &Value) -> Result<(), serde_json::Error> {
+        let service = Service::deserialize(service)?;
+        let mut held = self.lock();
+        for claim in service::claims(&service) {
+            // A number outside today's ranges, or held twice, stays with its Service: the object is the truth.
+            let _known = match claim {
+                Claim::Address(address) => held.addresses.take(address).is_ok(),
+                Claim::Port(port) => held.ports.take(port).is_ok(),
+            };
+        }
         Ok(())
     }
-    /// For a creation.
-    pub fn for_create(&self, _service: &mut Value) -> Result<Reservation, FieldErrors> {
-        Ok(Reservation)
+
+    /// Fills in what a new Service asks for, and refuses what it cannot have.
+    ///
+    /// # Errors
+    /// One field error a number that is taken, out of range, or when a range is full.
+    pub fn for_create(&self, service: &mut Value) -> Result<Reservation, FieldErrors> {
+        self.allocate(service, None)
     }
-    /// For an update.
-    pub fn for_update(&self, _new: &mut Value, _old: &Value) -> Result<Reservation, FieldErrors> {
-        Ok(Reservation)
+
+    /// Fills in what the changed Service needs beyond what the old one holds. What the new one has no use for
+    /// is given up when the reservation is committed.
+    ///
+    /// # Errors
+    /// As [`Allocators::for_create`].
+    pub fn for_update(&self, service: &mut Value, old: &Value) -> Result<Reservation, FieldErrors> {
+        let old = Service::deserialize(old).map_err(internal)?;
+        self.allocate(service, Some(&old))
     }
-    /// On deletion.
-    pub fn release(&self, _service: &Value) -> Result<(), serde_json::Error> {
+
+    /// Takes back what a deleted Service held.
+    ///
+    /// # Errors
+    /// The object is no Service.
+    pub fn release(&self, service: &Value) -> Result<(), serde_json::Error> {
+        let service = Service::deserialize(service)?;
+        let mut held = self.lock();
+        for claim in service::claims(&service) {
+            held.give_back(claim);
+        }
         Ok(())
+    }
+
+    fn allocate(&self, service: &mut Value, old: Option<&Service>) -> Result<Reservation, FieldErrors> {
+        let mut typed = Service::deserialize(&*service).map_err(internal)?;
+        let held_before = old.map(service::claims).unwrap_or_default();
+        let mut reservation = Reservation {
+            allocators: self.clone(),
+            taken: Vec::new(),
+            given_up: Vec::new(),
+            committed: false,
+        };
+        let mut held = self.lock();
+        let result = service::fill(&mut typed, &held_before, &mut held, &mut reservation.taken);
+        drop(held);
+        result?;
+        let needed = service::claims(&typed);
+        reservation.given_up = held_before.difference(&needed).copied().collect();
+        *service = serde_json::to_value(&typed).map_err(internal)?;
+        Ok(reservation)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // A panic while the lock is held leaves at worst a number taken that nobody has.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Reservation {
+    /// The Service is stored: what it took is its own, what it gave up is free.
+    pub fn commit(mut self) {
+        self.committed = true;
+        let mut held = self.allocators.lock();
+        for claim in &self.given_up {
+            held.give_back(*claim);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.committed {
+            let mut held = self.allocators.lock();
+            for claim in &self.taken {
+                held.give_back(*claim);
+            }
+        }
+    }
+}
+
+fn internal(error: serde_json::Error) -> FieldErrors {
+    vec![FieldError { field: "spec".into(), reason: Reason::Invalid(Value::Null), detail: error.to_string() }]
+}
+
+#[cfg(test)]
+mod tests;

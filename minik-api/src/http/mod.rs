@@ -39,6 +39,7 @@ use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::resource::Subresource;
+use crate::resource::decode::Format;
 use crate::server::{Identity, SharedState, State};
 
 use auth::Attributes;
@@ -121,12 +122,14 @@ async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, 
         (_, Verb::Get) => return read::get(&call),
         _ => {}
     }
-    // A patch's media type says which kind of patch it is; everything else is an object.
+    let body = negotiate::read_body(request.into_body()).await?;
+    // A patch's media type says which kind of patch it is; everything else is an object. A deletion
+    // without a body has nothing to be in a format.
     let format = match verb {
         Verb::Patch => None,
-        _ => Some(negotiate::body_format(request.headers())?),
+        Verb::Delete | Verb::DeleteCollection if body.is_empty() => Some(Format::Json),
+        _ => Some(negotiate::body_format(&call.headers)?),
     };
-    let body = negotiate::read_body(request.into_body()).await?;
     match (call.target.subresource, verb, format) {
         (Some(Subresource::Scale), ..) => scale::scale(&call, verb, &body, format).await,
         (Some(Subresource::Binding), _, Some(format)) => binding::bind(&call, &body, format).await,

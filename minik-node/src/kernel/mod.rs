@@ -1,8 +1,15 @@
 //! The only place that calls `setns`, netlink, sysctl or a program. It does what it is told and
 //! reports what it sees; it decides nothing.
 
+pub mod carrier;
 pub mod link;
+pub mod netlink;
 pub mod netns;
+pub mod netns_dir;
 pub mod pod_network;
+pub mod probe;
+pub mod process;
 pub mod route;
+mod route_message;
 pub mod sysctl;
+pub mod veth;

@@ -3,5 +3,6 @@
 
 pub mod dns_zone;
 pub mod fabric;
+pub mod link;
 pub mod pod_network;
 pub mod service_table;

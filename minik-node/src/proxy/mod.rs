@@ -1,1 +1,85 @@
-//! proxy
+//! The Service proxy: brings a node's packet rules to what the service table says, in one of several modes.
+//!
+//! Semantics come decided from [`crate::plan::service_table`]; a mode spells them, compares rulesets and
+//! writes the difference. [`spawn`] joins view, table and mode in one reconciler. Reads the view, owns the
+//! rules that carry kube-proxy's names in this network namespace, and touches nothing else.
+
+pub mod iptables;
+mod reconciler;
+
+use std::fmt::Display;
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use reconciler::ProxyReconciler;
+
+use self::iptables::Iptables;
+use crate::plan::service_table::ServiceTable;
+use crate::reconcile::{self, Status, Timing};
+use crate::view::ClusterView;
+
+/// A way of putting Services into the kernel.
+///
+/// Compiling and planning are pure; observing and applying are all that touches the kernel. A ruleset is
+/// whatever the mode can read back and compare.
+pub trait ServiceProxy: Send + 'static {
+    /// As `kube-proxy --proxy-mode` names it.
+    const MODE: &'static str;
+    /// Canonical rules: the same table gives the same text.
+    type Ruleset: Display + PartialEq + Send + Sync + 'static;
+    /// Difference of two rulesets, printable as what will be done.
+    type Plan: Display + Send + Sync + 'static;
+    /// What can fail.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Spells a table. May remember earlier results; must not depend on them.
+    fn compile(&mut self, table: &ServiceTable) -> Self::Ruleset;
+
+    /// What makes `desired` out of `observed`; `None` when there is nothing to do.
+    fn plan(observed: &Self::Ruleset, desired: &Self::Ruleset) -> Option<Self::Plan>;
+
+    /// What the kernel holds.
+    fn observe(&mut self) -> impl Future<Output = Result<Self::Ruleset, Self::Error>> + Send;
+
+    /// Carries a plan out, all of it or as much as the mode's transactions allow.
+    fn apply(&mut self, plan: &Self::Plan) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// What the proxy is told about its node.
+#[derive(Debug, Clone)]
+pub struct ProxyConfig {
+    /// Name of the node.
+    pub node: String,
+    /// Its own address.
+    pub node_ip: Ipv4Addr,
+    /// Addresses of all Pods.
+    pub cluster_cidr: Ipv4Net,
+    /// Lock that `iptables-legacy` takes, one a node: `RUN_DIR/xtables.lock`.
+    pub lock_file: PathBuf,
+}
+
+/// Rules are written at once after a change, looked over every 30 s (kube-proxy's sync period), and tried
+/// again soon after a failure.
+const TIMING: Timing = Timing {
+    resync: Duration::from_secs(30),
+    retry_min: Duration::from_millis(10),
+    retry_max: Duration::from_secs(10),
+};
+
+/// Runs the proxy in iptables mode until `shutdown`; the rules outlive it. The first status that is
+/// [`Synced`](crate::reconcile::Outcome::Synced) says that Services work on this node.
+pub fn spawn(
+    view: watch::Receiver<Option<Arc<ClusterView>>>,
+    config: ProxyConfig,
+    shutdown: CancellationToken,
+) -> watch::Receiver<Status> {
+    let proxy = Iptables::new(config.lock_file.clone());
+    reconcile::spawn(ProxyReconciler::new(proxy, config), view, TIMING, shutdown)
+}

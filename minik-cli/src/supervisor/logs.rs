@@ -1,0 +1,88 @@
+//! Keeps the logs of a cluster's processes within a bound, without asking them anything: the kernel says which
+//! log was written to, and one that has grown too long is copied to `NAME.log.1` and cut to nothing.
+//!
+//! Writers append, so they go on at the new end. What is written between copying and cutting is lost: a line
+//! or two, at most once per mebibytes of log.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+/// Longest a log grows. With the copy beside it, a process keeps at most twice that.
+const MOST: u64 = 4 << 20;
+
+/// Watches a directory of logs.
+#[derive(Debug)]
+pub struct Logs {
+    directory: PathBuf,
+    inotify: Inotify,
+}
+
+impl Logs {
+    /// Starts watching `directory`.
+    ///
+    /// # Errors
+    /// Those of `inotify_init` and `inotify_add_watch`.
+    pub fn watch(directory: &Path) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        inotify.add_watch(directory, AddWatchFlags::IN_MODIFY)?;
+        Ok(Self { directory: directory.to_owned(), inotify })
+    }
+
+    /// Readable when a log was written to.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+
+    /// Cuts what has grown too long.
+    ///
+    /// # Errors
+    /// Those of reading the events, copying and cutting.
+    pub fn trim(&self) -> io::Result<()> {
+        let events = match self.inotify.read_events() {
+            Ok(events) => events,
+            Err(nix::Error::EAGAIN) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        for name in events.into_iter().filter_map(|event| event.name) {
+            let path = self.directory.join(name);
+            if path.extension().is_some_and(|extension| extension == "log") {
+                trim(&path, MOST)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn trim(path: &Path, most: u64) -> io::Result<()> {
+    if fs::metadata(path)?.len() <= most {
+        return Ok(());
+    }
+    fs::copy(path, path.with_extension("log.1"))?;
+    fs::OpenOptions::new().write(true).open(path)?.set_len(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_long_log_moves_aside_and_its_writer_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("apiserver.log");
+        let mut writer = fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        writer.write_all(b"12345").unwrap();
+        trim(&path, 5).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"12345");
+        writer.write_all(b"6").unwrap();
+        trim(&path, 5).unwrap();
+        writer.write_all(b"7").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"7");
+        assert_eq!(fs::read(directory.path().join("apiserver.log.1")).unwrap(), b"123456");
+    }
+}

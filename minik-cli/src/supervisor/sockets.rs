@@ -1,0 +1,186 @@
+//! Every socket the API server listens on, bound before anything starts and held across its restarts, so
+//! that a client's connect succeeds at any time and waits in the backlog instead of failing.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use minik_node::kernel::netns::{NetNs, NetNsError};
+use nix::sys::stat::{Mode, umask};
+
+use crate::cluster::ClusterSpec;
+use crate::store;
+
+/// Where a Kubernetes API server listens by default.
+pub const API_PORT: u16 = 6443;
+
+/// What failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The directory a path socket lies in.
+    #[error(transparent)]
+    Directory(#[from] store::StoreError),
+    /// Path socket.
+    #[error("listen on {}", path.display())]
+    Path {
+        /// Where.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// TCP socket.
+    #[error("listen on {address}")]
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The control-plane node's namespace.
+    #[error("listen in the namespace of node {node}")]
+    Namespace {
+        /// Node.
+        node: String,
+        /// Cause.
+        #[source]
+        source: NetNsError,
+    },
+    /// `dup`
+    #[error("duplicate a listening socket")]
+    Duplicate(#[source] io::Error),
+}
+
+/// The bound sockets, each with the name the API server knows it by.
+#[derive(Debug)]
+pub struct Sockets {
+    named: Vec<(String, OwnedFd)>,
+    paths: Vec<PathBuf>,
+    /// The port on 127.0.0.1.
+    pub loopback_port: u16,
+}
+
+impl Sockets {
+    /// Binds them all: `admin`, `node.NAME` …, `loopback`, `node-address`.
+    ///
+    /// # Errors
+    /// [`SocketError`]: the first that cannot be bound.
+    pub fn bind(spec: &ClusterSpec) -> Result<Self, SocketError> {
+        // Nobody but root may connect, not even between bind and a later chmod.
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let bound = Self::bind_paths(spec);
+        umask(before);
+        let (mut named, paths) = bound?;
+
+        let loopback = bind_loopback(spec.api_port)?;
+        let loopback_port = loopback.local_addr().map_err(SocketError::Duplicate)?.port();
+        named.push(("loopback".to_owned(), loopback.into()));
+
+        let control_plane = spec.control_plane();
+        let address = SocketAddr::from((control_plane.ip, API_PORT));
+        let in_namespace = |source| SocketError::Namespace { node: control_plane.name.clone(), source };
+        let listener = NetNs::open(&spec.node_netns(&control_plane.name))
+            .map_err(in_namespace)?
+            .run(|| TcpListener::bind(address))
+            .map_err(in_namespace)?
+            .map_err(|source| SocketError::Tcp { address, source })?;
+        named.push(("node-address".to_owned(), listener.into()));
+        Ok(Self { named, paths, loopback_port })
+    }
+
+    fn bind_paths(spec: &ClusterSpec) -> Result<(Vec<(String, OwnedFd)>, Vec<PathBuf>), SocketError> {
+        let mut wanted = vec![("admin".to_owned(), spec.api_socket())];
+        for node in &spec.nodes {
+            wanted.push((format!("node.{}", node.name), spec.node_run_dir(&node.name).join("api.sock")));
+        }
+        let mut named = Vec::with_capacity(wanted.len());
+        let mut paths = Vec::with_capacity(wanted.len());
+        for (name, path) in wanted {
+            let listener = bind_path(&path)?;
+            named.push((name, listener.into()));
+            paths.push(path);
+        }
+        Ok((named, paths))
+    }
+
+    /// The names, in order, as `LISTEN_FDNAMES` wants them.
+    #[must_use]
+    pub fn names(&self) -> String {
+        self.named.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(":")
+    }
+
+    /// A copy of every descriptor, in the order of the names.
+    ///
+    /// # Errors
+    /// [`SocketError::Duplicate`]
+    pub fn duplicate(&self) -> Result<Vec<OwnedFd>, SocketError> {
+        self.named.iter().map(|(_, fd)| fd.try_clone().map_err(SocketError::Duplicate)).collect()
+    }
+
+    /// Takes the path sockets out of the file system.
+    pub fn unlink(&self) {
+        for path in &self.paths {
+            // `minik down` removes the directory anyway; this only makes a stopped cluster refuse at once.
+            fs::remove_file(path).ok();
+        }
+    }
+}
+
+fn bind_path(path: &Path) -> Result<UnixListener, SocketError> {
+    if let Some(parent) = path.parent() {
+        // The run directories themselves want 0700, whatever the umask for sockets is.
+        let before = umask(Mode::from_bits_truncate(0o077));
+        let made = store::make_dir(parent);
+        umask(before);
+        made?;
+    }
+    let failed = |source| SocketError::Path { path: path.to_owned(), source };
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    UnixListener::bind(path).map_err(failed)
+}
+
+/// The port bound last time, else the usual one, else any.
+fn bind_loopback(last: Option<u16>) -> Result<TcpListener, SocketError> {
+    let candidates = last.into_iter().chain([API_PORT, 0]);
+    let mut failure = None;
+    for port in candidates {
+        let address = SocketAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(source) => failure = Some(SocketError::Tcp { address, source }),
+        }
+    }
+    Err(failure.expect("at least one port was tried"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_taken_port_gives_way_to_a_free_one() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let bound = bind_loopback(Some(port)).unwrap();
+        assert_ne!(bound.local_addr().unwrap().port(), port);
+    }
+
+    #[test]
+    fn a_path_left_behind_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sub/api.sock");
+        drop(bind_path(&path).unwrap());
+        assert!(path.exists(), "a dropped listener leaves its path");
+        let _listener = bind_path(&path).unwrap();
+        let directory_mode = fs::metadata(path.parent().unwrap()).unwrap().permissions().mode();
+        assert_eq!(directory_mode & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,17 @@
+//! minik as a person uses it: the built binary, the real kubectl, real packets, looked at from outside.
+//!
+//! Every test boots a [`vm::Vm`] of its own, brings a cluster up in it and works there, so tests share nothing and run in
+//! parallel, and what a failed one leaves behind dies with its machine. What is expected comes from Kubernetes (its
+//! documents, its own components' output), never from an earlier run of minik.
+//!
+//! Needs root and the programs that `scripts/setup` installs; a test that lacks one fails and names it.
+
+mod clean;
+mod console;
+mod kubectl;
+mod lesson;
+mod manifests;
+mod pods;
+mod readme;
+mod services;
+mod vm;

@@ -1,0 +1,194 @@
+//! The node's own objects: Node and Lease. Registers, keeps the Lease fresh, corrects what others changed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Taint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use super::AgentConfig;
+use crate::view::Retry;
+
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// How long a Lease holds, and how often it is renewed: the kubelet's defaults.
+const LEASE_SECONDS: i32 = 40;
+const RENEW: Duration = Duration::from_secs(10);
+const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
+/// The kubelet's `maxPods`.
+const MAX_PODS: &str = "110";
+
+/// Registers the node, trying until the API server takes it or `shutdown`.
+pub async fn register(client: &Client, config: &AgentConfig, shutdown: &CancellationToken) {
+    let mut delays = Retry::default();
+    loop {
+        match try_register(client, config).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "register node"),
+        }
+        let delay = delays.next().unwrap_or(RENEW);
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+async fn try_register(client: &Client, config: &AgentConfig) -> kube::Result<()> {
+    let api: Api<Node> = Api::all(client.clone());
+    let now = Timestamp::now();
+    let wanted = node(config, now);
+    let present = match api.create(&PostParams::default(), &wanted).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let patch = serde_json::json!({"metadata": {"labels": wanted.metadata.labels}, "spec": {"podCIDR": wanted.spec.as_ref().and_then(|spec| spec.pod_cidr.clone()), "podCIDRs": wanted.spec.as_ref().and_then(|spec| spec.pod_cidrs.clone())}});
+            api.patch(&config.node, &PatchParams::default(), &Patch::Merge(patch)).await?
+        }
+        created => created?,
+    };
+    let patch = serde_json::json!({"status": status(config, now, present.status.as_ref())});
+    api.patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    renew(client, config, present.metadata.uid).await
+}
+
+/// Renews the Lease until `shutdown`.
+pub async fn keep(client: Client, config: AgentConfig, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(RENEW);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        if let Err(error) = renew(&client, &config, None).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "renew lease");
+        }
+    }
+}
+
+async fn renew(client: &Client, config: &AgentConfig, owner: Option<String>) -> kube::Result<()> {
+    let api: Api<Lease> = Api::namespaced(client.clone(), LEASE_NAMESPACE);
+    let now = MicroTime(Timestamp::now());
+    let patch = serde_json::json!({"spec": {"holderIdentity": config.node, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}});
+    match api.patch(&config.node, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        other => return other.map(drop),
+    }
+    let owner_references = owner.map(|uid| {
+        vec![OwnerReference { api_version: "v1".to_owned(), kind: "Node".to_owned(), name: config.node.clone(), uid, ..OwnerReference::default() }]
+    });
+    let lease = Lease {
+        metadata: ObjectMeta { name: Some(config.node.clone()), namespace: Some(LEASE_NAMESPACE.to_owned()), owner_references, ..ObjectMeta::default() },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(config.node.clone()),
+            lease_duration_seconds: Some(LEASE_SECONDS),
+            renew_time: Some(now),
+            ..LeaseSpec::default()
+        }),
+    };
+    api.create(&PostParams::default(), &lease).await.map(drop)
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn node(config: &AgentConfig, now: Timestamp) -> Node {
+    let mut labels: BTreeMap<String, String> = [
+        ("kubernetes.io/hostname", config.node.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", architecture()),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", architecture()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    if let Some(role) = &config.role {
+        labels.insert(format!("node-role.kubernetes.io/{role}"), String::new());
+    }
+    let taint = Taint { key: CONTROL_PLANE_TAINT.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+    let range = config.node_pod_cidr.to_string();
+    Node {
+        metadata: ObjectMeta { name: Some(config.node.clone()), labels: Some(labels), ..ObjectMeta::default() },
+        spec: Some(NodeSpec {
+            pod_cidr: Some(range.clone()),
+            pod_cidrs: Some(vec![range]),
+            taints: config.tainted.then(|| vec![taint]),
+            ..NodeSpec::default()
+        }),
+        status: Some(status(config, now, None)),
+    }
+}
+
+fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> NodeStatus {
+    let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
+    let resources: BTreeMap<String, Quantity> = [
+        ("cpu", std::thread::available_parallelism().map_or(1, usize::from).to_string()),
+        ("memory", memory()),
+        ("pods", MAX_PODS.to_owned()),
+    ]
+    .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
+    .into();
+    NodeStatus {
+        addresses: Some(vec![address("InternalIP", config.node_ip.to_string()), address("Hostname", config.node.clone())]),
+        allocatable: Some(resources.clone()),
+        capacity: Some(resources),
+        conditions: Some(conditions(now, old)),
+        node_info: Some(info()),
+        ..NodeStatus::default()
+    }
+}
+
+fn conditions(now: Timestamp, old: Option<&NodeStatus>) -> Vec<NodeCondition> {
+    [
+        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+    ]
+    .map(|(type_, status, reason, message)| {
+        let before = old.and_then(|old| old.conditions.iter().flatten().find(|before| before.type_ == type_ && before.status == status));
+        NodeCondition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            last_heartbeat_time: Some(Time(now)),
+            last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(now))),
+        }
+    })
+    .into()
+}
+
+fn info() -> NodeSystemInfo {
+    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let os = read("/etc/os-release");
+    let os_image = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"').to_owned();
+    NodeSystemInfo {
+        architecture: architecture().to_owned(),
+        boot_id: read("/proc/sys/kernel/random/boot_id"),
+        container_runtime_version: format!("minik://{}", env!("CARGO_PKG_VERSION")),
+        kernel_version: read("/proc/sys/kernel/osrelease"),
+        kube_proxy_version: String::new(),
+        kubelet_version: "v1.36.2".to_owned(),
+        machine_id: read("/etc/machine-id"),
+        operating_system: "linux".to_owned(),
+        os_image,
+        system_uuid: read("/etc/machine-id"),
+        ..NodeSystemInfo::default()
+    }
+}
+
+fn memory() -> String {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
+    format!("{}Ki", kilobytes.unwrap_or("0"))
+}

@@ -1,0 +1,106 @@
+//! One container of the shim: its newest attempt, the one before, and what is open for them.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::log::Output;
+use super::process::{Process, Stdio};
+use crate::runtime::protocol::{Attempt, ContainerState, Ended, Failure};
+use crate::runtime::spec::{ContainerSpec, SandboxSpec};
+
+/// A container that was started at least once.
+#[derive(Debug)]
+pub struct Container {
+    /// As last started.
+    pub spec: ContainerSpec,
+    /// What the agent is told.
+    pub state: ContainerState,
+    /// Open while the newest attempt runs.
+    pub live: Option<Live>,
+}
+
+/// What a running attempt holds open.
+#[derive(Debug)]
+pub struct Live {
+    /// The first process.
+    pub process: Process,
+    /// Its output.
+    pub output: Output,
+    /// The connection that waits for the program's start.
+    pub starting: Option<u64>,
+}
+
+impl Container {
+    /// Forks the first process. It has not run its program when this returns.
+    pub fn start(spec: ContainerSpec, previous: Option<Attempt>, dir: &Path, connection: u64) -> io::Result<Self> {
+        match fs::remove_dir_all(&spec.writable) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(&spec.writable)?,
+        }
+        let output = Output::open(dir, &spec.id, &spec.log)?;
+        let [stdout, stderr] = output.container_ends()?;
+        let stdio: Stdio = [OwnedFd::from(File::open("/dev/null")?), stdout.into(), stderr.into()];
+        let process = Process::container(&spec, &SandboxSpec::shm(dir), &stdio)?;
+        let current = Attempt {
+            id: spec.id.clone(),
+            attempt: spec.attempt,
+            image: spec.image.clone(),
+            image_id: spec.image_id.clone(),
+            stop_signal: spec.stop_signal,
+            pid: process.pid.as_raw(),
+            started_at: Timestamp::now(),
+            ended: None,
+        };
+        let live = Some(Live { process, output, starting: Some(connection) });
+        Ok(Self { spec, state: ContainerState { current, previous }, live })
+    }
+
+    /// Reads whether the program runs; gives the connection to tell.
+    pub fn started(&mut self) -> Option<(u64, Result<(), Failure>)> {
+        let live = self.live.as_mut()?;
+        let connection = live.starting.take()?;
+        let result = live.process.started();
+        self.state.current.started_at = Timestamp::now();
+        if let Err(failure) = &result {
+            self.state.current.pid = 0;
+            self.state.current.ended = Some(Ended {
+                at: Timestamp::now(),
+                exit: crate::runtime::protocol::Exit { code: 128, signal: None },
+                start_error: Some(failure.message.clone()),
+            });
+        }
+        Some((connection, result))
+    }
+
+    /// Reaps the first process, saves the rest of the output, and puts the end on disk before anybody hears of it.
+    pub fn ended(&mut self, state_dir: &Path) -> io::Result<()> {
+        let Some(mut live) = self.live.take() else { return Ok(()) };
+        let exit = live.process.reap()?;
+        if let Err(error) = live.output.finish() {
+            eprintln!("minik shim: container {}: save output: {error}", self.spec.name);
+        }
+        self.state.current.pid = 0;
+        self.state.current.ended.get_or_insert(Ended { at: Timestamp::now(), exit, start_error: None });
+        save(&exit_file(state_dir, &self.spec.name), &self.state)
+    }
+}
+
+/// Where a container's end is kept: `STATE/exits/NAME.json`, a [`ContainerState`].
+pub fn exit_file(state_dir: &Path, container: &str) -> PathBuf {
+    state_dir.join("exits").join(format!("{container}.json"))
+}
+
+fn save(path: &Path, state: &ContainerState) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(state)?)?;
+    file.sync_data()?;
+    fs::rename(&temporary, path)
+}

@@ -1,0 +1,71 @@
+//! The shim: one small process a Pod, parent of all its containers.
+//!
+//! Owns the Pod's namespaces, its containers' processes, their output and their exit codes. Decides nothing:
+//! the agent says what to start and to stop over the Pod's socket. Outlives the agent. One thread, one
+//! `poll(2)`, no runtime.
+
+mod connection;
+mod container;
+mod log;
+mod process;
+mod rootfs;
+mod sandbox;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::spec::{SANDBOX_FILE, SandboxSpec};
+
+/// What `minik internal shim` is told.
+#[derive(Debug, Clone)]
+pub struct ShimArgs {
+    /// The Pod's run directory, which holds its `sandbox.json`.
+    pub dir: PathBuf,
+}
+
+/// What failed before the shim could serve.
+#[derive(Debug, thiserror::Error)]
+enum ShimError {
+    #[error("read {path}")]
+    Spec {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("prepare sandbox")]
+    Sandbox(#[source] sandbox::SandboxError),
+    #[error("serve")]
+    Serve(#[source] std::io::Error),
+}
+
+/// Runs a Pod's shim until it is asked to end. Standard input is the listening socket, bound by the agent, so
+/// that requests may be sent before the shim has even started.
+#[must_use]
+pub fn main(args: &ShimArgs) -> ExitCode {
+    match run(&args.dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            eprintln!("minik shim: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(dir: &Path) -> Result<(), ShimError> {
+    let spec = read_spec(&dir.join(SANDBOX_FILE))?;
+    sandbox::enter(&spec, dir).map_err(ShimError::Sandbox)?;
+    server::serve(dir, &spec).map_err(ShimError::Serve)
+}
+
+fn read_spec(path: &Path) -> Result<SandboxSpec, ShimError> {
+    let error = |source| ShimError::Spec { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(error)?;
+    serde_json::from_slice(&bytes).map_err(|source| error(source.into()))
+}

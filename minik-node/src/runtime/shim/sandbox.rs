@@ -1,0 +1,80 @@
+//! The namespaces and memory file systems that a Pod's containers share. The shim itself lives in them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::CloneFlags;
+
+use crate::runtime::spec::SandboxSpec;
+
+/// What failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// `setsid`, so that signals to the agent's group do not reach the Pod.
+    #[error("start a session")]
+    Session(#[source] nix::Error),
+    /// The Pod's network namespace.
+    #[error("join network namespace {path}")]
+    Network {
+        /// Namespace file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// `unshare`
+    #[error("make namespaces")]
+    Unshare(#[source] nix::Error),
+    /// `sethostname`
+    #[error("set host name {0}")]
+    Hostname(String, #[source] nix::Error),
+    /// A shared memory file system.
+    #[error("mount memory at {path}")]
+    Memory {
+        /// Mount point.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Moves the process into the sandbox that `spec` describes.
+pub fn enter(spec: &SandboxSpec, dir: &Path) -> Result<(), SandboxError> {
+    match nix::unistd::setsid() {
+        // Already a leader: the agent made the session when it spawned us.
+        Ok(_) | Err(nix::errno::Errno::EPERM) => {}
+        Err(error) => return Err(SandboxError::Session(error)),
+    }
+    let mut flags = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNS;
+    if let Some(path) = &spec.netns {
+        join(path).map_err(|source| SandboxError::Network { path: path.clone(), source })?;
+        flags |= CloneFlags::CLONE_NEWUTS;
+    }
+    nix::sched::unshare(flags).map_err(SandboxError::Unshare)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).map_err(SandboxError::Unshare)?;
+    if spec.netns.is_some() {
+        nix::unistd::sethostname(&spec.hostname).map_err(|error| SandboxError::Hostname(spec.hostname.clone(), error))?;
+    }
+    memory(&SandboxSpec::shm(dir), "mode=1777,size=65536k")?;
+    for tmpfs in &spec.tmpfs {
+        let size = tmpfs.size_bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+        memory(&tmpfs.path, &format!("mode=0777{size}"))?;
+    }
+    Ok(())
+}
+
+fn join(path: &Path) -> io::Result<()> {
+    nix::sched::setns(std::fs::File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+    // As containerd since 2.0: inside its own namespace a Pod may bind low ports and send pings unprivileged.
+    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")
+}
+
+fn memory(path: &Path, options: &str) -> Result<(), SandboxError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    std::fs::create_dir_all(path)
+        .and_then(|()| mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options)).map_err(io::Error::from))
+        .map_err(|source| SandboxError::Memory { path: path.to_owned(), source })
+}
