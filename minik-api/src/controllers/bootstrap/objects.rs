@@ -119,7 +119,7 @@ pub fn dns_deployment(config: &ControllerConfig) -> Result<Deployment, serde_jso
         "image": concat!("minik/dns:v", env!("CARGO_PKG_VERSION")),
         "imagePullPolicy": "IfNotPresent",
         "args": [
-            "--cluster-domain", config.cluster_domain,
+            "--domain", config.cluster_domain,
             "--listen", "0.0.0.0:53",
             "--kubeconfig", "/etc/minik-dns/kubeconfig",
         ],
@@ -233,7 +233,7 @@ mod tests {
         let labels = deployment.template.metadata.unwrap().labels;
         assert_eq!(labels, dns_service(&config()).unwrap().spec.unwrap().selector);
         let args = deployment.template.spec.unwrap().containers.remove(0).args.unwrap();
-        assert!(args.windows(2).any(|pair| pair == ["--cluster-domain", "example.com"]));
+        assert!(args.windows(2).any(|pair| pair == ["--domain", "example.com"]));
     }
 
     /// A lesson runs `kubectl get configmaps kube-proxy -n kube-system -o yaml | grep -i mode` and finds
