@@ -2,14 +2,19 @@
 //!
 //! Every failure of `http` ends here; texts of single fields come from `resource`.
 
+mod message;
+mod status;
+
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
 
 use crate::resource::KindInfo;
 use crate::resource::decode::DecodeError;
-use crate::resource::field::{FieldError, FieldErrors, Reason};
+use crate::resource::field::FieldErrors;
 use crate::resource::patch::PatchError;
 use crate::storage::{Compacted, StorageError};
+
+use message::{aggregate, cause};
+pub use status::{Cause, Details, Status};
 
 /// A failed request.
 #[derive(Debug, thiserror::Error)]
@@ -152,101 +157,6 @@ impl std::fmt::Display for Resource {
     }
 }
 
-/// One machine-readable reason of a Status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Cause {
-    /// `FieldValueInvalid`, `NamespaceTerminating` …
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
-    /// Path of the field.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub field: String,
-}
-
-/// The body of every failure, and of successes without an object.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Status {
-    kind: &'static str,
-    api_version: &'static str,
-    metadata: StatusMetadata,
-    status: &'static str,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    message: String,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<Details>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<u16>,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct StatusMetadata {
-    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
-    token: String,
-}
-
-/// What a Status is about.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Details {
-    /// Name of the object.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub name: String,
-    /// Its group.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub group: String,
-    /// Its plural (its kind when the object was invalid).
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub kind: String,
-    /// Its uid.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub uid: String,
-    /// Machine-readable reasons.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub causes: Vec<Cause>,
-    /// When asking again makes sense, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after_seconds: Option<u32>,
-}
-
-impl Details {
-    fn of(resource: &Resource, name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            group: resource.group.to_owned(),
-            kind: resource.plural.to_owned(),
-            ..Self::default()
-        }
-    }
-}
-
-impl Status {
-    /// The answer to a change that leaves no object, such as a deletion.
-    #[must_use]
-    pub fn success(details: Details) -> Self {
-        Self {
-            kind: "Status",
-            api_version: "v1",
-            metadata: StatusMetadata::default(),
-            status: "Success",
-            message: String::new(),
-            reason: "",
-            details: Some(details),
-            code: None,
-        }
-    }
-
-    /// The answer to a Binding: success with a code and nothing else.
-    #[must_use]
-    pub fn created() -> Self {
-        Self { details: None, code: Some(201), ..Self::success(Details::default()) }
-    }
-}
-
 impl ApiError {
     /// 422 about an object of this kind.
     #[must_use]
@@ -356,16 +266,7 @@ impl ApiError {
             Self::ContinueExpired { token, .. } => token.clone(),
             _ => String::new(),
         };
-        Status {
-            kind: "Status",
-            api_version: "v1",
-            metadata: StatusMetadata { token },
-            status: "Failure",
-            message: self.to_string(),
-            reason: self.reason(),
-            details: self.details(),
-            code: Some(self.code().as_u16()),
-        }
+        Status::failure(self.to_string(), self.reason(), self.details(), self.code().as_u16(), token)
     }
 }
 
@@ -389,55 +290,4 @@ fn object(resource: &Resource, name: &str) -> String {
 
 fn kind_group(kind: &str, group: &str) -> String {
     if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") }
-}
-
-/// All messages of a 422: one stands alone, several in brackets, equal ones once.
-fn aggregate(errors: &[FieldError]) -> String {
-    let mut messages: Vec<String> = Vec::new();
-    for error in errors {
-        let message = format!("{}: {}", error.field, body(error));
-        if !messages.contains(&message) {
-            messages.push(message);
-        }
-    }
-    match messages.as_slice() {
-        [one] => one.clone(),
-        several => format!("[{}]", several.join(", ")),
-    }
-}
-
-fn cause(error: &FieldError) -> Cause {
-    let reason = match error.reason {
-        Reason::Required => "FieldValueRequired",
-        Reason::Invalid(_) => "FieldValueInvalid",
-        Reason::Duplicate(_) => "FieldValueDuplicate",
-        Reason::NotSupported(_) => "FieldValueNotSupported",
-        Reason::Forbidden => "FieldValueForbidden",
-        Reason::TooLong => "FieldValueTooLong",
-        Reason::TooMany => "FieldValueTooMany",
-    };
-    Cause { reason, message: body(error), field: error.field.clone() }
-}
-
-/// The message of one field without the field, apimachinery's `Error.ErrorBody`.
-fn body(error: &FieldError) -> String {
-    let (label, value) = match &error.reason {
-        Reason::Required => ("Required value", None),
-        Reason::Invalid(value) => ("Invalid value", Some(value)),
-        Reason::Duplicate(value) => ("Duplicate value", Some(value)),
-        Reason::NotSupported(value) => ("Unsupported value", Some(value)),
-        Reason::Forbidden => ("Forbidden", None),
-        Reason::TooLong => ("Too long", None),
-        Reason::TooMany => ("Too many", None),
-    };
-    let mut text = label.to_owned();
-    if let Some(value) = value {
-        text.push_str(": ");
-        text.push_str(&value.to_string());
-    }
-    if !error.detail.is_empty() {
-        text.push_str(": ");
-        text.push_str(&error.detail);
-    }
-    text
 }

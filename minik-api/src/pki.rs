@@ -79,8 +79,8 @@ pub enum PkiError {
         #[source]
         source: rcgen::Error,
     },
-    /// More than one group: a certificate's subject holds one organization here.
-    #[error("a certificate for {subject} cannot carry more than one group")]
+    /// More than one group that the name does not imply: a subject holds one organization here.
+    #[error("a certificate for {subject} cannot carry more than one group of its own")]
     TooManyGroups {
         /// For whom.
         subject: String,
@@ -148,15 +148,19 @@ impl ClusterPki {
         &self.ca.cert_pem
     }
 
-    /// Issues a client certificate for user `cn` in the groups `orgs`, of which there can be one.
+    /// Issues a client certificate for user `cn` in the groups `orgs`. Groups that the name implies
+    /// ([`identity`] adds them) are not written down, and there can be one other.
     ///
     /// # Errors
     /// There are more, or the authority's key is damaged.
     pub fn issue_client(&self, cn: &str, orgs: &[&str]) -> Result<Issued, PkiError> {
-        if orgs.len() > 1 {
+        let implied = implied_groups(cn);
+        let mut own = orgs.iter().copied().filter(|org| !implied.iter().any(|group| group == org));
+        let org = own.next();
+        if own.next().is_some() {
             return Err(PkiError::TooManyGroups { subject: cn.to_owned() });
         }
-        let mut params = params(cn, orgs.first().copied());
+        let mut params = params(cn, org);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         sign(params, &self.ca, cn)
@@ -196,8 +200,20 @@ pub fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
     let user = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
     let organizations = subject.iter_organization().filter_map(|name| name.as_str().ok());
     let mut groups: Vec<String> = organizations.map(str::to_owned).collect();
-    groups.push("system:authenticated".to_owned());
+    groups.extend(implied_groups(&user));
     Some(Identity { user, groups })
+}
+
+/// The groups of whoever has this name: those of a service account, and that of everyone with a name.
+fn implied_groups(user: &str) -> Vec<String> {
+    let account = user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    let mut groups = Vec::new();
+    if let Some((namespace, _)) = account {
+        groups.push("system:serviceaccounts".to_owned());
+        groups.push(format!("system:serviceaccounts:{namespace}"));
+    }
+    groups.push("system:authenticated".to_owned());
+    groups
 }
 
 fn params(cn: &str, org: Option<&str>) -> CertificateParams {

@@ -54,6 +54,32 @@ pub struct Rejected {
     pub doing: Option<String>,
 }
 
+impl Rejected {
+    /// kube's error, with the server's answer taken out if it is one.
+    #[must_use]
+    pub fn from_kube(error: kube::Error) -> anyhow::Error {
+        match error {
+            kube::Error::Api(status) => Self { status, doing: None }.into(),
+            other => other.into(),
+        }
+    }
+
+    /// Whether the server knows no such object.
+    #[must_use]
+    pub fn is_not_found(error: &anyhow::Error) -> bool {
+        error.downcast_ref::<Self>().is_some_and(|rejected| rejected.status.reason == "NotFound")
+    }
+
+    /// Says what was being done when it came.
+    #[must_use]
+    pub fn while_doing(error: anyhow::Error, doing: String) -> anyhow::Error {
+        match error.downcast::<Self>() {
+            Ok(rejected) => Self { doing: Some(doing), ..rejected }.into(),
+            Err(other) => other,
+        }
+    }
+}
+
 impl std::fmt::Display for Rejected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&rejection(&self.status, self.doing.as_deref()))

@@ -46,8 +46,8 @@ pub enum ReadinessError {
 pub async fn api(client: &Client, spec: &ClusterSpec) -> Result<(), ReadinessError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let mut answers = std::pin::pin!(watcher(nodes, watcher::Config::default()).default_backoff());
-    // The watcher tries again after a refused connection or a 503.
-    let answered = async { while let Some(Err(_)) = answers.next().await {} };
+    // The watcher begins with a word of its own, and tries again after a refused connection or a 503.
+    let answered = async { while let Some(Err(_) | Ok(watcher::Event::Init)) = answers.next().await {} };
     tokio::time::timeout(PATIENCE, answered)
         .await
         .map_err(|_| ReadinessError::Api { log: spec.log_dir().join("apiserver.log") })

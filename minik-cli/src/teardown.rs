@@ -71,23 +71,24 @@ pub async fn run(cluster: &str, state_dir: &Path, purge: bool) -> Result<Outcome
 /// The supervisor first, since it would start the others again; it stops them in order. Then whatever is left:
 /// Pods have nobody to say goodbye to.
 fn end_processes(cluster: &str, outcome: &mut Outcome) -> Result<(), TeardownError> {
-    let supervisors: Vec<i32> = find(cluster)?
+    let all = find(cluster)?;
+    let found = all.len();
+    let supervisors: Vec<i32> = all
         .into_iter()
         .filter(|(_, how)| matches!(how, Belonging::Internal { what, .. } if what == "supervisor"))
         .map(|(pid, _)| pid)
         .collect();
-    let stopped = end(supervisors, Signal::SIGTERM, SUPERVISOR_GRACE)?;
-    let mut ended = stopped.ended.len();
+    end(supervisors, Signal::SIGTERM, SUPERVISOR_GRACE)?;
     let mut left = BTreeMap::new();
     for _ in 0..ROUNDS {
         left = find(cluster)?;
         if left.is_empty() {
             break;
         }
-        ended += end(left.keys().copied(), Signal::SIGKILL, KILL_GRACE)?.ended.len();
+        end(left.keys().copied(), Signal::SIGKILL, KILL_GRACE)?;
     }
-    if ended > 0 {
-        outcome.done.push(format!("ended {ended} processes"));
+    if found > left.len() {
+        outcome.done.push(format!("ended {} processes", found - left.len()));
     }
     outcome.left.extend(left.keys().map(|pid| format!("process {pid} does not end: kill -9 {pid}")));
     Ok(())

@@ -30,13 +30,19 @@ pub struct Key {
 impl Key {
     /// The key of this namespace and name.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// The key of an object.
     pub fn of(object: &impl Resource) -> Self {
         let meta = object.meta();
-        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        Self::new(
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        )
     }
 }
 
@@ -130,13 +136,20 @@ impl<K: Resource + Clone> Cache<K> {
 
     /// The object with this key.
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.objects
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned()
     }
 
     /// Calls `handler` for every later change, after the change is visible in [`Cache::snapshot`].
     /// Handlers run on the feeding task: they may put keys in a queue and nothing slower.
     pub fn on_change(&self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
-        self.handlers.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(handler));
+        self.handlers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(handler));
     }
 
     /// Waits for the first complete list.
@@ -167,12 +180,18 @@ impl<K: Resource + Clone> Cache<K> {
                 old.meta().resource_version == new.meta().resource_version && old.meta().uid == new.meta().uid
             };
             if !old.as_ref().is_some_and(same) {
-                self.notify(&Change { old, new: Some(new.clone()) });
+                self.notify(&Change {
+                    old,
+                    new: Some(new.clone()),
+                });
             }
         }
         for (key, old) in before {
             if !list.contains_key(&key) {
-                self.notify(&Change { old: Some(old), new: None });
+                self.notify(&Change {
+                    old: Some(old),
+                    new: None,
+                });
             }
         }
         self.synced.send_replace(true);
@@ -195,7 +214,10 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     // One page: the lists are small, and a second request would only cost a second scan.
-    let config = watcher::Config { page_size: None, ..watcher::Config::default() };
+    let config = watcher::Config {
+        page_size: None,
+        ..watcher::Config::default()
+    };
     let mut events = std::pin::pin!(watch_stream(api, config).backoff(WatchBackoff::default()));
     let mut list = OrdMap::new();
     while let Some(event) = events.next().await {
@@ -269,16 +291,26 @@ mod tests {
     #[test]
     fn a_relist_notifies_only_what_differs() {
         let cache = Cache::<ConfigMap>::default();
-        for o in [object("a", "kept", "1"), object("a", "changed", "2"), object("a", "gone", "3")] {
+        for o in [
+            object("a", "kept", "1"),
+            object("a", "changed", "2"),
+            object("a", "gone", "3"),
+        ] {
             cache.set(o);
         }
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = seen.clone();
         cache.on_change(move |change| {
             let name = change.latest().unwrap().metadata.name.clone().unwrap();
-            sink.lock().unwrap().push((name, change.old.is_some(), change.new.is_some()));
+            sink.lock()
+                .unwrap()
+                .push((name, change.old.is_some(), change.new.is_some()));
         });
-        let list = [object("a", "kept", "1"), object("a", "changed", "9"), object("b", "new", "8")];
+        let list = [
+            object("a", "kept", "1"),
+            object("a", "changed", "9"),
+            object("b", "new", "8"),
+        ];
         cache.replace(list.into_iter().map(|o| (Key::of(&o), Arc::new(o))).collect());
         let mut seen = seen.lock().unwrap().clone();
         seen.sort();
@@ -289,9 +321,14 @@ mod tests {
 
     #[test]
     fn a_namespace_is_a_range_of_the_snapshot() {
-        let snapshot: Snapshot<ConfigMap> =
-            [object("a", "x", "1"), object("ab", "y", "1"), object("b", "z", "1")].into_iter().map(Arc::new).collect();
-        let names: Vec<_> = snapshot.in_namespace("a").map(|o| o.metadata.name.clone().unwrap()).collect();
+        let snapshot: Snapshot<ConfigMap> = [object("a", "x", "1"), object("ab", "y", "1"), object("b", "z", "1")]
+            .into_iter()
+            .map(Arc::new)
+            .collect();
+        let names: Vec<_> = snapshot
+            .in_namespace("a")
+            .map(|o| o.metadata.name.clone().unwrap())
+            .collect();
         assert_eq!(names, ["x"]);
     }
 }

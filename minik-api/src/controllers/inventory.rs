@@ -70,12 +70,19 @@ pub struct Inventory {
 impl Inventory {
     /// An inventory that [`Inventory::run`] fills.
     pub fn new(client: Client) -> Self {
-        Self { client, handlers: std::sync::Mutex::default(), kinds: OnceCell::new() }
+        Self {
+            client,
+            handlers: std::sync::Mutex::default(),
+            kinds: OnceCell::new(),
+        }
     }
 
     /// Calls `handler` with the index of the kind for every change; to be registered before `run`.
     pub fn on_change(&self, handler: impl Fn(usize, &Change<Meta>) + Send + Sync + 'static) {
-        self.handlers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Arc::new(handler));
+        self.handlers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(Arc::new(handler));
     }
 
     /// All kinds, once discovered.
@@ -100,21 +107,32 @@ impl Inventory {
     pub async fn run(&self) {
         match self.kinds().await {
             Ok(kinds) => {
-                join_all(kinds.iter().map(|kind| feed(kind.objects.clone(), kind.api(&self.client, "")))).await;
+                join_all(
+                    kinds
+                        .iter()
+                        .map(|kind| feed(kind.objects.clone(), kind.api(&self.client, ""))),
+                )
+                .await;
             }
             Err(error) => tracing::warn!(error = %error.chain(), "no inventory; will retry"),
         }
     }
 
     async fn discover(&self) -> Result<Vec<Kind>, ReconcileError> {
-        let discovery = Discovery::new(self.client.clone()).run().await.map_err(ReconcileError::Discover)?;
+        let discovery = Discovery::new(self.client.clone())
+            .run()
+            .await
+            .map_err(ReconcileError::Discover)?;
         let mut seen = BTreeSet::new();
         let mut kinds = Vec::new();
         for group in discovery.groups_alphabetical() {
             for (resource, capabilities) in group.recommended_resources() {
                 // Events under both their groups are the same objects.
                 let twin = resource.group == "events.k8s.io";
-                if !twin && is_collectable(&capabilities) && seen.insert((resource.group.clone(), resource.plural.clone())) {
+                if !twin
+                    && is_collectable(&capabilities)
+                    && seen.insert((resource.group.clone(), resource.plural.clone()))
+                {
                     kinds.push(self.kind(kinds.len(), resource, &capabilities));
                 }
             }
@@ -124,13 +142,25 @@ impl Inventory {
 
     fn kind(&self, index: usize, resource: ApiResource, capabilities: &ApiCapabilities) -> Kind {
         let objects = Arc::<Cache<Meta>>::default();
-        for handler in self.handlers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned() {
+        for handler in self
+            .handlers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .iter()
+            .cloned()
+        {
             objects.on_change(move |change| handler(index, change));
         }
-        Kind { resource, namespaced: capabilities.scope == Scope::Namespaced, objects }
+        Kind {
+            resource,
+            namespaced: capabilities.scope == Scope::Namespaced,
+            objects,
+        }
     }
 }
 
 fn is_collectable(capabilities: &ApiCapabilities) -> bool {
-    ["list", "watch", "delete"].iter().all(|verb| capabilities.supports_operation(verb))
+    ["list", "watch", "delete"]
+        .iter()
+        .all(|verb| capabilities.supports_operation(verb))
 }

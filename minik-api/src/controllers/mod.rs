@@ -64,7 +64,12 @@ pub async fn run(client: Client, config: ControllerConfig, shutdown: Cancellatio
         let inventory = inventory.clone();
         async move { inventory.run().await }
     }));
-    join_all(tasks.into_iter().map(|(name, make)| supervise(name, make, shutdown.clone()))).await;
+    join_all(
+        tasks
+            .into_iter()
+            .map(|(name, make)| supervise(name, make, shutdown.clone())),
+    )
+    .await;
     writer.abort();
 }
 
@@ -88,10 +93,22 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
         controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),
         controller!("endpointslicemirroring", endpoints::MirroringController::new(shared())),
-        controller!("serviceaccount", service_account::ServiceAccountController::new(shared())),
-        controller!("namespace", namespace::NamespaceController::new(shared(), inventory.clone())),
-        controller!("garbage collector", garbage::GarbageCollector::new(shared(), inventory.clone())),
-        controller!("kubernetes service", bootstrap::KubernetesServiceController::new(shared(), config)),
+        controller!(
+            "serviceaccount",
+            service_account::ServiceAccountController::new(shared())
+        ),
+        controller!(
+            "namespace",
+            namespace::NamespaceController::new(shared(), inventory.clone())
+        ),
+        controller!(
+            "garbage collector",
+            garbage::GarbageCollector::new(shared(), inventory.clone())
+        ),
+        controller!(
+            "kubernetes service",
+            bootstrap::KubernetesServiceController::new(shared(), config)
+        ),
     ]
 }
 
@@ -112,7 +129,11 @@ async fn supervise(name: &'static str, make: MakeTask, shutdown: CancellationTok
             Ok(()) => tracing::warn!(task = name, "ended; starting it again"),
             Err(error) => tracing::error!(task = name, %error, "failed; starting it again"),
         }
-        pause = if started.elapsed() >= HEALTHY { FIRST_RESTART } else { pause };
+        pause = if started.elapsed() >= HEALTHY {
+            FIRST_RESTART
+        } else {
+            pause
+        };
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}

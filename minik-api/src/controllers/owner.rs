@@ -24,7 +24,10 @@ pub fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerRe
 
 /// The reference to an object's controller, if it has one.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+    meta.owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true))
 }
 
 /// Whether the object's controller has this uid.
@@ -47,7 +50,9 @@ impl Matcher {
 
     /// Whether the object's labels are selected.
     pub fn matches(&self, object: &impl Resource) -> bool {
-        self.0.as_ref().is_some_and(|selector| selector.matches(object.labels()))
+        self.0
+            .as_ref()
+            .is_some_and(|selector| selector.matches(object.labels()))
     }
 }
 
@@ -71,7 +76,11 @@ pub fn claim<'a, K: Resource + 'a>(
 ) -> Claims<K> {
     let uid = owner.uid.as_deref().unwrap_or_default();
     let settled = owner.deletion_timestamp.is_some();
-    let mut claims = Claims { owned: Vec::new(), adopt: Vec::new(), release: Vec::new() };
+    let mut claims = Claims {
+        owned: Vec::new(),
+        adopt: Vec::new(),
+        release: Vec::new(),
+    };
     for object in objects {
         let meta = object.meta();
         let leaving = settled || meta.deletion_timestamp.is_some();

@@ -5,7 +5,10 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 /// The Pod's phase; a Pod that says nothing is Pending.
 pub fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Pending")
 }
 
 /// Whether the Pod has run to its end, well or badly.
@@ -25,7 +28,12 @@ pub fn is_active(pod: &Pod) -> bool {
 
 /// The Pod's Ready condition.
 pub fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
-    pod.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == "Ready")
+    pod.status
+        .as_ref()?
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "Ready")
 }
 
 /// Whether the Pod is Ready.
@@ -35,7 +43,11 @@ pub fn is_ready(pod: &Pod) -> bool {
 
 /// Since when the Pod has been Ready; `None` when it is not, or does not say.
 pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
-    ready_condition(pod).filter(|condition| condition.status == "True")?.last_transition_time.as_ref().map(|time| time.0)
+    ready_condition(pod)
+        .filter(|condition| condition.status == "True")?
+        .last_transition_time
+        .as_ref()
+        .map(|time| time.0)
 }
 
 /// Whether the Pod has been Ready for `min_ready_seconds` at `now`.
@@ -43,7 +55,9 @@ pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
     match (is_ready(pod), min_ready_seconds) {
         (false, _) => false,
         (true, 0) => true,
-        (true, seconds) => ready_since(pod).is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(seconds)),
+        (true, seconds) => {
+            ready_since(pod).is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(seconds))
+        }
     }
 }
 

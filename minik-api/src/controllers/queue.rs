@@ -207,7 +207,11 @@ mod tests {
         queue.finish(&"a", true);
         assert_eq!(queue.next().await, "a");
         queue.finish(&"a", true);
-        assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), queue.next())
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test(start_paused = true)]

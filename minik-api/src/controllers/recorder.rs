@@ -62,12 +62,19 @@ pub struct Recorder {
 impl Recorder {
     /// The recorder of one more component, over the same writer.
     pub fn component(&self, component: &'static str, action: Option<&'static str>) -> Self {
-        Self { component, action, sender: self.sender.clone() }
+        Self {
+            component,
+            action,
+            sender: self.sender.clone(),
+        }
     }
 
     /// Records `note` about `object`.
     pub fn record<K: Resource<DynamicType = ()>>(&self, object: &K, note: Note, now: Timestamp) {
-        let about = ObjectReference { field_path: None, ..object.object_ref(&()) };
+        let about = ObjectReference {
+            field_path: None,
+            ..object.object_ref(&())
+        };
         if self.sender.try_send(self.event(about, note, now)).is_err() {
             tracing::warn!(component = self.component, "too many events; one is dropped");
         }
@@ -75,15 +82,26 @@ impl Recorder {
 
     fn event(&self, about: ObjectReference, note: Note, now: Timestamp) -> Event {
         let namespace = about.namespace.clone().unwrap_or_else(|| "default".into());
-        let name = format!("{}.{:x}", about.name.as_deref().unwrap_or_default(), now.as_nanosecond());
+        let name = format!(
+            "{}.{:x}",
+            about.name.as_deref().unwrap_or_default(),
+            now.as_nanosecond()
+        );
         let legacy = self.action.is_none();
         Event {
-            metadata: ObjectMeta { name: Some(name), namespace: Some(namespace), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(namespace),
+                ..ObjectMeta::default()
+            },
             involved_object: about,
             reason: Some(note.reason.into()),
             message: Some(note.message),
             type_: Some(note.severity.as_str().into()),
-            source: legacy.then(|| EventSource { component: Some(self.component.into()), host: None }),
+            source: legacy.then(|| EventSource {
+                component: Some(self.component.into()),
+                host: None,
+            }),
             first_timestamp: legacy.then_some(Time(now)),
             last_timestamp: legacy.then_some(Time(now)),
             count: legacy.then_some(1),
@@ -99,7 +117,14 @@ impl Recorder {
 /// A recorder, and the events it will send to [`write`].
 pub fn recorder() -> (Recorder, mpsc::Receiver<Event>) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    (Recorder { component: "minik", action: None, sender }, receiver)
+    (
+        Recorder {
+            component: "minik",
+            action: None,
+            sender,
+        },
+        receiver,
+    )
 }
 
 /// What makes two events the same event.

@@ -30,7 +30,10 @@ impl ServiceAccountController {
         });
         let own = queue.clone();
         context.service_accounts.on_change(move |change| {
-            let gone = change.old.iter().filter(|account| change.new.is_none() && account.name_any() == DEFAULT);
+            let gone = change
+                .old
+                .iter()
+                .filter(|account| change.new.is_none() && account.name_any() == DEFAULT);
             gone.for_each(|account| own.add(Key::new("", account.namespace().unwrap_or_default())));
         });
         Self { context, queue }
@@ -44,14 +47,24 @@ impl ServiceAccountController {
     }
 
     async fn reconcile(&self, key: Key) -> Result<(), ReconcileError> {
-        let living = self.context.namespaces.get(&key).filter(|ns| ns.metadata.deletion_timestamp.is_none());
+        let living = self
+            .context
+            .namespaces
+            .get(&key)
+            .filter(|ns| ns.metadata.deletion_timestamp.is_none());
         let account = Key::new(&key.name, DEFAULT);
         if living.is_none() || self.context.service_accounts.get(&account).is_some() {
             return Ok(());
         }
-        let metadata =
-            ObjectMeta { name: Some(account.name), namespace: Some(account.namespace), ..ObjectMeta::default() };
-        let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+        let metadata = ObjectMeta {
+            name: Some(account.name),
+            namespace: Some(account.namespace),
+            ..ObjectMeta::default()
+        };
+        let account = ServiceAccount {
+            metadata,
+            ..ServiceAccount::default()
+        };
         match write::create(&self.context.client, &account).await {
             Err(ReconcileError::Create { source, .. }) if is_already_exists(&source) => Ok(()),
             other => other.map(drop),

@@ -40,46 +40,71 @@ fn api<K: Kind>(client: &Client, object: &K) -> Api<K> {
 pub async fn create<K: Kind>(client: &Client, object: &K) -> Result<K, ReconcileError> {
     let result = api(client, object).create(&PostParams::default(), object).await;
     result.map_err(|source| {
-        let name = object.meta().name.clone().or_else(|| object.meta().generate_name.clone()).unwrap_or_default();
+        let name = object
+            .meta()
+            .name
+            .clone()
+            .or_else(|| object.meta().generate_name.clone())
+            .unwrap_or_default();
         let key = Key::new(object.namespace().unwrap_or_default(), name);
-        ReconcileError::Create { what: format!("{} {key}", K::kind(&())), source }
+        ReconcileError::Create {
+            what: format!("{} {key}", K::kind(&())),
+            source,
+        }
     })
 }
 
 /// PUTs an object over the version that it was made from.
 pub async fn update<K: Kind>(client: &Client, object: &K) -> Result<K, ReconcileError> {
-    let result = api(client, object).replace(&object.name_any(), &PostParams::default(), object).await;
-    result.map_err(|source| ReconcileError::Update { what: what(object), source })
+    let result = api(client, object)
+        .replace(&object.name_any(), &PostParams::default(), object)
+        .await;
+    result.map_err(|source| ReconcileError::Update {
+        what: what(object),
+        source,
+    })
 }
 
 /// PUTs an object's status over the version that it was made from.
 pub async fn update_status<K: Kind>(client: &Client, object: &K) -> Result<K, ReconcileError> {
     let api = api(client, object);
-    let result = api.replace_status(&object.name_any(), &PostParams::default(), object).await;
-    result.map_err(|source| ReconcileError::UpdateStatus { what: what(object), source })
+    let result = api
+        .replace_status(&object.name_any(), &PostParams::default(), object)
+        .await;
+    result.map_err(|source| ReconcileError::UpdateStatus {
+        what: what(object),
+        source,
+    })
 }
 
 /// DELETEs exactly this object; that it is gone already is no error.
 pub async fn delete<K: Kind>(client: &Client, object: &K) -> Result<(), ReconcileError> {
-    let preconditions = Preconditions { uid: object.uid(), resource_version: None };
+    let preconditions = Preconditions {
+        uid: object.uid(),
+        resource_version: None,
+    };
     let params = DeleteParams::background().preconditions(preconditions);
     match api(client, object).delete(&object.name_any(), &params).await {
-        Err(error) if !is_not_found(&error) => Err(ReconcileError::Delete { what: what(object), source: error }),
+        Err(error) if !is_not_found(&error) => Err(ReconcileError::Delete {
+            what: what(object),
+            source: error,
+        }),
         _ => Ok(()),
     }
 }
 
 /// Replaces an object's owner references, if it is still the version that was read.
-pub async fn set_owners<K: Kind>(
-    client: &Client,
-    object: &K,
-    owners: &[OwnerReference],
-) -> Result<K, ReconcileError> {
+pub async fn set_owners<K: Kind>(client: &Client, object: &K, owners: &[OwnerReference]) -> Result<K, ReconcileError> {
     let patch = json!({"metadata": {
         "uid": object.uid(),
         "resourceVersion": object.resource_version(),
         "ownerReferences": owners,
     }});
-    let result = api(client, object).patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
-    result.map_err(|source| ReconcileError::Update { what: what(object), source })
+    let result = api(client, object)
+        .patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .await;
+    result.map_err(|source| ReconcileError::Update {
+        what: what(object),
+        source,
+    })
 }

@@ -1,4 +1,5 @@
 //! YAML as Kubernetes tools write it: keys sorted, lists not indented below their key, no wrapping of long lines.
+//! Unlike kubectl it quotes dotted numbers such as addresses, which YAML 1.1 readers may take for numbers.
 
 use serde_json::Value;
 use serde_saphyr::{SerializeError, SerializerOptions};
@@ -25,13 +26,13 @@ mod tests {
         let value = json!({
             "kind": "Service", "apiVersion": "v1",
             "metadata": {"name": "nginx-svc", "creationTimestamp": "2026-11-21T01:58:36Z", "resourceVersion": "114"},
-            "spec": {"ports": [{"protocol": "TCP", "port": 80}], "clusterIPs": ["10.99.107.89"], "none": ""},
+            "spec": {"ports": [{"protocol": "TCP", "port": 80}], "ipFamilies": ["IPv4"], "none": ""},
             "status": {"loadBalancer": {}},
         });
         assert_eq!(
             to_string(&value).unwrap(),
             "apiVersion: v1\nkind: Service\nmetadata:\n  creationTimestamp: \"2026-11-21T01:58:36Z\"\n  name: nginx-svc\n  \
-             resourceVersion: \"114\"\nspec:\n  clusterIPs:\n  - 10.99.107.89\n  none: \"\"\n  ports:\n  - port: 80\n    \
+             resourceVersion: \"114\"\nspec:\n  ipFamilies:\n  - IPv4\n  none: \"\"\n  ports:\n  - port: 80\n    \
              protocol: TCP\nstatus:\n  loadBalancer: {}\n"
         );
     }

@@ -37,6 +37,7 @@ impl Down {
         if let Some(namespace) = processes::caller_is_inside(name).context("find the caller's namespace")? {
             bail!("minik down would end itself here, in {namespace}: leave the lab first");
         }
+        let was_there = names::run_dir(name).exists();
         let lock = RunLock::acquire(name, WhenBusy::Wait)?;
         // The cluster knows best where its state is; one that is gone leaves the usual place.
         let state_dir = std::fs::read_link(names::state_link(name))
@@ -46,6 +47,10 @@ impl Down {
         let outcome = super::runtime()?.block_on(teardown::run(name, &state_dir, self.purge));
         drop(lock);
         let mut outcome = outcome?;
+        if !was_there {
+            // Made for the lock, by us.
+            outcome.done.retain(|line| !line.ends_with(&*names::run_dir(name).to_string_lossy()));
+        }
         match kubeconfig::remove(&Environment::of_process(self.kubeconfig.clone()), &names::context(name)) {
             Ok(files) => {
                 let cleaned = files.iter().map(|file| format!("removed context {} from {}", names::context(name), file.display()));
@@ -69,7 +74,7 @@ fn print(cluster: &str, outcome: &teardown::Outcome) {
     for line in &outcome.left {
         eprintln!("error: {line}");
     }
-    if outcome.done.iter().all(|line| line.ends_with(&*names::run_dir(cluster).to_string_lossy())) && outcome.left.is_empty() {
+    if outcome.done.is_empty() && outcome.left.is_empty() {
         eprintln!("cluster {cluster:?} is not up");
     }
 }

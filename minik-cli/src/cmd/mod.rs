@@ -1,10 +1,15 @@
 //! The commands, one a file: each parses its flags, calls what does the work, and prints.
 
+mod apply;
 mod completion;
+mod delete;
 mod down;
+mod exec;
+mod get;
 mod host;
 mod internal;
 mod kubeconfig;
+mod logs;
 mod node;
 mod status;
 mod up;
@@ -12,6 +17,11 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::client::manifest::Manifest;
+use crate::client::resource::Resource;
 
 /// A small Kubernetes cluster of real processes and real packets on this machine.
 #[derive(Debug, Parser)]
@@ -39,6 +49,16 @@ pub enum Command {
     /// Run a command in the lab's outside world
     #[command(subcommand)]
     Host(host::Host),
+    /// Show objects
+    Get(get::Get),
+    /// Make objects as manifests describe them
+    Apply(apply::Apply),
+    /// Delete objects
+    Delete(delete::Delete),
+    /// Print what a container has said
+    Logs(logs::Logs),
+    /// Run a command in a container
+    Exec(exec::Exec),
     /// Print a shell's completion script
     Completion(completion::Completion),
     /// Processes of a running cluster
@@ -71,6 +91,11 @@ impl Command {
             Self::Kubeconfig(kubeconfig) => kubeconfig.run().map(|()| ExitCode::SUCCESS),
             Self::Node(node) => node.run(),
             Self::Host(host) => host.run(),
+            Self::Get(get) => get.run().map(|()| ExitCode::SUCCESS),
+            Self::Apply(apply) => apply.run().map(|()| ExitCode::SUCCESS),
+            Self::Delete(delete) => delete.run().map(|()| ExitCode::SUCCESS),
+            Self::Logs(logs) => logs.run().map(|()| ExitCode::SUCCESS),
+            Self::Exec(exec) => exec.run(),
             Self::Completion(completion) => completion.run().map(|()| ExitCode::SUCCESS),
             Self::Internal(internal) => internal.run(),
         }
@@ -81,4 +106,48 @@ impl Command {
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     use anyhow::Context;
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the async runtime")
+}
+
+/// For a query's value: everything but RFC 3986's unreserved characters.
+fn percent_encode(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// The namespace of a manifest's object: its own, or the one asked for, which must not differ.
+fn namespace_of(manifest: &Manifest, resource: &Resource, asked: &str) -> anyhow::Result<String> {
+    let own = manifest.text("/metadata/namespace");
+    if !resource.namespaced || own.is_empty() || own == asked {
+        return Ok(asked.to_owned());
+    }
+    if asked == "default" {
+        return Ok(own.to_owned());
+    }
+    anyhow::bail!(
+        "the namespace from the provided object {own:?} does not match the namespace {asked:?}. You must pass \
+         '--namespace={own}' to perform this operation."
+    )
+}
+
+/// The container that is meant: the one named, the one the Pod says, or its first; told as kubectl does when
+/// there was a choice.
+fn container_of(pod: &Pod, asked: Option<&str>) -> anyhow::Result<String> {
+    if let Some(asked) = asked {
+        return Ok(asked.to_owned());
+    }
+    let preferred = pod.annotations().get("kubectl.kubernetes.io/default-container");
+    let names: Vec<&str> =
+        pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str()).collect();
+    match (preferred, names.as_slice()) {
+        (Some(preferred), _) => Ok(preferred.clone()),
+        (None, []) => anyhow::bail!("pod {} has no containers", pod.name_any()),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, [first, ..]) => {
+            eprintln!("Defaulted container {first:?} out of: {}", names.join(", "));
+            Ok((*first).to_owned())
+        }
+    }
 }

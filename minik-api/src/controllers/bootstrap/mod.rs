@@ -83,7 +83,12 @@ async fn ensure_namespace(client: &Client, namespace: &Namespace) -> Result<(), 
 
 async fn ensure_kubernetes(client: &Client, config: &ControllerConfig) -> Result<(), BootstrapError> {
     let describe = BootstrapError::Describe;
-    ensure(client, &objects::kubernetes_service(config).map_err(describe)?, |_, _| false).await?;
+    ensure(
+        client,
+        &objects::kubernetes_service(config).map_err(describe)?,
+        |_, _| false,
+    )
+    .await?;
     let endpoints = objects::kubernetes_endpoints(config).map_err(describe)?;
     ensure(client, &endpoints, |live, wanted| {
         let stale = live.subsets != wanted.subsets;
@@ -111,7 +116,10 @@ async fn ensure_system(client: &Client, config: &ControllerConfig) -> Result<(),
     .await?;
     ensure(client, &objects::proxy_config(config), |_, _| false).await?;
     ensure(client, &objects::dns_service(config).map_err(describe)?, |_, _| false).await?;
-    ensure(client, &objects::dns_deployment(config).map_err(describe)?, |_, _| false).await
+    ensure(client, &objects::dns_deployment(config).map_err(describe)?, |_, _| {
+        false
+    })
+    .await
 }
 
 /// Creates `wanted`, or lets `correct` edit what is there and says whether it did.
@@ -127,7 +135,10 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), &wanted.namespace().unwrap_or_default());
     let live = api.get(&wanted.name_any()).await;
     let mut live = live.map_err(|source| {
-        BootstrapError::Write(ReconcileError::Read { what: write::what(wanted), source })
+        BootstrapError::Write(ReconcileError::Read {
+            what: write::what(wanted),
+            source,
+        })
     })?;
     if correct(&mut live, wanted) {
         write::update(client, &live).await.map_err(BootstrapError::Write)?;
@@ -181,9 +192,10 @@ impl KubernetesServiceController {
         match ensure_kubernetes(&self.context.client, &self.config).await {
             Ok(()) => Ok(()),
             Err(BootstrapError::Write(error)) => Err(error),
-            Err(BootstrapError::Describe(source)) => {
-                Err(ReconcileError::Serialise { what: "Service default/kubernetes".into(), source })
-            }
+            Err(BootstrapError::Describe(source)) => Err(ReconcileError::Serialise {
+                what: "Service default/kubernetes".into(),
+                source,
+            }),
         }
     }
 }

@@ -20,7 +20,13 @@ const DNS_SECRET: &str = "minik-dns";
 
 /// A namespace.
 pub fn namespace(name: &str) -> Namespace {
-    Namespace { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, ..Namespace::default() }
+    Namespace {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    }
 }
 
 /// Service `default/kubernetes`: the API server, at the first address of the service range.
@@ -113,7 +119,7 @@ pub fn dns_deployment(config: &ControllerConfig) -> Result<Deployment, serde_jso
         "image": concat!("minik/dns:v", env!("CARGO_PKG_VERSION")),
         "imagePullPolicy": "IfNotPresent",
         "args": [
-            "--cluster-domain", config.cluster_domain,
+            "--domain", config.cluster_domain,
             "--listen", "0.0.0.0:53",
             "--kubeconfig", "/etc/minik-dns/kubeconfig",
         ],
@@ -176,11 +182,19 @@ pub fn proxy_config(config: &ControllerConfig) -> ConfigMap {
     );
     let mut metadata = system("kube-proxy");
     metadata.labels = Some(BTreeMap::from([("app".into(), "kube-proxy".into())]));
-    ConfigMap { metadata, data: Some(BTreeMap::from([("config.conf".into(), text)])), ..ConfigMap::default() }
+    ConfigMap {
+        metadata,
+        data: Some(BTreeMap::from([("config.conf".into(), text)])),
+        ..ConfigMap::default()
+    }
 }
 
 fn system(name: &str) -> ObjectMeta {
-    ObjectMeta { name: Some(name.into()), namespace: Some(SYSTEM.into()), ..ObjectMeta::default() }
+    ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some(SYSTEM.into()),
+        ..ObjectMeta::default()
+    }
 }
 
 #[cfg(test)]
@@ -205,7 +219,10 @@ mod tests {
         assert_eq!(service.spec.unwrap().cluster_ip.as_deref(), Some("10.96.0.1"));
         let slice = serde_json::to_value(kubernetes_slice(&config()).unwrap()).unwrap();
         assert_eq!(slice["endpoints"][0]["addresses"], json!(["172.30.0.10"]));
-        assert_eq!(slice["ports"], json!([{"name": "https", "port": 6443, "protocol": "TCP"}]));
+        assert_eq!(
+            slice["ports"],
+            json!([{"name": "https", "port": 6443, "protocol": "TCP"}])
+        );
         let endpoints = serde_json::to_value(kubernetes_endpoints(&config()).unwrap()).unwrap();
         assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "172.30.0.10");
     }
@@ -216,15 +233,18 @@ mod tests {
         let labels = deployment.template.metadata.unwrap().labels;
         assert_eq!(labels, dns_service(&config()).unwrap().spec.unwrap().selector);
         let args = deployment.template.spec.unwrap().containers.remove(0).args.unwrap();
-        assert!(args.windows(2).any(|pair| pair == ["--cluster-domain", "example.com"]));
+        assert!(args.windows(2).any(|pair| pair == ["--domain", "example.com"]));
     }
 
-    /// seed 001: `kubectl get configmaps kube-proxy -n kube-system -o yaml | grep -i mode` finds
+    /// A lesson runs `kubectl get configmaps kube-proxy -n kube-system -o yaml | grep -i mode` and finds
     /// `detectLocalMode: ""` and `mode: ""`.
     #[test]
     fn the_proxy_mode_is_found_as_the_lesson_finds_it() {
         let data = proxy_config(&config()).data.unwrap();
-        let modes: Vec<_> = data["config.conf"].lines().filter(|line| line.to_lowercase().contains("mode")).collect();
+        let modes: Vec<_> = data["config.conf"]
+            .lines()
+            .filter(|line| line.to_lowercase().contains("mode"))
+            .collect();
         assert_eq!(modes, ["detectLocalMode: \"\"", "mode: \"\""]);
     }
 }

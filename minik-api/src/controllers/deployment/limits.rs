@@ -23,7 +23,11 @@ impl Limits {
         let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
         let strategy = spec.and_then(|spec| spec.strategy.as_ref());
         if strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("Recreate")) {
-            return Self { replicas, surge: 0, unavailable: 0 };
+            return Self {
+                replicas,
+                surge: 0,
+                unavailable: 0,
+            };
         }
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
         let quarter = IntOrString::String("25%".into());
@@ -32,9 +36,17 @@ impl Limits {
         let surge = share(surge, replicas, Round::Up);
         let unavailable = share(unavailable, replicas, Round::Down);
         if surge == 0 && unavailable == 0 {
-            return Self { replicas, surge, unavailable: 1.min(replicas) };
+            return Self {
+                replicas,
+                surge,
+                unavailable: 1.min(replicas),
+            };
         }
-        Self { replicas, surge, unavailable: unavailable.min(replicas) }
+        Self {
+            replicas,
+            surge,
+            unavailable: unavailable.min(replicas),
+        }
     }
 
     /// The most Pods that may exist.
@@ -59,7 +71,10 @@ fn share(value: &IntOrString, whole: i32, round: Round) -> i32 {
     match value {
         IntOrString::Int(number) => *number,
         IntOrString::String(text) => {
-            let percent: i64 = text.strip_suffix('%').and_then(|digits| digits.parse().ok()).unwrap_or(0);
+            let percent: i64 = text
+                .strip_suffix('%')
+                .and_then(|digits| digits.parse().ok())
+                .unwrap_or(0);
             let hundredths = percent * i64::from(whole);
             let rounded = match round {
                 Round::Up => (hundredths + 99) / 100,
@@ -80,10 +95,23 @@ mod tests {
             Ok(number) => IntOrString::Int(number),
             Err(_) => IntOrString::String(text.into()),
         };
-        let rolling = RollingUpdateDeployment { max_surge: Some(value(surge)), max_unavailable: Some(value(unavailable)) };
-        let strategy = DeploymentStrategy { type_: Some("RollingUpdate".into()), rolling_update: Some(rolling) };
-        let spec = DeploymentSpec { replicas: Some(replicas), strategy: Some(strategy), ..DeploymentSpec::default() };
-        let limits = Limits::of(&Deployment { spec: Some(spec), ..Deployment::default() });
+        let rolling = RollingUpdateDeployment {
+            max_surge: Some(value(surge)),
+            max_unavailable: Some(value(unavailable)),
+        };
+        let strategy = DeploymentStrategy {
+            type_: Some("RollingUpdate".into()),
+            rolling_update: Some(rolling),
+        };
+        let spec = DeploymentSpec {
+            replicas: Some(replicas),
+            strategy: Some(strategy),
+            ..DeploymentSpec::default()
+        };
+        let limits = Limits::of(&Deployment {
+            spec: Some(spec),
+            ..Deployment::default()
+        });
         (limits.surge, limits.unavailable)
     }
 

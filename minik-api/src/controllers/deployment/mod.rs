@@ -42,7 +42,10 @@ impl DeploymentController {
         let queue = Arc::new(Queue::default());
         let own = queue.clone();
         context.deployments.on_change(move |change| {
-            change.latest().into_iter().for_each(|deployment| own.add(Key::of(&**deployment)));
+            change
+                .latest()
+                .into_iter()
+                .for_each(|deployment| own.add(Key::of(&**deployment)));
         });
         let (owners, all) = (queue.clone(), context.clone());
         context.replica_sets.on_change(move |change| {
@@ -58,21 +61,35 @@ impl DeploymentController {
             }
             if orphaned {
                 let deployments = all.deployments.snapshot();
-                deployments.in_namespace(&namespace).for_each(|deployment| owners.add(Key::of(&**deployment)));
+                deployments
+                    .in_namespace(&namespace)
+                    .for_each(|deployment| owners.add(Key::of(&**deployment)));
             }
         });
         let (owners, all) = (queue.clone(), context.clone());
         // Recreate waits for the last old Pod to be gone.
         context.pods.on_change(move |change| {
             let left = change.new.as_ref().is_none_or(|pod| pod::is_finished(pod));
-            let Some(pod) = change.latest().filter(|_| left) else { return };
-            let Some(owner) = controller_of(&pod.metadata) else { return };
-            let replica_set = all.replica_sets.get(&Key::new(pod.namespace().unwrap_or_default(), &owner.name));
+            let Some(pod) = change.latest().filter(|_| left) else {
+                return;
+            };
+            let Some(owner) = controller_of(&pod.metadata) else {
+                return;
+            };
+            let replica_set = all
+                .replica_sets
+                .get(&Key::new(pod.namespace().unwrap_or_default(), &owner.name));
             let owner = replica_set.as_ref().and_then(|set| controller_of(&set.metadata));
-            owner.into_iter().for_each(|owner| owners.add(Key::new(pod.namespace().unwrap_or_default(), &owner.name)));
+            owner
+                .into_iter()
+                .for_each(|owner| owners.add(Key::new(pod.namespace().unwrap_or_default(), &owner.name)));
         });
         let recorder = context.recorder.component("deployment-controller", None);
-        Self { context, recorder, queue }
+        Self {
+            context,
+            recorder,
+            queue,
+        }
     }
 
     /// Works until dropped.
@@ -84,25 +101,44 @@ impl DeploymentController {
     }
 
     async fn reconcile(&self, key: Key) -> Result<(), ReconcileError> {
-        let Some(deployment) = self.context.deployments.get(&key) else { return Ok(()) };
+        let Some(deployment) = self.context.deployments.get(&key) else {
+            return Ok(());
+        };
         if self.refuse_empty_selector(&deployment) {
             return Ok(());
         }
         let replica_sets = self.claim(&deployment).await?;
         let running = self.running(&deployment, &replica_sets);
-        let view = View { deployment: &deployment, replica_sets: &replica_sets, running: &running, now: Timestamp::now() };
-        let plan = decide(&view)
-            .map_err(|source| ReconcileError::Serialise { what: write::what(&*deployment), source })?;
+        let view = View {
+            deployment: &deployment,
+            replica_sets: &replica_sets,
+            running: &running,
+            now: Timestamp::now(),
+        };
+        let plan = decide(&view).map_err(|source| ReconcileError::Serialise {
+            what: write::what(&*deployment),
+            source,
+        })?;
         self.apply(&deployment, plan).await
     }
 
     fn refuse_empty_selector(&self, deployment: &Deployment) -> bool {
-        let selector = deployment.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
+        let selector = deployment
+            .spec
+            .as_ref()
+            .map(|spec| spec.selector.clone())
+            .unwrap_or_default();
         let empty = selector.match_labels.is_none_or(|labels| labels.is_empty())
-            && selector.match_expressions.is_none_or(|expressions| expressions.is_empty());
+            && selector
+                .match_expressions
+                .is_none_or(|expressions| expressions.is_empty());
         if empty {
             let message = "This deployment is selecting all pods. A non-empty selector is required.".into();
-            let note = Note { severity: Severity::Warning, reason: "SelectingAll", message };
+            let note = Note {
+                severity: Severity::Warning,
+                reason: "SelectingAll",
+                message,
+            };
             self.recorder.record(deployment, note, Timestamp::now());
         }
         empty
@@ -110,16 +146,24 @@ impl DeploymentController {
 
     /// The Deployment's ReplicaSets, after adopting orphans and releasing strangers.
     async fn claim(&self, deployment: &Deployment) -> Result<Vec<Arc<ReplicaSet>>, ReconcileError> {
-        let selector = deployment.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
-        let selector = Matcher::new(&selector)
-            .map_err(|source| ReconcileError::Selector { what: write::what(deployment), source })?;
+        let selector = deployment
+            .spec
+            .as_ref()
+            .map(|spec| spec.selector.clone())
+            .unwrap_or_default();
+        let selector = Matcher::new(&selector).map_err(|source| ReconcileError::Selector {
+            what: write::what(deployment),
+            source,
+        })?;
         let namespace = deployment.namespace().unwrap_or_default();
         let snapshot = self.context.replica_sets.snapshot();
         let claims = claim(&deployment.metadata, &selector, snapshot.in_namespace(&namespace));
         let mut owned = claims.owned;
         for orphan in claims.adopt {
             let owners = adopted(&orphan.metadata, controller_reference(deployment));
-            owned.push(Arc::new(write::set_owners(&self.context.client, &*orphan, &owners).await?));
+            owned.push(Arc::new(
+                write::set_owners(&self.context.client, &*orphan, &owners).await?,
+            ));
         }
         for stranger in claims.release {
             let owners = released(&stranger.metadata, &deployment.uid().unwrap_or_default());
@@ -133,7 +177,8 @@ impl DeploymentController {
         let pods = self.context.pods.snapshot();
         let has_pod = |set: &&Arc<ReplicaSet>| {
             let uid = set.uid().unwrap_or_default();
-            pods.in_namespace(&namespace).any(|p| is_controlled_by(&p.metadata, &uid) && !pod::is_finished(p))
+            pods.in_namespace(&namespace)
+                .any(|p| is_controlled_by(&p.metadata, &uid) && !pod::is_finished(p))
         };
         replica_sets.iter().filter(has_pod).map(|set| set.name_any()).collect()
     }
@@ -161,7 +206,11 @@ impl DeploymentController {
         }
         let mut deployment = deployment.clone();
         if let Some(revision) = plan.revision {
-            deployment.metadata.annotations.get_or_insert_default().insert(revision::REVISION.into(), revision);
+            deployment
+                .metadata
+                .annotations
+                .get_or_insert_default()
+                .insert(revision::REVISION.into(), revision);
             let written = write::update(&self.context.client, &deployment).await?;
             deployment.metadata.resource_version = written.metadata.resource_version;
         }
@@ -180,9 +229,16 @@ impl DeploymentController {
     async fn is_our_own(&self, deployment: &Deployment, wanted: &ReplicaSet) -> Result<bool, ReconcileError> {
         let api: Api<ReplicaSet> =
             Api::namespaced(self.context.client.clone(), &deployment.namespace().unwrap_or_default());
-        let existing = found(api.get(&wanted.name_any()).await)
-            .map_err(|source| ReconcileError::Read { what: write::what(wanted), source })?;
-        let template = |set: &ReplicaSet| set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+        let existing = found(api.get(&wanted.name_any()).await).map_err(|source| ReconcileError::Read {
+            what: write::what(wanted),
+            source,
+        })?;
+        let template = |set: &ReplicaSet| {
+            set.spec
+                .as_ref()
+                .and_then(|spec| spec.template.clone())
+                .unwrap_or_default()
+        };
         Ok(existing.is_none_or(|existing| {
             is_controlled_by(&existing.metadata, &deployment.uid().unwrap_or_default())
                 && same_template(&template(&existing), &template(wanted))
@@ -195,7 +251,11 @@ impl DeploymentController {
         }
         let direction = if to > from { "up" } else { "down" };
         let message = format!("Scaled {direction} replica set {replica_set} from {from} to {to}");
-        let note = Note { severity: Severity::Normal, reason: "ScalingReplicaSet", message };
+        let note = Note {
+            severity: Severity::Normal,
+            reason: "ScalingReplicaSet",
+            message,
+        };
         self.recorder.record(deployment, note, Timestamp::now());
     }
 }

@@ -58,7 +58,10 @@ pub struct Plan {
 /// # Errors
 /// A template that does not serialise.
 pub fn decide(view: &View<'_>) -> Result<Plan, serde_json::Error> {
-    let Sets { new: observed_new, old: observed_old } = split(view);
+    let Sets {
+        new: observed_new,
+        old: observed_old,
+    } = split(view);
     let limits = Limits::of(view.deployment);
     let going = view.deployment.metadata.deletion_timestamp.is_some();
     let paused = is_paused(view.deployment);
@@ -89,18 +92,34 @@ pub fn decide(view: &View<'_>) -> Result<Plan, serde_json::Error> {
         deployment: view.deployment,
         replica_sets: view.replica_sets.iter().map(|set| &**set).collect(),
         new: observed_new.map(|set| &**set),
-        creating: new.as_ref().filter(|_| fresh).and_then(|set| set.metadata.name.as_deref()),
+        creating: new
+            .as_ref()
+            .filter(|_| fresh)
+            .and_then(|set| set.metadata.name.as_deref()),
         judged: !going && !paused && !scaling,
         now: view.now,
     };
     let status = rollout.status();
     let settled = !going && (paused || is_complete(&status, limits));
-    let wanted_revision = new.as_ref().and_then(|set| set.metadata.annotations.as_ref()?.get(REVISION).cloned());
-    let noted = view.deployment.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
+    let wanted_revision = new
+        .as_ref()
+        .and_then(|set| set.metadata.annotations.as_ref()?.get(REVISION).cloned());
+    let noted = view
+        .deployment
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(REVISION));
     Ok(Plan {
         recheck: rollout.recheck(&status),
-        delete: if settled { beyond_history(view.deployment, &observed_old) } else { Vec::new() },
-        revision: wanted_revision.filter(|_| !going).filter(|revision| noted != Some(revision)),
+        delete: if settled {
+            beyond_history(view.deployment, &observed_old)
+        } else {
+            Vec::new()
+        },
+        revision: wanted_revision
+            .filter(|_| !going)
+            .filter(|revision| noted != Some(revision)),
         status,
         update: changes(view, new.iter().filter(|_| !fresh).chain(&old)),
         create: new.filter(|_| fresh),
@@ -122,7 +141,10 @@ fn split<'a>(view: &View<'a>) -> Sets<'a> {
         matches!((own, template), (Some(own), Some(template)) if same_template(own, template))
     };
     let new = sets.iter().find(runs_template).copied();
-    let old = sets.into_iter().filter(|set| new.is_none_or(|new| !Arc::ptr_eq(new, set))).collect();
+    let old = sets
+        .into_iter()
+        .filter(|set| new.is_none_or(|new| !Arc::ptr_eq(new, set)))
+        .collect();
     Sets { new, old }
 }
 
@@ -138,23 +160,39 @@ fn is_recreate(deployment: &Deployment) -> bool {
 /// Whether an active ReplicaSet was last sized for another number of replicas.
 fn is_scaling(view: &View<'_>, limits: Limits) -> bool {
     let active = view.replica_sets.iter().filter(|set| wanted(set) > 0);
-    active.filter_map(|set| desired_replicas(set)).any(|desired| desired != limits.replicas)
+    active
+        .filter_map(|set| desired_replicas(set))
+        .any(|desired| desired != limits.replicas)
 }
 
 fn changes<'a>(view: &View<'_>, sets: impl Iterator<Item = &'a ReplicaSet>) -> Vec<Resize> {
     let mut changes = Vec::new();
     for set in sets {
-        let observed = view.replica_sets.iter().find(|observed| observed.metadata.name == set.metadata.name);
+        let observed = view
+            .replica_sets
+            .iter()
+            .find(|observed| observed.metadata.name == set.metadata.name);
         if let Some(observed) = observed.filter(|observed| ***observed != *set) {
-            changes.push(Resize { from: wanted(observed), to: wanted(set), replica_set: set.clone() });
+            changes.push(Resize {
+                from: wanted(observed),
+                to: wanted(set),
+                replica_set: set.clone(),
+            });
         }
     }
     changes
 }
 
 fn beyond_history(deployment: &Deployment, old: &[&Arc<ReplicaSet>]) -> Vec<Arc<ReplicaSet>> {
-    let limit = deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
-    let mut living: Vec<_> = old.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
+    let limit = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.revision_history_limit)
+        .unwrap_or(10);
+    let mut living: Vec<_> = old
+        .iter()
+        .filter(|set| set.metadata.deletion_timestamp.is_none())
+        .collect();
     let excess = living.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     living.sort_by_key(|set| revision(&set.metadata));
     let idle = |set: &&&&Arc<ReplicaSet>| {
@@ -162,7 +200,12 @@ fn beyond_history(deployment: &Deployment, old: &[&Arc<ReplicaSet>]) -> Vec<Arc<
         let seen = status.and_then(|status| status.observed_generation) >= set.metadata.generation;
         wanted(set) == 0 && seen && status.is_none_or(|status| status.replicas == 0)
     };
-    living.iter().take(excess).filter(idle).map(|set| Arc::clone(set)).collect()
+    living
+        .iter()
+        .take(excess)
+        .filter(idle)
+        .map(|set| Arc::clone(set))
+        .collect()
 }
 
 #[cfg(test)]

@@ -29,7 +29,9 @@ const NOT_COPIED: [&str; 6] = [
 
 /// The revision written on an object; 0 when there is none.
 pub fn revision(meta: &ObjectMeta) -> i64 {
-    annotation(meta, REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
+    annotation(meta, REVISION)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The Deployment's replicas when this ReplicaSet was last sized.
@@ -92,7 +94,7 @@ mod tests {
         replica_set
     }
 
-    /// facts: rolling back from revision 3 to the ReplicaSet of revision 2 makes it revision 4 with
+    /// As Kubernetes 1.36 does: rolling back from revision 3 to the ReplicaSet of revision 2 makes it revision 4 with
     /// `revision-history: "2"`.
     #[test]
     fn a_rollback_keeps_the_old_revision_as_history() {

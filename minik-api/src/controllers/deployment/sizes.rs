@@ -17,7 +17,11 @@ pub fn wanted(replica_set: &ReplicaSet) -> i32 {
 
 /// The Pods of a ReplicaSet that are available.
 pub fn available(replica_set: &ReplicaSet) -> i32 {
-    replica_set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
+    replica_set
+        .status
+        .as_ref()
+        .and_then(|status| status.available_replicas)
+        .unwrap_or(0)
 }
 
 /// The available Pods that will still be there once the ReplicaSet has the size it was asked for.
@@ -130,16 +134,29 @@ fn proportionally(sets: &mut [&mut ReplicaSet], limits: Limits) {
     let to_add = allowed - total;
     let newer_first = to_add > 0;
     sets.sort_by_key(|set| {
-        let age = set.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()).unwrap_or(0);
+        let age = set
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0.as_second())
+            .unwrap_or(0);
         (Reverse(wanted(set)), if newer_first { -age } else { age })
     });
     let mut added = 0;
     let mut sizes: Vec<i32> = Vec::with_capacity(sets.len());
     for set in sets.iter() {
         let size = wanted(set);
-        let part = if size > 0 && to_add != 0 { fraction(set, limits) } else { 0 };
+        let part = if size > 0 && to_add != 0 {
+            fraction(set, limits)
+        } else {
+            0
+        };
         let left = to_add - added;
-        let part = if to_add > 0 { part.clamp(0, left) } else { part.clamp(left, 0) };
+        let part = if to_add > 0 {
+            part.clamp(0, left)
+        } else {
+            part.clamp(left, 0)
+        };
         added += part;
         sizes.push(size + part);
     }
@@ -156,7 +173,9 @@ fn fraction(set: &ReplicaSet, limits: Limits) -> i32 {
     if limits.replicas == 0 {
         return -wanted(set);
     }
-    let before = max_replicas(set).filter(|before| *before > 0).unwrap_or(limits.replicas);
+    let before = max_replicas(set)
+        .filter(|before| *before > 0)
+        .unwrap_or(limits.replicas);
     let size = f64::from(wanted(set)) * f64::from(limits.most()) / f64::from(before);
     // Sizes are far below 2^31, so the cast loses nothing.
     size.round() as i32 - wanted(set)

@@ -7,8 +7,15 @@ use proptest::prelude::*;
 
 fn set(age: i64, size: i32, ready: i32) -> ReplicaSet {
     let mut set = ReplicaSet {
-        spec: Some(ReplicaSetSpec { replicas: Some(size), ..ReplicaSetSpec::default() }),
-        status: Some(ReplicaSetStatus { available_replicas: Some(ready), replicas: ready, ..ReplicaSetStatus::default() }),
+        spec: Some(ReplicaSetSpec {
+            replicas: Some(size),
+            ..ReplicaSetSpec::default()
+        }),
+        status: Some(ReplicaSetStatus {
+            available_replicas: Some(ready),
+            replicas: ready,
+            ..ReplicaSetStatus::default()
+        }),
         ..ReplicaSet::default()
     };
     set.metadata.creation_timestamp = Some(Time(Timestamp::from_second(age).unwrap()));
@@ -16,7 +23,11 @@ fn set(age: i64, size: i32, ready: i32) -> ReplicaSet {
 }
 
 fn limits(replicas: i32, surge: i32, unavailable: i32) -> Limits {
-    Limits { replicas, surge, unavailable }
+    Limits {
+        replicas,
+        surge,
+        unavailable,
+    }
 }
 
 /// A cluster that may do anything a real one may: Pods of any ReplicaSet come up or go in any order.

@@ -42,7 +42,12 @@ impl Rollout<'_> {
         status.conditions = self.old_status().conditions;
         self.note_pause(&mut status);
         let condition = if status.available_replicas.unwrap_or(0) >= limits.fewest() {
-            self.condition(AVAILABLE, "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+            self.condition(
+                AVAILABLE,
+                "True",
+                "MinimumReplicasAvailable",
+                "Deployment has minimum availability.",
+            )
         } else {
             let message = "Deployment does not have minimum availability.";
             self.condition(AVAILABLE, "False", "MinimumReplicasUnavailable", message)
@@ -74,11 +79,18 @@ impl Rollout<'_> {
 
     fn counts(&self) -> DeploymentStatus {
         let sum = |of: fn(&ReplicaSetStatus) -> i32| -> i32 {
-            self.replica_sets.iter().filter_map(|set| set.status.as_ref()).map(of).sum()
+            self.replica_sets
+                .iter()
+                .filter_map(|set| set.status.as_ref())
+                .map(of)
+                .sum()
         };
         let replicas = sum(|status| status.replicas);
         let available = sum(|status| status.available_replicas.unwrap_or(0));
-        let updated = self.new.and_then(|set| set.status.as_ref()).map_or(0, |status| status.replicas);
+        let updated = self
+            .new
+            .and_then(|set| set.status.as_ref())
+            .map_or(0, |status| status.replicas);
         DeploymentStatus {
             observed_generation: self.deployment.metadata.generation,
             replicas: some(replicas),
@@ -100,16 +112,25 @@ impl Rollout<'_> {
         let paused = is_paused(self.deployment);
         let noted = reason.as_deref() == Some(PAUSED);
         if paused && !noted {
-            set(status, self.condition(PROGRESSING, "Unknown", PAUSED, "Deployment is paused"));
+            set(
+                status,
+                self.condition(PROGRESSING, "Unknown", PAUSED, "Deployment is paused"),
+            );
         } else if !paused && noted {
-            set(status, self.condition(PROGRESSING, "Unknown", "DeploymentResumed", "Deployment is resumed"));
+            set(
+                status,
+                self.condition(PROGRESSING, "Unknown", "DeploymentResumed", "Deployment is resumed"),
+            );
         }
     }
 
     fn judge_progress(&self, status: &mut DeploymentStatus, limits: Limits) {
         if let Some(name) = self.creating {
             let message = format!("Created new replica set \"{name}\"");
-            set(status, self.condition(PROGRESSING, "True", "NewReplicaSetCreated", &message));
+            set(
+                status,
+                self.condition(PROGRESSING, "True", "NewReplicaSetCreated", &message),
+            );
             return;
         }
         let current = get(status, PROGRESSING).cloned();
@@ -119,7 +140,10 @@ impl Rollout<'_> {
         }
         let subject = match self.new.and_then(|set| set.metadata.name.as_deref()) {
             Some(name) => format!("ReplicaSet \"{name}\""),
-            None => format!("Deployment \"{}\"", self.deployment.metadata.name.as_deref().unwrap_or_default()),
+            None => format!(
+                "Deployment \"{}\"",
+                self.deployment.metadata.name.as_deref().unwrap_or_default()
+            ),
         };
         if is_complete(status, limits) {
             let message = format!("{subject} has successfully progressed.");
@@ -136,8 +160,14 @@ impl Rollout<'_> {
             let message = format!("{subject} has timed out progressing.");
             set(status, self.condition(PROGRESSING, "False", TIMED_OUT, &message));
         } else if let (None, Some(new)) = (current, self.new) {
-            let message = format!("Found new replica set \"{}\"", new.metadata.name.as_deref().unwrap_or_default());
-            set(status, self.condition(PROGRESSING, "True", "FoundNewReplicaSet", &message));
+            let message = format!(
+                "Found new replica set \"{}\"",
+                new.metadata.name.as_deref().unwrap_or_default()
+            );
+            set(
+                status,
+                self.condition(PROGRESSING, "True", "FoundNewReplicaSet", &message),
+            );
         }
     }
 
@@ -152,7 +182,9 @@ impl Rollout<'_> {
     }
 
     fn has_timed_out(&self, current: Option<&DeploymentCondition>) -> bool {
-        let (Some(current), Some(deadline)) = (current, self.deadline()) else { return false };
+        let (Some(current), Some(deadline)) = (current, self.deadline()) else {
+            return false;
+        };
         match current.reason.as_deref() {
             Some(COMPLETE) => false,
             Some(TIMED_OUT) => true,
@@ -167,9 +199,18 @@ impl Rollout<'_> {
     fn note_failures(&self, status: &mut DeploymentStatus) {
         let failure = |set: &ReplicaSet| {
             let conditions = set.status.as_ref().and_then(|status| status.conditions.as_ref());
-            conditions.into_iter().flatten().find(|condition| condition.type_ == REPLICA_FAILURE).cloned()
+            conditions
+                .into_iter()
+                .flatten()
+                .find(|condition| condition.type_ == REPLICA_FAILURE)
+                .cloned()
         };
-        match self.new.into_iter().chain(self.replica_sets.iter().copied()).find_map(failure) {
+        match self
+            .new
+            .into_iter()
+            .chain(self.replica_sets.iter().copied())
+            .find_map(failure)
+        {
             None => remove(status, REPLICA_FAILURE),
             Some(failure) => {
                 let condition = DeploymentCondition {
@@ -223,7 +264,11 @@ fn some(count: i32) -> Option<i32> {
 }
 
 fn get<'a>(status: &'a DeploymentStatus, kind: &str) -> Option<&'a DeploymentCondition> {
-    status.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == kind)
 }
 
 /// Sets a condition; the same status and reason again change nothing, not even the times.

@@ -26,11 +26,17 @@ pub fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> Res
     if let Some(collisions) = collisions {
         hash = fnv1a(hash, &collisions.to_le_bytes());
     }
-    Ok(hash.to_string().bytes().map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()])).collect())
+    Ok(hash
+        .to_string()
+        .bytes()
+        .map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()]))
+        .collect())
 }
 
 fn fnv1a(start: u32, bytes: &[u8]) -> u32 {
-    bytes.iter().fold(start, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    bytes
+        .iter()
+        .fold(start, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Whether two templates are the same but for the hash label.
@@ -64,7 +70,10 @@ pub fn new_replica_set(deployment: &Deployment) -> Result<ReplicaSet, serde_json
     labels.insert(TEMPLATE_HASH.into(), hash.clone());
     let labels = labels.clone();
     let mut selector = spec.selector;
-    selector.match_labels.get_or_insert_default().insert(TEMPLATE_HASH.into(), hash.clone());
+    selector
+        .match_labels
+        .get_or_insert_default()
+        .insert(TEMPLATE_HASH.into(), hash.clone());
 
     let name = deployment.metadata.name.as_deref().unwrap_or_default();
     Ok(ReplicaSet {
@@ -95,11 +104,17 @@ mod tests {
         let a = PodTemplateSpec::default();
         let labels = BTreeMap::from([("app".to_string(), "web".to_string())]);
         let b = PodTemplateSpec {
-            metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+            metadata: Some(ObjectMeta {
+                labels: Some(labels),
+                ..ObjectMeta::default()
+            }),
             ..PodTemplateSpec::default()
         };
         let hash = template_hash(&a, None).unwrap();
-        assert!((1..=10).contains(&hash.len()) && hash.bytes().all(|letter| SAFE.contains(&letter)), "{hash}");
+        assert!(
+            (1..=10).contains(&hash.len()) && hash.bytes().all(|letter| SAFE.contains(&letter)),
+            "{hash}"
+        );
         assert_eq!(hash, template_hash(&a, None).unwrap());
         assert_ne!(hash, template_hash(&b, None).unwrap());
         assert_ne!(hash, template_hash(&a, Some(1)).unwrap());
@@ -112,7 +127,12 @@ mod tests {
         let labels = labelled.metadata.get_or_insert_default().labels.get_or_insert_default();
         labels.insert(TEMPLATE_HASH.into(), "x".into());
         assert!(same_template(&plain, &labelled));
-        labelled.metadata.get_or_insert_default().labels.get_or_insert_default().insert("app".into(), "x".into());
+        labelled
+            .metadata
+            .get_or_insert_default()
+            .labels
+            .get_or_insert_default()
+            .insert("app".into(), "x".into());
         assert!(!same_template(&plain, &labelled));
     }
 

@@ -44,9 +44,13 @@ impl MirroringController {
     pub fn new(context: Arc<Context>) -> Self {
         let queue = Arc::new(Queue::<Key>::default());
         let own = queue.clone();
-        context.endpoints.on_change(move |change| change.latest().into_iter().for_each(|o| own.add(Key::of(&**o))));
+        context
+            .endpoints
+            .on_change(move |change| change.latest().into_iter().for_each(|o| own.add(Key::of(&**o))));
         let own = queue.clone();
-        context.services.on_change(move |change| change.latest().into_iter().for_each(|o| own.add(Key::of(&**o))));
+        context
+            .services
+            .on_change(move |change| change.latest().into_iter().for_each(|o| own.add(Key::of(&**o))));
         let unseen = Arc::<Unseen>::default();
         let (own, expected) = (queue.clone(), unseen.clone());
         context.slices.on_change(move |change| {
@@ -73,31 +77,56 @@ impl MirroringController {
         let slices = self.context.slices.snapshot();
         let own = |slice: &&Arc<EndpointSlice>| is_mirrored(slice) && super::service_of(slice) == key;
         let existing: Vec<_> = slices.in_namespace(&key.namespace).filter(own).cloned().collect();
-        let endpoints = self.context.endpoints.get(&key).filter(|endpoints| is_mirrorable(endpoints));
+        let endpoints = self
+            .context
+            .endpoints
+            .get(&key)
+            .filter(|endpoints| is_mirrorable(endpoints));
         let service = self.context.services.get(&key).filter(|service| !has_selector(service));
         let plan = match (endpoints, service) {
             (Some(endpoints), Some(_)) => {
                 let frame = frame(&endpoints, Timestamp::now());
                 plan(&frame, groups(&endpoints), &existing)
             }
-            _ => super::slices::Plan { delete: existing, ..super::slices::Plan::default() },
+            _ => super::slices::Plan {
+                delete: existing,
+                ..super::slices::Plan::default()
+            },
         };
         apply_slices(&self.context, &self.unseen, &key, plan).await
     }
 }
 
 fn is_mirrored(slice: &EndpointSlice) -> bool {
-    slice.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == MANAGER)
+    slice
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(MANAGED_BY))
+        .is_some_and(|by| by == MANAGER)
 }
 
 fn is_mirrorable(endpoints: &Endpoints) -> bool {
-    let skipped = endpoints.metadata.labels.as_ref().and_then(|labels| labels.get(SKIP)).is_some_and(|v| v == "true");
-    let locked = endpoints.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(LEADER));
+    let skipped = endpoints
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(SKIP))
+        .is_some_and(|v| v == "true");
+    let locked = endpoints
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(LEADER));
     !skipped && !locked
 }
 
 fn has_selector(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|selector| !selector.is_empty())
+    service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.selector.as_ref())
+        .is_some_and(|selector| !selector.is_empty())
 }
 
 fn frame(endpoints: &Endpoints, now: Timestamp) -> Frame {
@@ -122,11 +151,17 @@ fn groups(endpoints: &Endpoints) -> Groups {
         let mut ports: Vec<Port> = subset.ports.iter().flatten().map(port).collect();
         ports.sort();
         let ready = subset.addresses.iter().flatten().map(|address| (address, true));
-        let unready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
+        let unready = subset
+            .not_ready_addresses
+            .iter()
+            .flatten()
+            .map(|address| (address, false));
         let group = groups.entry(ports).or_default();
         for (address, ready) in ready.chain(unready).take(MOST) {
             let endpoint = mirrored(address, ready);
-            if address.ip.parse::<std::net::Ipv4Addr>().is_ok() && !group.iter().any(|e| e.addresses == endpoint.addresses) {
+            if address.ip.parse::<std::net::Ipv4Addr>().is_ok()
+                && !group.iter().any(|e| e.addresses == endpoint.addresses)
+            {
                 group.push(endpoint);
             }
         }
@@ -147,7 +182,10 @@ fn port(port: &k8s_openapi::api::core::v1::EndpointPort) -> Port {
 fn mirrored(address: &EndpointAddress, ready: bool) -> Endpoint {
     Endpoint {
         addresses: vec![address.ip.clone()],
-        conditions: Some(EndpointConditions { ready: Some(ready), ..EndpointConditions::default() }),
+        conditions: Some(EndpointConditions {
+            ready: Some(ready),
+            ..EndpointConditions::default()
+        }),
         hostname: address.hostname.clone().filter(|hostname| !hostname.is_empty()),
         node_name: address.node_name.clone(),
         target_ref: address.target_ref.clone(),
@@ -160,16 +198,32 @@ mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::{EndpointPort, EndpointSubset};
 
-    /// facts: Service `ext-db` of the lessons, port 3306 at 192.0.2.42.
+    /// Service `ext-db` of the lessons, port 3306 at 192.0.2.42.
     #[test]
     fn an_external_database_gets_a_slice() {
-        let address = EndpointAddress { ip: "192.0.2.42".into(), ..EndpointAddress::default() };
-        let port = EndpointPort { port: 3306, protocol: Some("TCP".into()), ..EndpointPort::default() };
-        let subset = EndpointSubset { addresses: Some(vec![address]), ports: Some(vec![port]), not_ready_addresses: None };
-        let mut endpoints = Endpoints { subsets: Some(vec![subset]), ..Endpoints::default() };
+        let address = EndpointAddress {
+            ip: "192.0.2.42".into(),
+            ..EndpointAddress::default()
+        };
+        let port = EndpointPort {
+            port: 3306,
+            protocol: Some("TCP".into()),
+            ..EndpointPort::default()
+        };
+        let subset = EndpointSubset {
+            addresses: Some(vec![address]),
+            ports: Some(vec![port]),
+            not_ready_addresses: None,
+        };
+        let mut endpoints = Endpoints {
+            subsets: Some(vec![subset]),
+            ..Endpoints::default()
+        };
         endpoints.metadata.name = Some("ext-db".into());
         let plan = plan(&frame(&endpoints, Timestamp::UNIX_EPOCH), groups(&endpoints), &[]);
-        let [slice] = plan.create.as_slice() else { panic!("{plan:?}") };
+        let [slice] = plan.create.as_slice() else {
+            panic!("{plan:?}")
+        };
         assert_eq!(slice.metadata.generate_name.as_deref(), Some("ext-db-"));
         assert_eq!(slice.metadata.owner_references.as_ref().unwrap()[0].kind, "Endpoints");
         assert_eq!(slice.ports.as_ref().unwrap()[0].port, Some(3306));

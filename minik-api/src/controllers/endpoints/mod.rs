@@ -11,10 +11,11 @@ mod subsets;
 mod trigger;
 mod unseen;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
@@ -49,10 +50,16 @@ impl EndpointsController {
         watch_services_and_pods(&context, &queue);
         let own = queue.clone();
         context.endpoints.on_change(move |change| {
-            let managed = change.latest().filter(|object| object.labels().contains_key(subsets::MANAGED_BY));
+            let managed = change
+                .latest()
+                .filter(|object| object.labels().contains_key(subsets::MANAGED_BY));
             managed.into_iter().for_each(|object| own.add(Key::of(&**object)));
         });
-        Self { context, queue, triggers: Mutex::default() }
+        Self {
+            context,
+            queue,
+            triggers: Mutex::default(),
+        }
     }
 
     /// Works until dropped.
@@ -66,7 +73,10 @@ impl EndpointsController {
     async fn reconcile(&self, key: Key) -> Result<(), ReconcileError> {
         let existing = self.context.endpoints.get(&key);
         let Some(service) = self.context.services.get(&key) else {
-            self.triggers.lock().unwrap_or_else(PoisonError::into_inner).forget(&key);
+            self.triggers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .forget(&key);
             // Endpoints have no owner reference: they go with the Service of their name.
             return match existing {
                 Some(endpoints) => write::delete(&self.context.client, &*endpoints).await,
@@ -77,7 +87,11 @@ impl EndpointsController {
             return Ok(());
         }
         let pods = selected(&self.context, &service);
-        let last_change = self.triggers.lock().unwrap_or_else(PoisonError::into_inner).next(&service, &pods);
+        let last_change = self
+            .triggers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(&service, &pods);
         match subsets::plan(&service, &pods, existing.as_deref(), last_change.map(spell)) {
             None => Ok(()),
             Some(endpoints) if existing.is_some() => write::update(&self.context.client, &endpoints).await.map(drop),
@@ -102,7 +116,9 @@ impl EndpointSliceController {
         let unseen = Arc::<Unseen>::default();
         let (own, expected) = (queue.clone(), unseen.clone());
         context.slices.on_change(move |change| {
-            let Some(slice) = change.latest().filter(|slice| is_managed(slice)) else { return };
+            let Some(slice) = change.latest().filter(|slice| is_managed(slice)) else {
+                return;
+            };
             let service = service_of(slice);
             expected.seen(&service, &slice.name_any());
             own.add(service);
@@ -110,12 +126,20 @@ impl EndpointSliceController {
         let (own, all) = (queue.clone(), context.clone());
         // A node's zone is shown in every endpoint on it.
         context.nodes.on_change(move |change| {
-            let labels = |node: &Option<Arc<_>>| node.as_ref().map(|node: &Arc<k8s_openapi::api::core::v1::Node>| node.labels().clone());
+            let labels = |node: &Option<Arc<Node>>| node.as_ref().map(|node| node.labels().clone());
             if labels(&change.old) != labels(&change.new) {
-                all.services.snapshot().iter().for_each(|service| own.add(Key::of(&**service)));
+                all.services
+                    .snapshot()
+                    .iter()
+                    .for_each(|service| own.add(Key::of(&**service)));
             }
         });
-        Self { context, queue, triggers: Mutex::default(), unseen }
+        Self {
+            context,
+            queue,
+            triggers: Mutex::default(),
+            unseen,
+        }
     }
 
     /// Works until dropped.
@@ -130,7 +154,10 @@ impl EndpointSliceController {
     async fn reconcile(&self, key: Key) -> Result<(), ReconcileError> {
         // The slices of a Service that is gone go with it: they have an owner reference.
         let Some(service) = self.context.services.get(&key) else {
-            self.triggers.lock().unwrap_or_else(PoisonError::into_inner).forget(&key);
+            self.triggers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .forget(&key);
             return Ok(());
         };
         if !model::is_selecting(&service) || service.metadata.deletion_timestamp.is_some() || self.unseen.any(&key) {
@@ -144,12 +171,16 @@ impl EndpointSliceController {
             is_managed(slice) && service_of(slice) == key && slice.metadata.deletion_timestamp.is_none()
         };
         let existing: Vec<_> = cached.in_namespace(&key.namespace).filter(own).cloned().collect();
-        let last_change = self.triggers.lock().unwrap_or_else(PoisonError::into_inner).next(&service, &pods);
+        let last_change = self
+            .triggers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(&service, &pods);
         let frame = Frame {
             owner: controller_reference(&*service),
             namespace: key.namespace.clone(),
             labels: slices::labels(&service, SLICE_MANAGER),
-            annotations: Default::default(),
+            annotations: BTreeMap::new(),
             last_change: last_change.map(spell),
         };
         let plan = slices::plan(&frame, wanted, &existing);
@@ -161,7 +192,10 @@ impl EndpointSliceController {
 fn watch_services_and_pods(context: &Arc<Context>, queue: &Arc<Queue<Key>>) {
     let own = queue.clone();
     context.services.on_change(move |change| {
-        change.latest().into_iter().for_each(|service| own.add(Key::of(&**service)));
+        change
+            .latest()
+            .into_iter()
+            .for_each(|service| own.add(Key::of(&**service)));
     });
     let (own, all) = (queue.clone(), context.clone());
     context.pods.on_change(move |change| {
@@ -171,7 +205,9 @@ fn watch_services_and_pods(context: &Arc<Context>, queue: &Arc<Queue<Key>>) {
         let services = all.services.snapshot();
         for pod in change.states() {
             let namespace = pod.namespace().unwrap_or_default();
-            let selecting = services.in_namespace(&namespace).filter(|service| model::selects(service, pod));
+            let selecting = services
+                .in_namespace(&namespace)
+                .filter(|service| model::selects(service, pod));
             selecting.for_each(|service| own.add(Key::of(&**service)));
         }
     });
@@ -190,7 +226,10 @@ fn selected(context: &Context, service: &Service) -> Vec<Arc<Pod>> {
 }
 
 fn is_managed(slice: &EndpointSlice) -> bool {
-    slice.labels().get(slices::MANAGED_BY).is_some_and(|manager| manager == SLICE_MANAGER)
+    slice
+        .labels()
+        .get(slices::MANAGED_BY)
+        .is_some_and(|manager| manager == SLICE_MANAGER)
 }
 
 /// The Service that a slice belongs to.

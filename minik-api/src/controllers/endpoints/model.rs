@@ -35,7 +35,10 @@ pub fn selects(service: &Service, pod: &Pod) -> bool {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     let labels = pod.metadata.labels.as_ref();
     is_selecting(service)
-        && selector.into_iter().flatten().all(|(name, value)| labels.and_then(|labels| labels.get(name)) == Some(value))
+        && selector
+            .into_iter()
+            .flatten()
+            .all(|(name, value)| labels.and_then(|labels| labels.get(name)) == Some(value))
 }
 
 /// Whether the Service has no cluster IP by request.
@@ -45,15 +48,27 @@ pub fn is_headless(service: &Service) -> bool {
 
 /// Whether Pods are published before they are ready and while they go.
 pub fn publishes_not_ready(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false)
+    service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.publish_not_ready_addresses)
+        .unwrap_or(false)
 }
 
 /// The Pod's IPv4 addresses; one that has finished has none to offer.
 pub fn addresses(pod: &Pod) -> Vec<String> {
-    let Some(status) = pod.status.as_ref().filter(|_| !is_finished(pod)) else { return Vec::new() };
+    let Some(status) = pod.status.as_ref().filter(|_| !is_finished(pod)) else {
+        return Vec::new();
+    };
     let many = status.pod_ips.iter().flatten().map(|ip| ip.ip.clone());
-    let one = status.pod_ip.iter().filter(|_| status.pod_ips.as_ref().is_none_or(Vec::is_empty)).cloned();
-    many.chain(one).filter(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok()).collect()
+    let one = status
+        .pod_ip
+        .iter()
+        .filter(|_| status.pod_ips.as_ref().is_none_or(Vec::is_empty))
+        .cloned();
+    many.chain(one)
+        .filter(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok())
+        .collect()
 }
 
 /// Everything about a Pod that an endpoint shows; while it stays the same, no Service need look.
@@ -110,7 +125,11 @@ pub fn ports(service: &Service, pod: &Pod) -> Vec<Port> {
 
 /// Whether the Service declares any port.
 pub fn has_ports(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).is_some_and(|ports| !ports.is_empty())
+    service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ports.as_ref())
+        .is_some_and(|ports| !ports.is_empty())
 }
 
 fn at_pod(port: &ServicePort, pod: &Pod) -> Option<Port> {
@@ -132,7 +151,10 @@ fn named_port(pod: &Pod, name: &str, protocol: &str) -> Option<i32> {
     let spec = pod.spec.as_ref()?;
     // A sidecar is an init container that goes on running; its ports count too.
     let is_sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(is_sidecar));
+    let containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten().filter(is_sidecar));
     containers
         .flat_map(|container| container.ports.iter().flatten())
         .find(|p| p.name.as_deref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol)

@@ -91,7 +91,10 @@ pub fn endpoints<'a>(service: &Service, pods: &[Arc<Pod>], node: impl Fn(&str) -
             hostname: hostname(service, pod),
             node_name: host.map(Into::into),
             target_ref: Some(target(pod)),
-            zone: labels.and_then(|labels| labels.get(ZONE)).filter(|zone| !zone.is_empty()).cloned(),
+            zone: labels
+                .and_then(|labels| labels.get(ZONE))
+                .filter(|zone| !zone.is_empty())
+                .cloned(),
             ..Endpoint::default()
         };
         let mut ports = ports(service, pod);
@@ -138,13 +141,20 @@ fn plan_group(frame: &Frame, ports: &[Port], wanted: Vec<Endpoint>, slices: &[Ar
         let current = slice.endpoints.as_deref().unwrap_or_default();
         let mut kept = Vec::with_capacity(current.len());
         for endpoint in current {
-            if let Some(&i) = position.get(&identity(endpoint)).filter(|i| !placed.contains(*i) && kept.len() < MOST) {
+            if let Some(&i) = position
+                .get(&identity(endpoint))
+                .filter(|i| !placed.contains(*i) && kept.len() < MOST)
+            {
                 placed.insert(i);
                 kept.push(left[i].1.clone());
             }
         }
         let changed = kept != current || !is_framed(frame, slice);
-        drafts.push(Draft { slice: slice.clone(), endpoints: kept, changed });
+        drafts.push(Draft {
+            slice: slice.clone(),
+            endpoints: kept,
+            changed,
+        });
     }
     let mut index = 0;
     left.retain(|_| {
@@ -157,12 +167,14 @@ fn plan_group(frame: &Frame, ports: &[Port], wanted: Vec<Endpoint>, slices: &[Ar
         if draft.endpoints.is_empty() {
             plan.delete.push(draft.slice);
         } else if draft.changed {
-            plan.update.push(framed(frame, ports, draft.endpoints, Some(&draft.slice)));
+            plan.update
+                .push(framed(frame, ports, draft.endpoints, Some(&draft.slice)));
         }
     }
     while !left.is_empty() {
         let rest = left.split_off(left.len().min(MOST));
-        plan.create.push(framed(frame, ports, std::mem::replace(&mut left, rest), None));
+        plan.create
+            .push(framed(frame, ports, std::mem::replace(&mut left, rest), None));
     }
 }
 
@@ -212,7 +224,10 @@ fn keep_placeholder(frame: &Frame, existing: &[Arc<EndpointSlice>], plan: &mut P
 type Identity = (Vec<String>, Option<String>);
 
 fn identity(endpoint: &Endpoint) -> Identity {
-    (endpoint.addresses.clone(), endpoint.target_ref.as_ref().and_then(|target| target.uid.clone()))
+    (
+        endpoint.addresses.clone(),
+        endpoint.target_ref.as_ref().and_then(|target| target.uid.clone()),
+    )
 }
 
 fn slice_ports(slice: &EndpointSlice) -> Vec<Port> {

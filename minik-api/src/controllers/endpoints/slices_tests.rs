@@ -1,12 +1,22 @@
 use super::*;
-use k8s_openapi::api::core::v1::{Container, ContainerPort, PodCondition, PodIP, PodSpec, PodStatus, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, PodCondition, PodIP, PodSpec, PodStatus, ServicePort, ServiceSpec,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;
 
 fn service() -> Service {
-    let port = ServicePort { port: 80, target_port: Some(IntOrString::String("http".into())), ..ServicePort::default() };
+    let port = ServicePort {
+        port: 80,
+        target_port: Some(IntOrString::String("http".into())),
+        ..ServicePort::default()
+    };
     let mut service = Service {
-        spec: Some(ServiceSpec { ports: Some(vec![port]), cluster_ip: Some("10.96.0.9".into()), ..ServiceSpec::default() }),
+        spec: Some(ServiceSpec {
+            ports: Some(vec![port]),
+            cluster_ip: Some("10.96.0.9".into()),
+            ..ServiceSpec::default()
+        }),
         ..Service::default()
     };
     service.metadata.name = Some("web".into());
@@ -18,12 +28,28 @@ fn service() -> Service {
 type Spec = (u8, i32, bool, bool);
 
 fn pod((number, http, ready, terminating): Spec) -> Arc<Pod> {
-    let port = ContainerPort { name: Some("http".into()), container_port: http, ..ContainerPort::default() };
-    let container = Container { name: "web".into(), ports: Some(vec![port]), ..Container::default() };
+    let port = ContainerPort {
+        name: Some("http".into()),
+        container_port: http,
+        ..ContainerPort::default()
+    };
+    let container = Container {
+        name: "web".into(),
+        ports: Some(vec![port]),
+        ..Container::default()
+    };
     let ip = format!("10.244.1.{number}");
-    let condition = PodCondition { type_: "Ready".into(), status: if ready { "True" } else { "False" }.into(), ..PodCondition::default() };
+    let condition = PodCondition {
+        type_: "Ready".into(),
+        status: if ready { "True" } else { "False" }.into(),
+        ..PodCondition::default()
+    };
     let mut pod = Pod {
-        spec: Some(PodSpec { containers: vec![container], node_name: Some("worker1".into()), ..PodSpec::default() }),
+        spec: Some(PodSpec {
+            containers: vec![container],
+            node_name: Some("worker1".into()),
+            ..PodSpec::default()
+        }),
         status: Some(PodStatus {
             phase: Some("Running".into()),
             pod_ip: Some(ip.clone()),
@@ -35,8 +61,9 @@ fn pod((number, http, ready, terminating): Spec) -> Arc<Pod> {
     };
     pod.metadata.name = Some(format!("web-{number}"));
     pod.metadata.uid = Some(format!("uid-{number}"));
-    pod.metadata.deletion_timestamp =
-        terminating.then(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+    pod.metadata.deletion_timestamp = terminating.then_some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+        jiff::Timestamp::UNIX_EPOCH,
+    ));
     Arc::new(pod)
 }
 
@@ -60,7 +87,10 @@ fn groups(pods: &[Spec]) -> Groups {
 fn apply(plan: Plan, slices: &mut Vec<Arc<EndpointSlice>>, serial: &mut usize) {
     slices.retain(|slice| !plan.delete.iter().any(|gone| gone.metadata.name == slice.metadata.name));
     for slice in plan.update {
-        let slot = slices.iter_mut().find(|old| old.metadata.name == slice.metadata.name).unwrap();
+        let slot = slices
+            .iter_mut()
+            .find(|old| old.metadata.name == slice.metadata.name)
+            .unwrap();
         *slot = Arc::new(slice);
     }
     for mut slice in plan.create {
@@ -71,13 +101,20 @@ fn apply(plan: Plan, slices: &mut Vec<Arc<EndpointSlice>>, serial: &mut usize) {
 }
 
 fn addresses_of(slice: &EndpointSlice) -> Vec<String> {
-    slice.endpoints.iter().flatten().flat_map(|endpoint| endpoint.addresses.clone()).collect()
+    slice
+        .endpoints
+        .iter()
+        .flatten()
+        .flat_map(|endpoint| endpoint.addresses.clone())
+        .collect()
 }
 
 #[test]
 fn a_slice_is_shaped_as_kubernetes_shapes_it() {
     let plan = plan(&frame(), groups(&[(7, 8080, true, false)]), &[]);
-    let [slice] = plan.create.as_slice() else { panic!("{plan:?}") };
+    let [slice] = plan.create.as_slice() else {
+        panic!("{plan:?}")
+    };
     let expected = serde_json::json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -111,10 +148,17 @@ fn a_service_without_pods_has_one_slice_that_says_so() {
     let mut slices = Vec::new();
     let mut serial = 0;
     apply(plan(&frame(), Groups::new(), &slices), &mut slices, &mut serial);
-    assert_eq!((slices.len(), slices[0].endpoints.clone(), slices[0].ports.clone()), (1, None, None));
+    assert_eq!(
+        (slices.len(), slices[0].endpoints.clone(), slices[0].ports.clone()),
+        (1, None, None)
+    );
     assert_eq!(plan(&frame(), Groups::new(), &slices), Plan::default());
     let name = slices[0].metadata.name.clone();
-    apply(plan(&frame(), groups(&[(1, 80, true, false)]), &slices), &mut slices, &mut serial);
+    apply(
+        plan(&frame(), groups(&[(1, 80, true, false)]), &slices),
+        &mut slices,
+        &mut serial,
+    );
     apply(plan(&frame(), Groups::new(), &slices), &mut slices, &mut serial);
     assert_eq!(slices.len(), 1);
     assert_eq!((slices[0].endpoints.clone(), slices[0].ports.clone()), (None, None));
@@ -126,7 +170,11 @@ fn conditions_follow_readiness_and_termination() {
     let conditions = |service: &Service, spec: Spec| {
         let groups = endpoints(service, &[pod(spec)], |_| None);
         let conditions = groups.values().next().unwrap()[0].conditions.clone().unwrap();
-        (conditions.ready.unwrap(), conditions.serving.unwrap(), conditions.terminating.unwrap())
+        (
+            conditions.ready.unwrap(),
+            conditions.serving.unwrap(),
+            conditions.terminating.unwrap(),
+        )
     };
     let mut service = service();
     assert_eq!(conditions(&service, (1, 80, true, false)), (true, true, false));
@@ -139,17 +187,36 @@ fn conditions_follow_readiness_and_termination() {
 
 #[test]
 fn a_named_port_that_differs_gives_a_slice_each() {
-    let plan = plan(&frame(), groups(&[(1, 80, true, false), (2, 8080, true, false), (3, 80, true, false)]), &[]);
-    let shapes: Vec<_> =
-        plan.create.iter().map(|s| (s.ports.as_ref().unwrap()[0].port, addresses_of(s).len())).collect();
+    let plan = plan(
+        &frame(),
+        groups(&[(1, 80, true, false), (2, 8080, true, false), (3, 80, true, false)]),
+        &[],
+    );
+    let shapes: Vec<_> = plan
+        .create
+        .iter()
+        .map(|s| (s.ports.as_ref().unwrap()[0].port, addresses_of(s).len()))
+        .collect();
     assert_eq!(shapes, [(Some(80), 2), (Some(8080), 1)]);
 }
 
 #[test]
 fn an_endpoint_keeps_its_place_when_its_conditions_change() {
     let (mut slices, mut serial) = (Vec::new(), 0);
-    apply(plan(&frame(), groups(&[(1, 80, true, false), (2, 80, true, false)]), &slices), &mut slices, &mut serial);
-    apply(plan(&frame(), groups(&[(2, 80, true, false), (1, 80, false, false)]), &slices), &mut slices, &mut serial);
+    apply(
+        plan(&frame(), groups(&[(1, 80, true, false), (2, 80, true, false)]), &slices),
+        &mut slices,
+        &mut serial,
+    );
+    apply(
+        plan(
+            &frame(),
+            groups(&[(2, 80, true, false), (1, 80, false, false)]),
+            &slices,
+        ),
+        &mut slices,
+        &mut serial,
+    );
     assert_eq!(addresses_of(&slices[0]), ["10.244.1.1", "10.244.1.2"]);
 }
 
@@ -157,14 +224,22 @@ fn an_endpoint_keeps_its_place_when_its_conditions_change() {
 fn headless_services_mark_their_slices() {
     let mut service = service();
     service.spec.as_mut().unwrap().cluster_ip = Some("None".into());
-    service.metadata.labels = Some(BTreeMap::from([("app".into(), "web".into()), (SERVICE_NAME.into(), "lie".into())]));
+    service.metadata.labels = Some(BTreeMap::from([
+        ("app".into(), "web".into()),
+        (SERVICE_NAME.into(), "lie".into()),
+    ]));
     let labels = labels(&service, "m");
     let expected = [("app", "web"), (MANAGED_BY, "m"), (SERVICE_NAME, "web"), (HEADLESS, "")];
     assert_eq!(labels, expected.map(|(k, v)| (k.to_string(), v.to_string())).into());
 }
 
 fn any_pods() -> impl Strategy<Value = Vec<Spec>> {
-    let spec = (any::<u8>(), prop_oneof![4 => Just(80), 1 => Just(8080)], any::<bool>(), any::<bool>());
+    let spec = (
+        any::<u8>(),
+        prop_oneof![4 => Just(80), 1 => Just(8080)],
+        any::<bool>(),
+        any::<bool>(),
+    );
     prop::collection::vec(spec, 0..256).prop_map(|mut specs| {
         specs.sort_by_key(|spec| spec.0);
         specs.dedup_by_key(|spec| spec.0);

@@ -26,20 +26,33 @@ const MOST: usize = 1000;
 /// their numbers, ready ones apart from those that are not.
 pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
     let mut offered: BTreeMap<(Ipv4Addr, String), (Arc<Pod>, BTreeSet<Port>)> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| publishes_not_ready(service) || !is_terminating(pod)) {
-        let Some(address) = addresses(pod).first().and_then(|ip| ip.parse().ok()) else { continue };
+    for pod in pods
+        .iter()
+        .filter(|pod| publishes_not_ready(service) || !is_terminating(pod))
+    {
+        let Some(address) = addresses(pod).first().and_then(|ip| ip.parse().ok()) else {
+            continue;
+        };
         let ports: BTreeSet<Port> = ports(service, pod).into_iter().collect();
         if ports.is_empty() && (has_ports(service) || !is_headless(service)) {
             continue;
         }
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        offered.entry((address, uid)).or_insert_with(|| (pod.clone(), BTreeSet::new())).1.extend(ports);
+        offered
+            .entry((address, uid))
+            .or_insert_with(|| (pod.clone(), BTreeSet::new()))
+            .1
+            .extend(ports);
     }
     let mut groups: BTreeMap<BTreeSet<Port>, EndpointSubset> = BTreeMap::new();
     for ((ip, _), (pod, ports)) in offered {
         let subset = groups.entry(ports).or_default();
         let ready = publishes_not_ready(service) || is_ready(&pod);
-        let list = if ready { &mut subset.addresses } else { &mut subset.not_ready_addresses };
+        let list = if ready {
+            &mut subset.addresses
+        } else {
+            &mut subset.not_ready_addresses
+        };
         list.get_or_insert_default().push(EndpointAddress {
             ip: ip.to_string(),
             hostname: hostname(service, &pod),
@@ -49,7 +62,10 @@ pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
     }
     let with_ports = |(ports, subset): (BTreeSet<Port>, EndpointSubset)| {
         let ports: Vec<EndpointPort> = ports.into_iter().map(spell_port).collect();
-        EndpointSubset { ports: Some(ports).filter(|ports| !ports.is_empty()), ..subset }
+        EndpointSubset {
+            ports: Some(ports).filter(|ports| !ports.is_empty()),
+            ..subset
+        }
     };
     groups.into_iter().map(with_ports).collect()
 }
@@ -94,7 +110,11 @@ pub fn plan(
         annotations.remove(OVER_CAPACITY);
     }
     let same = existing.is_some_and(|existing| {
-        let noted = existing.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(OVER_CAPACITY));
+        let noted = existing
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|all| all.contains_key(OVER_CAPACITY));
         existing.subsets.clone().filter(|s| !s.is_empty()) == subsets
             && existing.metadata.labels.as_ref() == Some(&labels)
             && noted == truncated
@@ -124,7 +144,9 @@ fn truncate(mut subsets: Vec<EndpointSubset>) -> (Vec<EndpointSubset>, bool) {
         addresses.take_if(|list| list.is_empty());
     };
     subsets.iter_mut().for_each(|subset| cut(&mut subset.addresses));
-    subsets.iter_mut().for_each(|subset| cut(&mut subset.not_ready_addresses));
+    subsets
+        .iter_mut()
+        .for_each(|subset| cut(&mut subset.not_ready_addresses));
     subsets.retain(|subset| subset.addresses.is_some() || subset.not_ready_addresses.is_some());
     (subsets, truncated)
 }

@@ -30,13 +30,19 @@ impl TriggerTimes {
         let created = service.metadata.creation_timestamp.as_ref().map(|time| time.0);
         let now = Seen {
             service: created,
-            pods: pods.iter().map(|pod| (pod.metadata.name.clone().unwrap_or_default(), changed_at(pod))).collect(),
+            pods: pods
+                .iter()
+                .map(|pod| (pod.metadata.name.clone().unwrap_or_default(), changed_at(pod)))
+                .collect(),
         };
         let earliest = match self.0.get(&key) {
             // A Service that is new to us changed when it was made.
             None => created,
             Some(before) => {
-                let changed = now.pods.iter().filter(|(name, time)| before.pods.get(*name).is_none_or(|old| old < *time));
+                let changed = now
+                    .pods
+                    .iter()
+                    .filter(|(name, time)| before.pods.get(*name).is_none_or(|old| old < *time));
                 let service = created.filter(|created| before.service.is_none_or(|old| old < *created));
                 changed.filter_map(|(_, time)| *time).chain(service).min()
             }
@@ -73,7 +79,13 @@ mod tests {
             last_transition_time: Some(Time(Timestamp::from_second(second).unwrap())),
             ..PodCondition::default()
         });
-        let mut pod = Pod { status: Some(PodStatus { conditions: condition.map(|c| vec![c]), ..PodStatus::default() }), ..Pod::default() };
+        let mut pod = Pod {
+            status: Some(PodStatus {
+                conditions: condition.map(|c| vec![c]),
+                ..PodStatus::default()
+            }),
+            ..Pod::default()
+        };
         pod.metadata.name = Some(name.into());
         Arc::new(pod)
     }
@@ -84,15 +96,25 @@ mod tests {
         service.metadata.creation_timestamp = Some(Time(Timestamp::from_second(50).unwrap()));
         let mut times = TriggerTimes::default();
         let mut next = |pods: &[Arc<Pod>]| times.next(&service, pods).map(Timestamp::as_second);
-        assert_eq!(next(&[pod("a", Some(10))]), Some(50), "a new Service counts from its creation");
+        assert_eq!(
+            next(&[pod("a", Some(10))]),
+            Some(50),
+            "a new Service counts from its creation"
+        );
         assert_eq!(next(&[pod("a", Some(10))]), None);
-        assert_eq!(next(&[pod("a", Some(70)), pod("b", Some(60)), pod("c", None)]), Some(60));
+        assert_eq!(
+            next(&[pod("a", Some(70)), pod("b", Some(60)), pod("c", None)]),
+            Some(60)
+        );
         assert_eq!(next(&[pod("b", Some(60))]), None, "a Pod that went says no time");
     }
 
-    /// facts: `2026-11-21T02:55:55Z`.
+    /// As Kubernetes 1.36 spells it: `2026-11-21T02:55:55Z`.
     #[test]
     fn spelt_to_the_second() {
-        assert_eq!(spell("2026-11-21T02:55:55.987Z".parse().unwrap()), "2026-11-21T02:55:55Z");
+        assert_eq!(
+            spell("2026-11-21T02:55:55.987Z".parse().unwrap()),
+            "2026-11-21T02:55:55Z"
+        );
     }
 }

@@ -24,13 +24,17 @@ impl Unseen {
     /// Whether the cache lacks a slice of this Service.
     pub fn any(&self, service: &Key) -> bool {
         let now = Instant::now();
-        let waits = |slices: &Vec<(String, Instant)>| slices.iter().any(|(_, since)| now.duration_since(*since) < PATIENCE);
+        let waits =
+            |slices: &Vec<(String, Instant)>| slices.iter().any(|(_, since)| now.duration_since(*since) < PATIENCE);
         self.lock().get(service).is_some_and(waits)
     }
 
     /// A slice was created.
     pub fn created(&self, service: &Key, name: String) {
-        self.lock().entry(service.clone()).or_default().push((name, Instant::now()));
+        self.lock()
+            .entry(service.clone())
+            .or_default()
+            .push((name, Instant::now()));
     }
 
     /// The cache shows the slice, or shows that it went.

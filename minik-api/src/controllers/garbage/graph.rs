@@ -34,7 +34,10 @@ impl Node {
     pub fn new(kind: usize, meta: &ObjectMeta) -> Self {
         Self {
             kind,
-            key: Key::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default()),
+            key: Key::new(
+                meta.namespace.clone().unwrap_or_default(),
+                meta.name.clone().unwrap_or_default(),
+            ),
             owners: meta.owner_references.clone().unwrap_or_default(),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
@@ -99,7 +102,10 @@ impl Graph {
             self.unlink(&owner.uid, uid);
         }
         for owner in &node.owners {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.to_string());
+            self.dependents
+                .entry(owner.uid.clone())
+                .or_default()
+                .insert(uid.to_string());
         }
         let mut look = vec![uid.to_string()];
         if node.deleting {
@@ -111,7 +117,9 @@ impl Graph {
 
     /// Forgets an object that is gone; returns the uids to look at.
     pub fn remove(&mut self, uid: &str) -> Vec<String> {
-        let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+        let Some(node) = self.nodes.remove(uid) else {
+            return Vec::new();
+        };
         for owner in &node.owners {
             self.unlink(&owner.uid, uid);
         }
@@ -143,27 +151,46 @@ impl Graph {
 
     /// Those of `owners` that wait for something about their dependents.
     fn waiting(&self, owners: &[OwnerReference]) -> Vec<String> {
-        let waits = |uid: &&String| self.nodes.get(*uid).is_some_and(|node| node.waits_for(FOREGROUND) || node.waits_for(ORPHAN));
+        let waits = |uid: &&String| {
+            self.nodes
+                .get(*uid)
+                .is_some_and(|node| node.waits_for(FOREGROUND) || node.waits_for(ORPHAN))
+        };
         owners.iter().map(|owner| &owner.uid).filter(waits).cloned().collect()
     }
 
     fn references(&self, dependent: &str, owner: &str) -> Option<&OwnerReference> {
-        self.nodes.get(dependent)?.owners.iter().find(|reference| reference.uid == owner)
+        self.nodes
+            .get(dependent)?
+            .owners
+            .iter()
+            .find(|reference| reference.uid == owner)
     }
 
     /// Decides about one object.
     pub fn decide(&self, uid: &str) -> Action {
-        let Some(node) = self.nodes.get(uid) else { return Action::Nothing };
+        let Some(node) = self.nodes.get(uid) else {
+            return Action::Nothing;
+        };
         if node.waits_for(ORPHAN) {
             let dependents: Vec<String> = self.dependents_of(uid).map(Into::into).collect();
-            return if dependents.is_empty() { Action::RemoveFinalizer(ORPHAN) } else { Action::Release(dependents) };
+            return if dependents.is_empty() {
+                Action::RemoveFinalizer(ORPHAN)
+            } else {
+                Action::Release(dependents)
+            };
         }
         if node.waits_for(FOREGROUND) {
             let blocks = |dependent: &&str| {
-                self.references(dependent, uid).is_some_and(|owner| owner.block_owner_deletion == Some(true))
+                self.references(dependent, uid)
+                    .is_some_and(|owner| owner.block_owner_deletion == Some(true))
             };
             let blocked = self.dependents_of(uid).any(|dependent| blocks(&dependent));
-            return if blocked { Action::Nothing } else { Action::RemoveFinalizer(FOREGROUND) };
+            return if blocked {
+                Action::Nothing
+            } else {
+                Action::RemoveFinalizer(FOREGROUND)
+            };
         }
         if node.deleting || node.owners.is_empty() {
             return Action::Nothing;

@@ -1,7 +1,11 @@
 use super::*;
 
 fn owner(uid: &str, block: bool) -> OwnerReference {
-    OwnerReference { uid: uid.into(), block_owner_deletion: Some(block), ..OwnerReference::default() }
+    OwnerReference {
+        uid: uid.into(),
+        block_owner_deletion: Some(block),
+        ..OwnerReference::default()
+    }
 }
 
 fn node(owners: &[OwnerReference], finalizers: &[&str], deleting: bool) -> Node {
@@ -40,7 +44,10 @@ fn background_deletion_follows_the_chain() {
     assert_eq!(graph.remove("r"), ["p"]);
     assert_eq!(graph.decide("p"), Action::Delete(Policy::Background));
     assert_eq!(graph.remove("p"), [""; 0]);
-    assert!(graph.nodes.is_empty() && graph.dependents.is_empty() && graph.absent.is_empty(), "nothing is kept");
+    assert!(
+        graph.nodes.is_empty() && graph.dependents.is_empty() && graph.absent.is_empty(),
+        "nothing is kept"
+    );
 }
 
 #[test]

@@ -39,7 +39,11 @@ impl GarbageCollector {
         inventory.on_change(move |kind, change| {
             let mut graph = lock(&all);
             let mut uids = Vec::new();
-            if let Some(old) = change.old.as_ref().filter(|old| change.new.as_ref().is_none_or(|new| new.uid() != old.uid())) {
+            if let Some(old) = change
+                .old
+                .as_ref()
+                .filter(|old| change.new.as_ref().is_none_or(|new| new.uid() != old.uid()))
+            {
                 uids.extend(graph.remove(&old.uid().unwrap_or_default()));
             }
             if let Some(new) = &change.new {
@@ -47,7 +51,12 @@ impl GarbageCollector {
             }
             uids.into_iter().for_each(|uid| look.add(uid));
         });
-        Self { context, inventory, graph, queue }
+        Self {
+            context,
+            inventory,
+            graph,
+            queue,
+        }
     }
 
     /// Works until dropped, or until the kinds cannot be discovered.
@@ -61,10 +70,14 @@ impl GarbageCollector {
     async fn collect(&self, kinds: &[Kind], uid: String) -> Result<(), ReconcileError> {
         let (node, action) = {
             let graph = lock(&self.graph);
-            let Some(node) = graph.get(&uid).cloned() else { return Ok(()) };
+            let Some(node) = graph.get(&uid).cloned() else {
+                return Ok(());
+            };
             (node, graph.decide(&uid))
         };
-        let Some(kind) = kinds.get(node.kind) else { return Ok(()) };
+        let Some(kind) = kinds.get(node.kind) else {
+            return Ok(());
+        };
         match action {
             Action::Nothing => Ok(()),
             Action::Verify(owners) => self.verify(kinds, &uid, &node, owners).await,
@@ -96,9 +109,20 @@ impl GarbageCollector {
                 settled = false;
                 continue;
             };
-            let key = Key::new(if kind.namespaced { node.key.namespace.as_str() } else { "" }, &owner.name);
-            let live = found(kind.api_of(&self.context.client, &key).get(&owner.name).await)
-                .map_err(|source| ReconcileError::Read { what: format!("{} {key}", owner.kind), source })?;
+            let key = Key::new(
+                if kind.namespaced {
+                    node.key.namespace.as_str()
+                } else {
+                    ""
+                },
+                &owner.name,
+            );
+            let live = found(kind.api_of(&self.context.client, &key).get(&owner.name).await).map_err(|source| {
+                ReconcileError::Read {
+                    what: format!("{} {key}", owner.kind),
+                    source,
+                }
+            })?;
             if live.is_some_and(|live| live.uid().as_deref() == Some(&owner.uid)) {
                 // It exists; the inventory will show it, and whatever becomes of it.
                 settled = false;
@@ -117,7 +141,8 @@ impl GarbageCollector {
         for uid in dependents {
             let node = lock(&self.graph).get(&uid).cloned();
             if let Some((node, kind)) = node.and_then(|node| Some((node.clone(), kinds.get(node.kind)?))) {
-                self.edit(kind, &node.key, &uid, |meta| drop_owners(meta, &gone)).await?;
+                self.edit(kind, &node.key, &uid, |meta| drop_owners(meta, &gone))
+                    .await?;
             }
         }
         Ok(())
@@ -130,13 +155,19 @@ impl GarbageCollector {
                 Policy::Foreground => PropagationPolicy::Foreground,
                 Policy::Orphan => PropagationPolicy::Orphan,
             }),
-            preconditions: Some(Preconditions { uid: Some(uid.into()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(uid.into()),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         match kind.api_of(&self.context.client, key).delete(&key.name, &params).await {
             // Gone already, or a namesake with another uid.
             Err(error) if is_not_found(&error) || super::error::is_conflict(&error) => Ok(()),
-            Err(source) => Err(ReconcileError::Delete { what: format!("{} {key}", kind.resource.kind), source }),
+            Err(source) => Err(ReconcileError::Delete {
+                what: format!("{} {key}", kind.resource.kind),
+                source,
+            }),
             Ok(_) => Ok(()),
         }
     }
@@ -152,7 +183,9 @@ impl GarbageCollector {
         let what = || format!("{} {key}", kind.resource.kind);
         let api = kind.api_of(&self.context.client, key);
         let live = found(api.get(&key.name).await).map_err(|source| ReconcileError::Read { what: what(), source })?;
-        let Some(live) = live.filter(|live| live.uid().as_deref() == Some(uid)) else { return Ok(()) };
+        let Some(live) = live.filter(|live| live.uid().as_deref() == Some(uid)) else {
+            return Ok(());
+        };
         let Some(mut metadata) = make(&live) else { return Ok(()) };
         metadata["resourceVersion"] = json!(live.resource_version());
         metadata["uid"] = json!(uid);
@@ -166,7 +199,11 @@ impl GarbageCollector {
 }
 
 fn drop_owners(meta: &Meta, gone: &BTreeSet<String>) -> Option<serde_json::Value> {
-    let left: Vec<_> = meta.owner_references().iter().filter(|owner| !gone.contains(&owner.uid)).collect();
+    let left: Vec<_> = meta
+        .owner_references()
+        .iter()
+        .filter(|owner| !gone.contains(&owner.uid))
+        .collect();
     (left.len() < meta.owner_references().len()).then(|| json!({"ownerReferences": left}))
 }
 

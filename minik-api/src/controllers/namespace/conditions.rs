@@ -28,38 +28,79 @@ impl Findings {
 /// The conditions as they should be, given those that are there.
 pub fn conditions(old: &[NamespaceCondition], found: &Findings, now: Timestamp) -> Vec<NamespaceCondition> {
     let list = |counts: &BTreeMap<String, usize>, each: fn(&String, &usize) -> String| {
-        counts.iter().map(|(name, count)| each(name, count)).collect::<Vec<_>>().join(", ")
+        counts
+            .iter()
+            .map(|(name, count)| each(name, count))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
-    let remaining = list(&found.remaining, |name, count| format!("{name} has {count} resource instances"));
-    let held = list(&found.finalizers, |name, count| format!("{name} in {count} resource instances"));
+    let remaining = list(&found.remaining, |name, count| {
+        format!("{name} has {count} resource instances")
+    });
+    let held = list(&found.finalizers, |name, count| {
+        format!("{name} in {count} resource instances")
+    });
     let wanted = [
-        state("NamespaceDeletionDiscoveryFailure", None, "ResourcesDiscovered", "All resources successfully discovered"),
-        state("NamespaceDeletionGroupVersionParsingFailure", None, "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+        state(
+            "NamespaceDeletionDiscoveryFailure",
+            None,
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        ),
+        state(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            None,
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
         state(
             "NamespaceDeletionContentFailure",
-            (!found.failures.is_empty())
-                .then(|| ("ContentDeletionFailed", format!("Failed to delete all resource types, {} remaining: {}", found.failures.len(), found.failures.join(", ")))),
+            (!found.failures.is_empty()).then(|| {
+                (
+                    "ContentDeletionFailed",
+                    format!(
+                        "Failed to delete all resource types, {} remaining: {}",
+                        found.failures.len(),
+                        found.failures.join(", ")
+                    ),
+                )
+            }),
             "ContentDeleted",
             "All content successfully deleted, may be waiting on finalization",
         ),
         state(
             "NamespaceContentRemaining",
-            (!found.remaining.is_empty()).then(|| ("SomeResourcesRemain", format!("Some resources are remaining: {remaining}"))),
+            (!found.remaining.is_empty()).then(|| {
+                (
+                    "SomeResourcesRemain",
+                    format!("Some resources are remaining: {remaining}"),
+                )
+            }),
             "ContentRemoved",
             "All content successfully removed",
         ),
         state(
             "NamespaceFinalizersRemaining",
-            (!found.finalizers.is_empty())
-                .then(|| ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {held}"))),
+            (!found.finalizers.is_empty()).then(|| {
+                (
+                    "SomeFinalizersRemain",
+                    format!("Some content in the namespace has finalizers remaining: {held}"),
+                )
+            }),
             "ContentHasNoFinalizers",
             "All content-preserving finalizers finished",
         ),
     ];
     let ours: Vec<_> = wanted.iter().map(|(kind, ..)| *kind).collect();
-    let mut conditions: Vec<_> = old.iter().filter(|condition| !ours.contains(&condition.type_.as_str())).cloned().collect();
+    let mut conditions: Vec<_> = old
+        .iter()
+        .filter(|condition| !ours.contains(&condition.type_.as_str()))
+        .cloned()
+        .collect();
     for (kind, status, reason, message) in wanted {
-        let before = old.iter().find(|condition| condition.type_ == kind && condition.status == status);
+        let before = old
+            .iter()
+            .find(|condition| condition.type_ == kind && condition.status == status);
         conditions.push(NamespaceCondition {
             type_: kind.into(),
             status: status.into(),
@@ -98,11 +139,17 @@ mod tests {
         };
         let all = conditions(&[], &found, Timestamp::UNIX_EPOCH);
         let message = |kind: &str| all.iter().find(|c| c.type_ == kind).unwrap().message.clone().unwrap();
-        let expected = "Some resources are remaining: configmaps. has 1 resource instances, pods. has 2 resource instances";
+        let expected =
+            "Some resources are remaining: configmaps. has 1 resource instances, pods. has 2 resource instances";
         assert_eq!(message("NamespaceContentRemaining"), expected);
-        let expected = "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances";
+        let expected =
+            "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances";
         assert_eq!(message("NamespaceFinalizersRemaining"), expected);
         let later = Timestamp::from_second(9).unwrap();
-        assert_eq!(conditions(&all, &found, later), all, "times change only with the status");
+        assert_eq!(
+            conditions(&all, &found, later),
+            all,
+            "times change only with the status"
+        );
     }
 }

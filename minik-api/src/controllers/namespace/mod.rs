@@ -38,18 +38,29 @@ impl NamespaceController {
         let queue = Arc::new(Queue::default());
         let own = queue.clone();
         context.namespaces.on_change(move |change| {
-            let going = change.new.as_ref().filter(|namespace| namespace.metadata.deletion_timestamp.is_some());
+            let going = change
+                .new
+                .as_ref()
+                .filter(|namespace| namespace.metadata.deletion_timestamp.is_some());
             going.into_iter().for_each(|namespace| own.add(Key::of(&**namespace)));
         });
         let (own, all) = (queue.clone(), context.clone());
         inventory.on_change(move |_, change| {
             let Some(object) = change.latest() else { return };
             let key = Key::new("", object.namespace().unwrap_or_default());
-            if all.namespaces.get(&key).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()) {
+            if all
+                .namespaces
+                .get(&key)
+                .is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+            {
                 own.add(key);
             }
         });
-        Self { context, inventory, queue }
+        Self {
+            context,
+            inventory,
+            queue,
+        }
     }
 
     /// Works until dropped, or until the kinds cannot be discovered.
@@ -62,8 +73,14 @@ impl NamespaceController {
     }
 
     async fn reconcile(&self, kinds: &[Kind], key: Key) -> Result<(), ReconcileError> {
-        let Some(namespace) = self.context.namespaces.get(&key) else { return Ok(()) };
-        let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.clone()).unwrap_or_default();
+        let Some(namespace) = self.context.namespaces.get(&key) else {
+            return Ok(());
+        };
+        let finalizers = namespace
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.finalizers.clone())
+            .unwrap_or_default();
         if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|f| f == FINALIZER) {
             return Ok(());
         }
@@ -97,12 +114,21 @@ impl NamespaceController {
             return Ok(());
         }
         let api = kind.api(&self.context.client, namespace);
-        let fresh: Vec<&Meta> = going.iter().filter(|object| object.metadata.deletion_timestamp.is_none()).collect();
+        let fresh: Vec<&Meta> = going
+            .iter()
+            .filter(|object| object.metadata.deletion_timestamp.is_none())
+            .collect();
         for batch in fresh.chunks(BATCH) {
             let deletions = batch.iter().map(|object| {
-                let preconditions = Preconditions { uid: object.uid(), resource_version: None };
+                let preconditions = Preconditions {
+                    uid: object.uid(),
+                    resource_version: None,
+                };
                 let (api, name) = (&api, object.name_any());
-                async move { api.delete(&name, &DeleteParams::background().preconditions(preconditions)).await }
+                async move {
+                    api.delete(&name, &DeleteParams::background().preconditions(preconditions))
+                        .await
+                }
             });
             let refused = join_all(deletions).await.into_iter().filter_map(Result::err);
             let refused = refused.filter(|error| !is_not_found(error) && !is_conflict(error));
@@ -110,7 +136,9 @@ impl NamespaceController {
         }
         let left = self.list(kind, namespace).await?;
         if !left.is_empty() {
-            found.remaining.insert(format!("{}.{}", kind.resource.plural, kind.resource.group), left.len());
+            found
+                .remaining
+                .insert(format!("{}.{}", kind.resource.plural, kind.resource.group), left.len());
         }
         for finalizer in left.iter().flat_map(|object| object.finalizers()) {
             *found.finalizers.entry(finalizer.clone()).or_default() += 1;
@@ -119,26 +147,45 @@ impl NamespaceController {
     }
 
     async fn list(&self, kind: &Kind, namespace: &str) -> Result<Vec<Meta>, ReconcileError> {
-        let list = kind.api(&self.context.client, namespace).list(&ListParams::default()).await;
-        let list = list.map_err(|source| ReconcileError::Read { what: kind.qualified(), source })?;
+        let list = kind
+            .api(&self.context.client, namespace)
+            .list(&ListParams::default())
+            .await;
+        let list = list.map_err(|source| ReconcileError::Read {
+            what: kind.qualified(),
+            source,
+        })?;
         Ok(list.items)
     }
 
     async fn finalize(&self, namespace: &Namespace, finalizers: Vec<String>) -> Result<(), ReconcileError> {
         let mut namespace = namespace.clone();
-        let left = finalizers.into_iter().filter(|finalizer| finalizer != FINALIZER).collect();
+        let left = finalizers
+            .into_iter()
+            .filter(|finalizer| finalizer != FINALIZER)
+            .collect();
         namespace.spec.get_or_insert_default().finalizers = Some(left);
         let api: Api<Namespace> = Api::all(self.context.client.clone());
         let name = namespace.name_any();
-        match api.replace_subresource("finalize", &name, &PostParams::default(), &namespace).await {
+        match api
+            .replace_subresource("finalize", &name, &PostParams::default(), &namespace)
+            .await
+        {
             Err(error) if is_not_found(&error) => Ok(()),
-            Err(source) => Err(ReconcileError::Update { what: format!("Namespace {name}"), source }),
+            Err(source) => Err(ReconcileError::Update {
+                what: format!("Namespace {name}"),
+                source,
+            }),
             Ok(_) => Ok(()),
         }
     }
 
     async fn report(&self, namespace: &Namespace, found: &Findings) -> Result<(), ReconcileError> {
-        let old = namespace.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        let old = namespace
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.clone())
+            .unwrap_or_default();
         let wanted = conditions(&old, found, Timestamp::now());
         if old == wanted {
             return Ok(());
@@ -148,6 +195,9 @@ impl NamespaceController {
         let api: Api<Namespace> = Api::all(self.context.client.clone());
         let name = namespace.name_any();
         let result = api.replace_status(&name, &PostParams::default(), &namespace).await;
-        result.map(drop).map_err(|source| ReconcileError::UpdateStatus { what: format!("Namespace {name}"), source })
+        result.map(drop).map_err(|source| ReconcileError::UpdateStatus {
+            what: format!("Namespace {name}"),
+            source,
+        })
     }
 }

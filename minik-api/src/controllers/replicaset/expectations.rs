@@ -25,13 +25,22 @@ struct Open {
 impl Expectations {
     /// Whether everything asked for has been seen, or has had its time.
     pub fn satisfied(&self, owner: &str, now: Instant) -> bool {
-        self.0.get(owner).is_none_or(|open| now.duration_since(open.since) >= PATIENCE)
+        self.0
+            .get(owner)
+            .is_none_or(|open| now.duration_since(open.since) >= PATIENCE)
     }
 
     /// `creations` Pods are about to be created and those with these uids deleted.
     pub fn expect(&mut self, owner: &str, creations: usize, deletions: BTreeSet<String>, now: Instant) {
         if creations > 0 || !deletions.is_empty() {
-            self.0.insert(owner.to_string(), Open { creations, deletions, since: now });
+            self.0.insert(
+                owner.to_string(),
+                Open {
+                    creations,
+                    deletions,
+                    since: now,
+                },
+            );
         }
     }
 
@@ -53,7 +62,9 @@ impl Expectations {
     }
 
     fn strike(&mut self, owner: &str, f: impl FnOnce(&mut Open)) -> bool {
-        let Some(open) = self.0.get_mut(owner) else { return false };
+        let Some(open) = self.0.get_mut(owner) else {
+            return false;
+        };
         f(open);
         let done = open.creations == 0 && open.deletions.is_empty();
         if done {

@@ -48,7 +48,10 @@ impl ReplicaSetController {
             if let (Some(old), None) = (&change.old, &change.new) {
                 lock(&open).forget(&old.uid().unwrap_or_default());
             }
-            change.latest().into_iter().for_each(|replica_set| own.add(Key::of(&**replica_set)));
+            change
+                .latest()
+                .into_iter()
+                .for_each(|replica_set| own.add(Key::of(&**replica_set)));
         });
         let (owners, open, all) = (queue.clone(), expectations.clone(), context.clone());
         context.pods.on_change(move |change| {
@@ -61,13 +64,20 @@ impl ReplicaSetController {
                     None => {
                         let sets = all.replica_sets.snapshot();
                         let wants = |set: &&Arc<ReplicaSet>| matcher(set).is_ok_and(|m| m.matches(&**pod));
-                        sets.in_namespace(&namespace).filter(wants).for_each(|set| owners.add(Key::of(&**set)));
+                        sets.in_namespace(&namespace)
+                            .filter(wants)
+                            .for_each(|set| owners.add(Key::of(&**set)));
                     }
                 }
             }
         });
         let recorder = context.recorder.component("replicaset-controller", None);
-        Self { context, recorder, queue, expectations }
+        Self {
+            context,
+            recorder,
+            queue,
+            expectations,
+        }
     }
 
     /// Works until dropped.
@@ -78,13 +88,21 @@ impl ReplicaSetController {
     }
 
     async fn reconcile(&self, key: Key) -> Result<(), ReconcileError> {
-        let Some(replica_set) = self.context.replica_sets.get(&key) else { return Ok(()) };
+        let Some(replica_set) = self.context.replica_sets.get(&key) else {
+            return Ok(());
+        };
         let uid = replica_set.uid().unwrap_or_default();
         // Asked before the snapshot is taken: what was seen by now is in it.
         let settled = lock(&self.expectations).satisfied(&uid, Instant::now());
         let pods = self.claim(&replica_set).await?;
         let related = self.related(&replica_set);
-        let view = View { replica_set: &replica_set, pods: &pods, related: &related, settled, now: Timestamp::now() };
+        let view = View {
+            replica_set: &replica_set,
+            pods: &pods,
+            related: &related,
+            settled,
+            now: Timestamp::now(),
+        };
         let (acted, failure) = match decide(&view) {
             Action::Nothing => (settled, None),
             Action::Create(count) => (true, self.create_pods(&replica_set, count).await),
@@ -95,7 +113,10 @@ impl ReplicaSetController {
         }
         let wanted = status(&view, acted, failure.as_ref().map(|(failure, _)| failure));
         if replica_set.status.as_ref() != Some(&wanted) {
-            let changed = ReplicaSet { status: Some(wanted), ..ReplicaSet::clone(&replica_set) };
+            let changed = ReplicaSet {
+                status: Some(wanted),
+                ..ReplicaSet::clone(&replica_set)
+            };
             write::update_status(&self.context.client, &changed).await?;
         }
         failure.map_or(Ok(()), |(_, error)| Err(error))
@@ -105,12 +126,16 @@ impl ReplicaSetController {
         let selector = matcher(replica_set)?;
         let namespace = replica_set.namespace().unwrap_or_default();
         let snapshot = self.context.pods.snapshot();
-        let living = snapshot.in_namespace(&namespace).filter(|p| controller_of(&p.metadata).is_some() || pod::is_active(p));
+        let living = snapshot
+            .in_namespace(&namespace)
+            .filter(|p| controller_of(&p.metadata).is_some() || pod::is_active(p));
         let claims = claim(&replica_set.metadata, &selector, living);
         let mut owned = claims.owned;
         for orphan in claims.adopt {
             let owners = adopted(&orphan.metadata, controller_reference(replica_set));
-            owned.push(Arc::new(write::set_owners(&self.context.client, &*orphan, &owners).await?));
+            owned.push(Arc::new(
+                write::set_owners(&self.context.client, &*orphan, &owners).await?,
+            ));
         }
         for stranger in claims.release {
             let owners = released(&stranger.metadata, &replica_set.uid().unwrap_or_default());
@@ -128,7 +153,11 @@ impl ReplicaSetController {
             Some(owner) => is_controlled_by(&set.metadata, owner),
             None => set.metadata.uid == replica_set.metadata.uid,
         };
-        let uids: BTreeSet<_> = sets.in_namespace(&namespace).filter(same_owner).filter_map(|set| set.uid()).collect();
+        let uids: BTreeSet<_> = sets
+            .in_namespace(&namespace)
+            .filter(same_owner)
+            .filter_map(|set| set.uid())
+            .collect();
         let pods = self.context.pods.snapshot();
         let belongs = |pod: &&Arc<Pod>| controller_of(&pod.metadata).is_some_and(|owner| uids.contains(&owner.uid));
         pods.in_namespace(&namespace).filter(belongs).cloned().collect()
@@ -202,13 +231,28 @@ impl ReplicaSetController {
     }
 
     fn note(&self, replica_set: &ReplicaSet, severity: Severity, reason: &'static str, message: String) {
-        self.recorder.record(replica_set, Note { severity, reason, message }, Timestamp::now());
+        self.recorder.record(
+            replica_set,
+            Note {
+                severity,
+                reason,
+                message,
+            },
+            Timestamp::now(),
+        );
     }
 }
 
 fn matcher(replica_set: &ReplicaSet) -> Result<Matcher, ReconcileError> {
-    let selector = replica_set.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
-    Matcher::new(&selector).map_err(|source| ReconcileError::Selector { what: write::what(replica_set), source })
+    let selector = replica_set
+        .spec
+        .as_ref()
+        .map(|spec| spec.selector.clone())
+        .unwrap_or_default();
+    Matcher::new(&selector).map_err(|source| ReconcileError::Selector {
+        what: write::what(replica_set),
+        source,
+    })
 }
 
 fn lock(expectations: &Mutex<Expectations>) -> MutexGuard<'_, Expectations> {

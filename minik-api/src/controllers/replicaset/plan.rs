@@ -51,7 +51,12 @@ pub fn decide(view: &View<'_>) -> Action {
     if active.len() < wanted {
         Action::Create((wanted - active.len()).min(BURST))
     } else if active.len() > wanted {
-        Action::Delete(expendable(&active, view.related, (active.len() - wanted).min(BURST), view.now))
+        Action::Delete(expendable(
+            &active,
+            view.related,
+            (active.len() - wanted).min(BURST),
+            view.now,
+        ))
     } else {
         Action::Nothing
     }
@@ -74,12 +79,19 @@ pub struct Failure {
 /// keeps what an earlier one noted.
 pub fn status(view: &View<'_>, acted: bool, failure: Option<&Failure>) -> ReplicaSetStatus {
     let spec = view.replica_set.spec.clone().unwrap_or_default();
-    let labels = spec.template.and_then(|template| template.metadata?.labels).unwrap_or_default();
+    let labels = spec
+        .template
+        .and_then(|template| template.metadata?.labels)
+        .unwrap_or_default();
     let delay = spec.min_ready_seconds.unwrap_or(0);
     let active: Vec<_> = view.pods.iter().filter(|pod| is_active(pod)).collect();
     let count = |test: &dyn Fn(&Pod) -> bool| clamp(active.iter().filter(|pod| test(pod)).count());
     let some = |count: i32| (count != 0).then_some(count);
-    let terminating = view.pods.iter().filter(|pod| is_terminating(pod) && !is_finished(pod)).count();
+    let terminating = view
+        .pods
+        .iter()
+        .filter(|pod| is_terminating(pod) && !is_finished(pod))
+        .count();
     let mut status = ReplicaSetStatus {
         replicas: clamp(active.len()),
         fully_labeled_replicas: some(count(&|pod| has_labels(pod, &labels))),
@@ -87,7 +99,11 @@ pub fn status(view: &View<'_>, acted: bool, failure: Option<&Failure>) -> Replic
         available_replicas: some(count(&|pod| is_available(pod, delay, view.now))),
         terminating_replicas: Some(clamp(terminating)),
         observed_generation: view.replica_set.metadata.generation,
-        conditions: view.replica_set.status.as_ref().and_then(|status| status.conditions.clone()),
+        conditions: view
+            .replica_set
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.clone()),
     };
     note_failure(&mut status, acted, failure, view.now);
     status
@@ -112,7 +128,9 @@ fn note_failure(status: &mut ReplicaSetStatus, acted: bool, failure: Option<&Fai
 
 fn has_labels(pod: &Pod, wanted: &BTreeMap<String, String>) -> bool {
     let labels = pod.metadata.labels.as_ref();
-    wanted.iter().all(|(name, value)| labels.is_some_and(|labels| labels.get(name) == Some(value)))
+    wanted
+        .iter()
+        .all(|(name, value)| labels.is_some_and(|labels| labels.get(name) == Some(value)))
 }
 
 fn clamp(count: usize) -> i32 {
@@ -121,15 +139,28 @@ fn clamp(count: usize) -> i32 {
 
 /// When the next ready Pod will have been so for `minReadySeconds`.
 pub fn recheck(view: &View<'_>) -> Option<Duration> {
-    let delay = view.replica_set.spec.as_ref()?.min_ready_seconds.filter(|delay| *delay > 0)?;
-    let waiting = view.pods.iter().filter(|pod| is_active(pod) && is_ready(pod) && !is_available(pod, delay, view.now));
+    let delay = view
+        .replica_set
+        .spec
+        .as_ref()?
+        .min_ready_seconds
+        .filter(|delay| *delay > 0)?;
+    let waiting = view
+        .pods
+        .iter()
+        .filter(|pod| is_active(pod) && is_ready(pod) && !is_available(pod, delay, view.now));
     let left = waiting.filter_map(|pod| Some(i64::from(delay) - view.now.duration_since(ready_since(pod)?).as_secs()));
-    left.min().map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1)))
+    left.min()
+        .map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1)))
 }
 
 /// A new Pod from the ReplicaSet's template; the server completes its name.
 pub fn new_pod(replica_set: &ReplicaSet) -> Pod {
-    let template = replica_set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+    let template = replica_set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.clone())
+        .unwrap_or_default();
     let meta = template.metadata.unwrap_or_default();
     Pod {
         metadata: ObjectMeta {

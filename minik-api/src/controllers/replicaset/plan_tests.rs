@@ -18,12 +18,23 @@ struct Spec {
     terminating: bool,
 }
 
-const RUNNING: Spec = Spec { phase: "Running", ready: Some(100), node: Some("a"), terminating: false };
+const RUNNING: Spec = Spec {
+    phase: "Running",
+    ready: Some(100),
+    node: Some("a"),
+    terminating: false,
+};
 
 fn pod(name: usize, spec: &Spec) -> Arc<Pod> {
     let mut pod = Pod {
-        spec: Some(PodSpec { node_name: spec.node.map(Into::into), ..PodSpec::default() }),
-        status: Some(PodStatus { phase: Some(spec.phase.into()), ..PodStatus::default() }),
+        spec: Some(PodSpec {
+            node_name: spec.node.map(Into::into),
+            ..PodSpec::default()
+        }),
+        status: Some(PodStatus {
+            phase: Some(spec.phase.into()),
+            ..PodStatus::default()
+        }),
         ..Pod::default()
     };
     pod.metadata.name = Some(format!("p{name}"));
@@ -42,11 +53,23 @@ fn pod(name: usize, spec: &Spec) -> Arc<Pod> {
 }
 
 fn set(replicas: i32) -> ReplicaSet {
-    ReplicaSet { spec: Some(ReplicaSetSpec { replicas: Some(replicas), ..ReplicaSetSpec::default() }), ..ReplicaSet::default() }
+    ReplicaSet {
+        spec: Some(ReplicaSetSpec {
+            replicas: Some(replicas),
+            ..ReplicaSetSpec::default()
+        }),
+        ..ReplicaSet::default()
+    }
 }
 
 fn view<'a>(replica_set: &'a ReplicaSet, pods: &'a [Arc<Pod>]) -> View<'a> {
-    View { replica_set, pods, related: pods, settled: true, now: at(NOW) }
+    View {
+        replica_set,
+        pods,
+        related: pods,
+        settled: true,
+        now: at(NOW),
+    }
 }
 
 fn deleted(replicas: i32, specs: &[Spec]) -> Vec<String> {
@@ -59,11 +82,25 @@ fn deleted(replicas: i32, specs: &[Spec]) -> Vec<String> {
 
 #[test]
 fn the_pod_whose_loss_costs_least_goes_first() {
-    let unassigned = Spec { phase: "Pending", ready: None, node: None, terminating: false };
-    let pending = Spec { node: Some("a"), ..unassigned.clone() };
+    let unassigned = Spec {
+        phase: "Pending",
+        ready: None,
+        node: None,
+        terminating: false,
+    };
+    let pending = Spec {
+        node: Some("a"),
+        ..unassigned.clone()
+    };
     let unready = Spec { ready: None, ..RUNNING };
-    let young = Spec { ready: Some(1), ..RUNNING };
-    let old = Spec { ready: Some(900), ..RUNNING };
+    let young = Spec {
+        ready: Some(1),
+        ..RUNNING
+    };
+    let old = Spec {
+        ready: Some(900),
+        ..RUNNING
+    };
     let all = [old, young, unready, pending, unassigned];
     assert_eq!(deleted(0, &all).len(), 5);
     assert_eq!(deleted(1, &all), ["p4", "p3", "p2", "p1"]);
@@ -71,20 +108,39 @@ fn the_pod_whose_loss_costs_least_goes_first() {
 
 #[test]
 fn the_fuller_node_gives_first() {
-    let elsewhere = Spec { node: Some("b"), ..RUNNING };
+    let elsewhere = Spec {
+        node: Some("b"),
+        ..RUNNING
+    };
     assert_eq!(deleted(2, &[elsewhere, RUNNING, RUNNING]), ["p1"]);
 }
 
 #[test]
 fn finished_and_going_pods_do_not_count() {
-    let failed = Spec { phase: "Failed", ..RUNNING };
-    let done = Spec { phase: "Succeeded", ..RUNNING };
-    let going = Spec { terminating: true, ..RUNNING };
-    let pods: Vec<_> = [failed, done, going, RUNNING].iter().enumerate().map(|(i, spec)| pod(i, spec)).collect();
+    let failed = Spec {
+        phase: "Failed",
+        ..RUNNING
+    };
+    let done = Spec {
+        phase: "Succeeded",
+        ..RUNNING
+    };
+    let going = Spec {
+        terminating: true,
+        ..RUNNING
+    };
+    let pods: Vec<_> = [failed, done, going, RUNNING]
+        .iter()
+        .enumerate()
+        .map(|(i, spec)| pod(i, spec))
+        .collect();
     let set = set(2);
     assert_eq!(decide(&view(&set, &pods)), Action::Create(1));
     let status = status(&view(&set, &pods), true, None);
-    assert_eq!((status.replicas, status.ready_replicas, status.terminating_replicas), (1, Some(1), Some(1)));
+    assert_eq!(
+        (status.replicas, status.ready_replicas, status.terminating_replicas),
+        (1, Some(1), Some(1))
+    );
 }
 
 #[test]
@@ -93,17 +149,35 @@ fn nothing_is_counted_while_writes_are_unseen_or_the_set_is_going() {
     going.metadata.deletion_timestamp = Some(Time(at(1)));
     assert_eq!(decide(&view(&going, &[])), Action::Nothing);
     let set = set(3);
-    assert_eq!(decide(&View { settled: false, ..view(&set, &[]) }), Action::Nothing);
+    assert_eq!(
+        decide(&View {
+            settled: false,
+            ..view(&set, &[])
+        }),
+        Action::Nothing
+    );
 }
 
 #[test]
 fn availability_waits_for_min_ready_seconds() {
     let mut set = set(1);
     set.spec.as_mut().unwrap().min_ready_seconds = Some(10);
-    let young = [pod(0, &Spec { ready: Some(4), ..RUNNING })];
+    let young = [pod(
+        0,
+        &Spec {
+            ready: Some(4),
+            ..RUNNING
+        },
+    )];
     assert_eq!(status(&view(&set, &young), false, None).available_replicas, None);
     assert_eq!(recheck(&view(&set, &young)), Some(Duration::from_secs(6)));
-    let old = [pod(0, &Spec { ready: Some(10), ..RUNNING })];
+    let old = [pod(
+        0,
+        &Spec {
+            ready: Some(10),
+            ..RUNNING
+        },
+    )];
     assert_eq!(status(&view(&set, &old), false, None).available_replicas, Some(1));
     assert_eq!(recheck(&view(&set, &old)), None);
 }
@@ -111,9 +185,15 @@ fn availability_waits_for_min_ready_seconds() {
 #[test]
 fn a_failure_stays_until_a_pass_succeeds() {
     let mut set = set(1);
-    let failure = Failure { reason: "FailedCreate", message: "no".into() };
+    let failure = Failure {
+        reason: "FailedCreate",
+        message: "no".into(),
+    };
     let failed = status(&view(&set, &[]), true, Some(&failure));
-    assert_eq!(failed.conditions.as_ref().unwrap()[0].reason.as_deref(), Some("FailedCreate"));
+    assert_eq!(
+        failed.conditions.as_ref().unwrap()[0].reason.as_deref(),
+        Some("FailedCreate")
+    );
     set.status = Some(failed.clone());
     assert_eq!(status(&view(&set, &[]), false, None), failed);
     assert_eq!(status(&view(&set, &[]), true, None).conditions, None);
@@ -126,10 +206,20 @@ fn batches_double() {
 }
 
 fn any_pod() -> impl Strategy<Value = Spec> {
-    let phase = prop_oneof![Just("Pending"), Just("Running"), Just("Succeeded"), Just("Failed"), Just("Unknown")];
+    let phase = prop_oneof![
+        Just("Pending"),
+        Just("Running"),
+        Just("Succeeded"),
+        Just("Failed"),
+        Just("Unknown")
+    ];
     let node = prop_oneof![Just(None), Just(Some("a")), Just(Some("b"))];
-    (phase, prop::option::of(0i64..2000), node, any::<bool>())
-        .prop_map(|(phase, ready, node, terminating)| Spec { phase, ready, node, terminating })
+    (phase, prop::option::of(0i64..2000), node, any::<bool>()).prop_map(|(phase, ready, node, terminating)| Spec {
+        phase,
+        ready,
+        node,
+        terminating,
+    })
 }
 
 proptest! {

@@ -24,7 +24,11 @@ pub fn expendable(pods: &[Arc<Pod>], related: &[Arc<Pod>], count: usize, now: Ti
     let crowding = |pod: &Pod| on_node.get(node_name(pod).unwrap_or_default()).copied().unwrap_or(0);
     let mut order: Vec<&Arc<Pod>> = pods.iter().collect();
     if count < order.len() {
-        order.sort_by(|a, b| worth(a, crowding(a)).cmp(&worth(b, crowding(b))).then_with(|| by_age(a, b, now)));
+        order.sort_by(|a, b| {
+            worth(a, crowding(a))
+                .cmp(&worth(b, crowding(b)))
+                .then_with(|| by_age(a, b, now))
+        });
     }
     order.into_iter().take(count).cloned().collect()
 }
@@ -35,14 +39,28 @@ fn worth(pod: &Pod, crowding: usize) -> (bool, u8, bool, i32, Reverse<usize>) {
         "Unknown" => 1,
         _ => 2,
     };
-    let cost = pod.metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST)?.parse().ok());
-    (node_name(pod).is_some(), phase, is_ready(pod), cost.unwrap_or(0), Reverse(crowding))
+    let cost = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(DELETION_COST)?.parse().ok());
+    (
+        node_name(pod).is_some(),
+        phase,
+        is_ready(pod),
+        cost.unwrap_or(0),
+        Reverse(crowding),
+    )
 }
 
 /// Shorter ready first, then more restarts, then younger. Times compare by magnitude, and within
 /// one the uid decides, so that the Pods that go are spread over deployments of a similar age.
 fn by_age(a: &Pod, b: &Pod, now: Timestamp) -> Ordering {
-    let ready = if is_ready(a) && is_ready(b) { younger(ready_since(a), ready_since(b), now) } else { Ordering::Equal };
+    let ready = if is_ready(a) && is_ready(b) {
+        younger(ready_since(a), ready_since(b), now)
+    } else {
+        Ordering::Equal
+    };
     let by_uid = || a.metadata.uid.cmp(&b.metadata.uid);
     let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
     ready
@@ -61,6 +79,9 @@ fn magnitude(time: Option<Timestamp>, now: Timestamp) -> Option<u32> {
 }
 
 fn restarts(pod: &Pod) -> i32 {
-    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let containers = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
     containers.map(|container| container.restart_count).max().unwrap_or(0)
 }

@@ -58,8 +58,18 @@ pub fn decide(view: &View<'_>) -> Vec<(Arc<Pod>, Decision)> {
             tally.add(group(pod), node);
         }
     }
-    let mut waiting: Vec<&Arc<Pod>> = view.pods.iter().copied().filter(|pod| is_waiting(pod, view.assumed)).collect();
-    waiting.sort_by_key(|pod| (pod.metadata.creation_timestamp.as_ref().map(|time| time.0), Key::of(&***pod)));
+    let mut waiting: Vec<&Arc<Pod>> = view
+        .pods
+        .iter()
+        .copied()
+        .filter(|pod| is_waiting(pod, view.assumed))
+        .collect();
+    waiting.sort_by_key(|pod| {
+        (
+            pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            Key::of(&***pod),
+        )
+    });
 
     let mut decisions = Vec::with_capacity(waiting.len());
     for pod in waiting {
@@ -80,8 +90,12 @@ pub fn decide(view: &View<'_>) -> Vec<(Arc<Pod>, Decision)> {
 
 fn is_waiting(pod: &Pod, assumed: &HashMap<Key, String>) -> bool {
     let spec = pod.spec.as_ref();
-    let ours = spec.and_then(|spec| spec.scheduler_name.as_deref()).is_none_or(|name| name == "default-scheduler");
-    let gated = spec.and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
+    let ours = spec
+        .and_then(|spec| spec.scheduler_name.as_deref())
+        .is_none_or(|name| name == "default-scheduler");
+    let gated = spec
+        .and_then(|spec| spec.scheduling_gates.as_ref())
+        .is_some_and(|gates| !gates.is_empty());
     ours && !gated
         && node_name(pod).is_none()
         && !is_finished(pod)

@@ -4,10 +4,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use proptest::prelude::*;
 
 fn node(name: &str) -> Node {
-    let ready = NodeCondition { type_: "Ready".into(), status: "True".into(), ..NodeCondition::default() };
+    let ready = NodeCondition {
+        type_: "Ready".into(),
+        status: "True".into(),
+        ..NodeCondition::default()
+    };
     let mut node = Node {
         spec: Some(NodeSpec::default()),
-        status: Some(NodeStatus { conditions: Some(vec![ready]), ..NodeStatus::default() }),
+        status: Some(NodeStatus {
+            conditions: Some(vec![ready]),
+            ..NodeStatus::default()
+        }),
         ..Node::default()
     };
     node.metadata.name = Some(name.into());
@@ -17,23 +24,44 @@ fn node(name: &str) -> Node {
 fn control_plane() -> Node {
     let mut node = node("control-plane");
     let key = "node-role.kubernetes.io/control-plane".into();
-    node.spec.as_mut().unwrap().taints = Some(vec![Taint { key, effect: "NoSchedule".into(), ..Taint::default() }]);
+    node.spec.as_mut().unwrap().taints = Some(vec![Taint {
+        key,
+        effect: "NoSchedule".into(),
+        ..Taint::default()
+    }]);
     node
 }
 
 fn pod(name: &str, owner: &str, on: Option<&str>) -> Pod {
-    let mut pod = Pod { spec: Some(PodSpec { node_name: on.map(Into::into), ..PodSpec::default() }), ..Pod::default() };
+    let mut pod = Pod {
+        spec: Some(PodSpec {
+            node_name: on.map(Into::into),
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    };
     pod.metadata.name = Some(name.into());
     pod.metadata.namespace = Some("default".into());
-    let owner = OwnerReference { uid: owner.into(), controller: Some(true), ..OwnerReference::default() };
+    let owner = OwnerReference {
+        uid: owner.into(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    };
     pod.metadata.owner_references = Some(vec![owner]);
     pod
 }
 
 fn run(pods: &[Pod], nodes: &[Node], assumed: &HashMap<Key, String>) -> Vec<(String, Decision)> {
     let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-    let view = View { pods: pods.iter().collect(), nodes: nodes.iter().cloned().map(Arc::new).collect(), assumed };
-    decide(&view).into_iter().map(|(pod, decision)| (pod.metadata.name.clone().unwrap(), decision)).collect()
+    let view = View {
+        pods: pods.iter().collect(),
+        nodes: nodes.iter().cloned().map(Arc::new).collect(),
+        assumed,
+    };
+    decide(&view)
+        .into_iter()
+        .map(|(pod, decision)| (pod.metadata.name.clone().unwrap(), decision))
+        .collect()
 }
 
 fn one(pod: Pod, nodes: &[Node]) -> Decision {
@@ -46,7 +74,11 @@ fn the_control_plane_takes_pods_only_when_it_is_tolerated() {
     assert_eq!(one(pod("p", "a", None), &nodes), Decision::Bind("worker1".into()));
     let mut dns = pod("dns", "a", None);
     let key = Some("node-role.kubernetes.io/control-plane".into());
-    let toleration = Toleration { key, effect: Some("NoSchedule".into()), ..Toleration::default() };
+    let toleration = Toleration {
+        key,
+        effect: Some("NoSchedule".into()),
+        ..Toleration::default()
+    };
     dns.spec.as_mut().unwrap().tolerations = Some(vec![toleration]);
     assert_eq!(one(dns, &nodes), Decision::Bind("control-plane".into()));
 }
@@ -73,7 +105,10 @@ fn assumed_bindings_count_and_are_not_made_again() {
     let nodes = [node("a"), node("b")];
     let pods = [pod("p1", "o", None), pod("p2", "o", None)];
     let assumed = HashMap::from([(Key::new("default", "p1"), "a".to_string())]);
-    assert_eq!(run(&pods, &nodes, &assumed), [("p2".to_string(), Decision::Bind("b".into()))]);
+    assert_eq!(
+        run(&pods, &nodes, &assumed),
+        [("p2".to_string(), Decision::Bind("b".into()))]
+    );
 }
 
 proptest! {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
@@ -38,6 +38,8 @@ pub struct Scheduler {
     context: Arc<Context>,
     recorder: Recorder,
     assumed: Arc<Mutex<HashMap<Key, String>>>,
+    /// What Pods that fit nowhere have been told last.
+    told: Arc<Mutex<HashMap<Key, String>>>,
     wake: Arc<Notify>,
 }
 
@@ -45,12 +47,14 @@ impl Scheduler {
     /// A scheduler that learns of changes from now on.
     pub fn new(context: Arc<Context>) -> Self {
         let assumed = Arc::<Mutex<HashMap<Key, String>>>::default();
+        let told = Arc::<Mutex<HashMap<Key, String>>>::default();
         let wake = Arc::new(Notify::new());
-        let (bound, changed) = (assumed.clone(), wake.clone());
+        let (bound, informed, changed) = (assumed.clone(), told.clone(), wake.clone());
         context.pods.on_change(move |change| {
             let Some(pod) = change.latest() else { return };
             if change.new.as_ref().is_none_or(|pod| node_name(pod).is_some()) {
                 lock(&bound).remove(&Key::of(&**pod));
+                lock(&informed).remove(&Key::of(&**pod));
             }
             // A Pod that left may have been in somebody's way; one that is bound is no news.
             if change.new.as_ref().is_none_or(|pod| node_name(pod).is_none()) {
@@ -59,15 +63,22 @@ impl Scheduler {
         });
         let changed = wake.clone();
         context.nodes.on_change(move |change| {
-            let seen = |node: &Option<Arc<k8s_openapi::api::core::v1::Node>>| {
-                node.as_ref().map(|node| (node.spec.clone(), node.metadata.labels.clone(), readiness(node)))
+            let seen = |node: &Option<Arc<Node>>| {
+                node.as_ref()
+                    .map(|node| (node.spec.clone(), node.metadata.labels.clone(), readiness(node)))
             };
             if seen(&change.old) != seen(&change.new) {
                 changed.notify_one();
             }
         });
         let recorder = context.recorder.component("default-scheduler", Some("Binding"));
-        Self { context, recorder, assumed, wake }
+        Self {
+            context,
+            recorder,
+            assumed,
+            told,
+            wake,
+        }
     }
 
     /// Works until dropped.
@@ -100,10 +111,20 @@ impl Scheduler {
     fn decide(&self) -> Vec<(Arc<Pod>, Decision)> {
         let (pods, nodes) = (self.context.pods.snapshot(), self.context.nodes.snapshot());
         let assumed = lock(&self.assumed).clone();
-        let view = View { pods: pods.iter().collect(), nodes: nodes.iter().cloned().collect(), assumed: &assumed };
+        let view = View {
+            pods: pods.iter().collect(),
+            nodes: nodes.iter().cloned().collect(),
+            assumed: &assumed,
+        };
         let mut decisions = decide(&view);
         // A Pod that is known to fit nowhere, for the same reasons, needs no second telling.
-        decisions.retain(|(pod, decision)| !matches!(decision, Decision::Unschedulable(why) if is_noted(pod, why)));
+        let mut told = lock(&self.told);
+        decisions.retain(|(pod, decision)| match decision {
+            Decision::Bind(_) => true,
+            Decision::Unschedulable(why) => {
+                told.insert(Key::of(&**pod), why.clone()).as_ref() != Some(why) && !is_noted(pod, why)
+            }
+        });
         decisions
     }
 
@@ -117,6 +138,7 @@ impl Scheduler {
             // The Pod stays assumed meanwhile, so that a server that is away is not asked in a loop.
             tokio::time::sleep(RETRY).await;
             lock(&self.assumed).remove(&Key::of(&*pod));
+            lock(&self.told).remove(&Key::of(&*pod));
             self.wake.notify_one();
         }
     }
@@ -130,15 +152,24 @@ impl Scheduler {
                 uid: pod.uid(),
                 ..ObjectMeta::default()
             },
-            target: ObjectReference { kind: Some("Node".into()), name: Some(node.into()), ..ObjectReference::default() },
+            target: ObjectReference {
+                kind: Some("Node".into()),
+                name: Some(node.into()),
+                ..ObjectReference::default()
+            },
         };
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &namespace);
-        let posted: Result<serde_json::Value, _> =
-            api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+        let posted: Result<serde_json::Value, _> = api
+            .create_subresource("binding", &name, &PostParams::default(), &binding)
+            .await;
         match posted {
             Ok(_) => {
                 let message = format!("Successfully assigned {namespace}/{name} to {node}");
-                let note = Note { severity: Severity::Normal, reason: "Scheduled", message };
+                let note = Note {
+                    severity: Severity::Normal,
+                    reason: "Scheduled",
+                    message,
+                };
                 self.recorder.record(&**pod, note, Timestamp::now());
                 Ok(())
             }
@@ -147,17 +178,26 @@ impl Scheduler {
                 lock(&self.assumed).remove(&Key::of(&**pod));
                 Ok(())
             }
-            Err(source) => Err(ReconcileError::Update { what: write::what(&**pod), source }),
+            Err(source) => Err(ReconcileError::Update {
+                what: write::what(&**pod),
+                source,
+            }),
         }
     }
 
     async fn refuse(&self, pod: &Arc<Pod>, why: String) -> Result<(), ReconcileError> {
-        let note = Note { severity: Severity::Warning, reason: "FailedScheduling", message: why.clone() };
+        let note = Note {
+            severity: Severity::Warning,
+            reason: "FailedScheduling",
+            message: why.clone(),
+        };
         self.recorder.record(&**pod, note, Timestamp::now());
         let mut refused = Pod::clone(pod);
         let status = refused.status.get_or_insert_with(PodStatus::default);
         let conditions = status.conditions.get_or_insert_default();
-        let since = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False");
+        let since = conditions
+            .iter()
+            .find(|c| c.type_ == "PodScheduled" && c.status == "False");
         let since = since.and_then(|condition| condition.last_transition_time.clone());
         conditions.retain(|condition| condition.type_ != "PodScheduled");
         conditions.push(PodCondition {
@@ -178,16 +218,21 @@ impl Scheduler {
     }
 }
 
-fn readiness(node: &k8s_openapi::api::core::v1::Node) -> Option<String> {
+fn readiness(node: &Node) -> Option<String> {
     let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == "Ready").map(|condition| condition.status.clone())
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")
+        .map(|condition| condition.status.clone())
 }
 
 fn is_noted(pod: &Pod, why: &str) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "PodScheduled" && c.status == "False" && c.message.as_deref() == Some(why))
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "PodScheduled" && c.status == "False" && c.message.as_deref() == Some(why))
 }
 
-fn lock(assumed: &Mutex<HashMap<Key, String>>) -> MutexGuard<'_, HashMap<Key, String>> {
-    assumed.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(map: &Mutex<HashMap<Key, String>>) -> MutexGuard<'_, HashMap<Key, String>> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }

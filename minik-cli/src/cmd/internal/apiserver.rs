@@ -67,9 +67,7 @@ fn controllers(spec: &ClusterSpec, pki: &ClusterPki) -> anyhow::Result<Controlle
 /// How the DNS Pods reach the API: through Service `kubernetes`, as CoreDNS does, as its service account.
 fn dns_kubeconfig(spec: &ClusterSpec, pki: &ClusterPki) -> anyhow::Result<String> {
     let user = "system:serviceaccount:kube-system:coredns";
-    // A certificate carries one; everybody with a certificate is `system:authenticated` besides.
-    let groups = ["system:serviceaccounts:kube-system"];
-    let issued = pki.issue_client(user, &groups)?;
+    let issued = pki.issue_client(user, &["system:serviceaccounts"])?;
     Ok(kubeconfig::alone(&Access {
         name: "minik".to_owned(),
         server: format!("https://{}:443", spec.kubernetes_ip()),

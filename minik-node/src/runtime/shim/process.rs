@@ -208,8 +208,8 @@ fn find(name: &str, env: &[String]) -> Result<PathBuf, Failure> {
             Ok(()) => Err(failure(126, format!("exec: {name:?}: is a directory"))),
             Err(error) => {
                 let code = if error == nix::errno::Errno::ENOENT { 127 } else { 126 };
-                let verb = if code == 127 { "stat " } else { "" };
-                Err(failure(code, format!("exec: {name:?}: {verb}{name}: {}", text(error))))
+                let what = if code == 127 { format!("stat {name}: ") } else { String::new() };
+                Err(failure(code, format!("exec: {name:?}: {what}{}", text(error))))
             }
         };
     }

@@ -1,0 +1,36 @@
+//! Pods as real processes: shims, containers, logs, exec, adoption. Needs root; every Pod has a network
+//! namespace of its own, with loopback and nothing else.
+//!
+//! This program is also the shim that its tests start, as `minik` is for the agent.
+
+mod fixture;
+mod images;
+mod shim;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, internal, shim, flag, dir] = args.as_slice()
+        && (internal.as_str(), shim.as_str(), flag.as_str()) == ("internal", "shim", "--dir")
+    {
+        return minik_node::runtime::shim::main(&minik_node::runtime::shim::ShimArgs { dir: PathBuf::from(dir) });
+    }
+    let trials = [shim::trials(), images::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// One test on a tokio runtime of its own.
+fn trial<F>(name: &'static str, test: fn() -> F) -> Trial
+where
+    F: Future<Output = ()> + 'static,
+{
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(test());
+        Ok(())
+    })
+}
