@@ -146,14 +146,21 @@ pub struct Resource {
 
 impl From<&KindInfo> for Resource {
     fn from(info: &KindInfo) -> Self {
-        Self { group: info.group, plural: info.plural }
+        Self {
+            group: info.group,
+            plural: info.plural,
+        }
     }
 }
 
 impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.plural)?;
-        if self.group.is_empty() { Ok(()) } else { write!(f, ".{}", self.group) }
+        if self.group.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ".{}", self.group)
+        }
     }
 }
 
@@ -162,19 +169,31 @@ impl ApiError {
     #[must_use]
     pub fn invalid(info: &KindInfo, name: &str, errors: FieldErrors) -> Self {
         let (kind, group) = (info.kind.to_owned(), info.group.to_owned());
-        Self::Invalid { kind, group, name: name.to_owned(), errors }
+        Self::Invalid {
+            kind,
+            group,
+            name: name.to_owned(),
+            errors,
+        }
     }
 
     /// 404 about an object of this kind.
     #[must_use]
     pub fn not_found(info: &KindInfo, name: &str) -> Self {
-        Self::NotFound { resource: info.into(), name: name.to_owned() }
+        Self::NotFound {
+            resource: info.into(),
+            name: name.to_owned(),
+        }
     }
 
     /// 409 about an object of this kind.
     #[must_use]
     pub fn conflict(info: &KindInfo, name: &str, reason: impl Into<String>) -> Self {
-        Self::Conflict { resource: info.into(), name: name.to_owned(), reason: reason.into() }
+        Self::Conflict {
+            resource: info.into(),
+            name: name.to_owned(),
+            reason: reason.into(),
+        }
     }
 
     /// The HTTP status.
@@ -182,9 +201,7 @@ impl ApiError {
     pub fn code(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::Decode(_) => StatusCode::BAD_REQUEST,
-            Self::Patch(error) => {
-                StatusCode::from_u16(error.status_code()).unwrap_or(StatusCode::BAD_REQUEST)
-            }
+            Self::Patch(error) => StatusCode::from_u16(error.status_code()).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } | Self::ForbiddenPath(_) => StatusCode::FORBIDDEN,
             Self::NotFound { .. } | Self::NoSuchResource | Self::NoSuchPath => StatusCode::NOT_FOUND,
@@ -232,10 +249,18 @@ impl ApiError {
             Self::NotFound { resource, name }
             | Self::AlreadyExists { resource, name }
             | Self::Conflict { resource, name, .. } => Some(Details::of(resource, name)),
-            Self::Forbidden { resource, name, causes, .. } => {
-                Some(Details { causes: causes.clone(), ..Details::of(resource, name) })
-            }
-            Self::Invalid { kind, group, name, errors } => Some(Details {
+            Self::Forbidden {
+                resource, name, causes, ..
+            } => Some(Details {
+                causes: causes.clone(),
+                ..Details::of(resource, name)
+            }),
+            Self::Invalid {
+                kind,
+                group,
+                name,
+                errors,
+            } => Some(Details {
                 name: name.clone(),
                 group: group.clone(),
                 kind: kind.clone(),
@@ -251,10 +276,9 @@ impl ApiError {
                 retry_after_seconds: Some(1),
                 ..Details::default()
             }),
-            Self::NoSuchResource
-            | Self::ForbiddenPath(_)
-            | Self::MethodNotAllowed
-            | Self::NotAcceptable(_) => Some(Details::default()),
+            Self::NoSuchResource | Self::ForbiddenPath(_) | Self::MethodNotAllowed | Self::NotAcceptable(_) => {
+                Some(Details::default())
+            }
             _ => None,
         }
     }
@@ -266,7 +290,13 @@ impl ApiError {
             Self::ContinueExpired { token, .. } => token.clone(),
             _ => String::new(),
         };
-        Status::failure(self.to_string(), self.reason(), self.details(), self.code().as_u16(), token)
+        Status::failure(
+            self.to_string(),
+            self.reason(),
+            self.details(),
+            self.code().as_u16(),
+            token,
+        )
     }
 }
 
@@ -277,7 +307,10 @@ impl axum::response::IntoResponse for ApiError {
             tracing::warn!(error = &self as &dyn std::error::Error, "a request failed");
         }
         if matches!(self, Self::NoSuchPath) {
-            let plain = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))];
+            let plain = [(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            )];
             return (code, plain, "404 page not found\n").into_response();
         }
         (code, axum::Json(self.status())).into_response()
@@ -285,9 +318,17 @@ impl axum::response::IntoResponse for ApiError {
 }
 
 fn object(resource: &Resource, name: &str) -> String {
-    if name.is_empty() { resource.to_string() } else { format!("{resource} \"{name}\"") }
+    if name.is_empty() {
+        resource.to_string()
+    } else {
+        format!("{resource} \"{name}\"")
+    }
 }
 
 fn kind_group(kind: &str, group: &str) -> String {
-    if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") }
+    if group.is_empty() {
+        kind.to_owned()
+    } else {
+        format!("{kind}.{group}")
+    }
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -40,10 +40,15 @@ impl ServerNames {
     /// The names every Kubernetes API server answers to, in a cluster with this DNS domain.
     #[must_use]
     pub fn standard(cluster_domain: &str, ips: Vec<IpAddr>) -> Self {
-        let mut dns: Vec<String> =
-            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "control-plane"]
-                .map(str::to_owned)
-                .into();
+        let mut dns: Vec<String> = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "localhost",
+            "control-plane",
+        ]
+        .map(str::to_owned)
+        .into();
         dns.push(format!("kubernetes.default.svc.{cluster_domain}"));
         Self { dns, ips }
     }
@@ -118,7 +123,10 @@ impl ClusterPki {
     /// # Errors
     /// The directory cannot be read or written, or its contents are damaged.
     pub fn load_or_create(dir: &Path, names: &ServerNames) -> Result<Self, PkiError> {
-        fs::create_dir_all(dir).map_err(|source| PkiError::Write { path: dir.to_owned(), source })?;
+        fs::create_dir_all(dir).map_err(|source| PkiError::Write {
+            path: dir.to_owned(),
+            source,
+        })?;
         let ca = match load(dir, "ca")? {
             Some(ca) => ca,
             None => {
@@ -155,7 +163,10 @@ impl ClusterPki {
     /// There are more, or the authority's key is damaged.
     pub fn issue_client(&self, cn: &str, orgs: &[&str]) -> Result<Issued, PkiError> {
         let implied = implied_groups(cn);
-        let mut own = orgs.iter().copied().filter(|org| !implied.iter().any(|group| group == org));
+        let mut own = orgs
+            .iter()
+            .copied()
+            .filter(|org| !implied.iter().any(|group| group == org));
         let org = own.next();
         if own.next().is_some() {
             return Err(PkiError::TooManyGroups { subject: cn.to_owned() });
@@ -206,7 +217,9 @@ pub fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
 
 /// The groups of whoever has this name: those of a service account, and that of everyone with a name.
 fn implied_groups(user: &str) -> Vec<String> {
-    let account = user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    let account = user
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'));
     let mut groups = Vec::new();
     if let Some((namespace, _)) = account {
         groups.push("system:serviceaccounts".to_owned());
@@ -225,7 +238,9 @@ fn params(cn: &str, org: Option<&str>) -> CertificateParams {
     subject.push(DnType::CommonName, cn);
     params.distinguished_name = subject;
     // Clocks of machines that are set up in a moment are not always right.
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let now = rcgen::date_time_ymd(1970, 1, 1) + since_epoch;
     params.not_before = now - CLOCK_SKEW;
     params.not_after = now + LIFETIME;
@@ -237,12 +252,21 @@ fn make_ca() -> Result<Issued, PkiError> {
     let subject = "kubernetes";
     let mut params = params(subject, None);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let failed = |source| PkiError::Issue { subject: subject.to_owned(), source };
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+    ];
+    let failed = |source| PkiError::Issue {
+        subject: subject.to_owned(),
+        source,
+    };
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
     let certificate = params.self_signed(&key).map_err(failed)?;
-    Ok(Issued { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    Ok(Issued {
+        cert_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 fn make_server(ca: &Issued, names: &ServerNames) -> Result<Issued, PkiError> {
@@ -251,20 +275,33 @@ fn make_server(ca: &Issued, names: &ServerNames) -> Result<Issued, PkiError> {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     for name in &names.dns {
-        let failed = |source| PkiError::Issue { subject: name.clone(), source };
-        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into().map_err(failed)?));
+        let failed = |source| PkiError::Issue {
+            subject: name.clone(),
+            source,
+        };
+        params
+            .subject_alt_names
+            .push(SanType::DnsName(name.as_str().try_into().map_err(failed)?));
     }
-    params.subject_alt_names.extend(names.ips.iter().copied().map(SanType::IpAddress));
+    params
+        .subject_alt_names
+        .extend(names.ips.iter().copied().map(SanType::IpAddress));
     sign(params, ca, subject)
 }
 
 fn sign(params: CertificateParams, ca: &Issued, subject: &str) -> Result<Issued, PkiError> {
-    let failed = |source| PkiError::Issue { subject: subject.to_owned(), source };
+    let failed = |source| PkiError::Issue {
+        subject: subject.to_owned(),
+        source,
+    };
     let ca_key = KeyPair::from_pem(&ca.key_pem).map_err(failed)?;
     let issuer = Issuer::from_ca_cert_pem(&ca.cert_pem, ca_key).map_err(failed)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
     let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
-    Ok(Issued { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    Ok(Issued {
+        cert_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 fn names_text(names: &ServerNames) -> String {
@@ -297,8 +334,12 @@ fn store(dir: &Path, name: &str, issued: &Issued) -> Result<(), PkiError> {
 fn write_atomically(path: &Path, contents: &[u8]) -> Result<(), PkiError> {
     let write = || -> io::Result<()> {
         let draft = path.with_added_extension("new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
         file.write_all(contents)?;
         file.sync_all()?;
         fs::rename(&draft, path)?;
@@ -307,5 +348,8 @@ fn write_atomically(path: &Path, contents: &[u8]) -> Result<(), PkiError> {
             None => Ok(()),
         }
     };
-    write().map_err(|source| PkiError::Write { path: path.to_owned(), source })
+    write().map_err(|source| PkiError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -26,7 +26,6 @@ use crate::storage::{Entry, OpenError, SledStorage, Storage};
 
 pub use serve::{serve_tls, serve_unix};
 
-
 /// Who is asking. Decided by the listener (path socket) or the TLS client certificate
 /// (`CN` is the user, every `O` a group); carried as a request extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,17 +73,26 @@ impl Identity {
     /// The agent of `node`, over the node's socket.
     #[must_use]
     pub fn node(node: &str) -> Self {
-        Self::new(&format!("system:node:{node}"), &["system:nodes", "system:authenticated"])
+        Self::new(
+            &format!("system:node:{node}"),
+            &["system:nodes", "system:authenticated"],
+        )
     }
 
     /// The controllers in this process.
     #[must_use]
     pub fn controllers() -> Self {
-        Self::new("system:kube-controller-manager", &["system:masters", "system:authenticated"])
+        Self::new(
+            "system:kube-controller-manager",
+            &["system:masters", "system:authenticated"],
+        )
     }
 
     fn new(user: &str, groups: &[&str]) -> Self {
-        Self { user: user.to_owned(), groups: groups.iter().map(|group| (*group).to_owned()).collect() }
+        Self {
+            user: user.to_owned(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        }
     }
 }
 
@@ -156,7 +164,10 @@ impl State {
         for entry in storage.cache().snapshot().range("core/services/", None) {
             serde_json::from_slice(&entry.value)
                 .and_then(|service| allocators.adopt(&service))
-                .map_err(|source| StartError::Service { key: entry.key.to_string(), source })?;
+                .map_err(|source| StartError::Service {
+                    key: entry.key.to_string(),
+                    source,
+                })?;
         }
         Ok(Arc::new(Self {
             registry: standard_registry(),
@@ -210,7 +221,6 @@ fn standard_registry() -> &'static Registry {
 }
 
 /// The API as a service. Requests carry their [`Identity`] as an extension; without one they are anonymous.
-#[must_use]
 pub fn router(state: SharedState) -> Router {
     crate::http::router(state)
 }

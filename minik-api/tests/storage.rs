@@ -11,7 +11,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("builds")
 }
 
 fn document(n: u64) -> Document {
@@ -22,7 +25,13 @@ fn contents(storage: &dyn Storage) -> (u64, Vec<(String, u64, Value)>) {
     let state = storage.cache().snapshot();
     let entries = state
         .range("", None)
-        .map(|e| (e.key.to_string(), e.revision, serde_json::from_slice(&e.value).expect("is JSON")))
+        .map(|e| {
+            (
+                e.key.to_string(),
+                e.revision,
+                serde_json::from_slice(&e.value).expect("is JSON"),
+            )
+        })
         .collect();
     (state.revision(), entries)
 }
@@ -51,7 +60,11 @@ fn write(step: &Step, storage: &dyn Storage, n: u64) -> Option<Write> {
     let (key, stale, delete) = match *step {
         Step::Create(key) => {
             let key = format!("k/{key}").into();
-            return Some(Write { key, expected: Expected::Absent, op: Op::Put(document(n)) });
+            return Some(Write {
+                key,
+                expected: Expected::Absent,
+                op: Op::Put(document(n)),
+            });
         }
         Step::Update { key, stale } => (key, stale, false),
         Step::Delete { key, stale } => (key, stale, true),
@@ -59,8 +72,16 @@ fn write(step: &Step, storage: &dyn Storage, n: u64) -> Option<Write> {
     };
     let key = format!("k/{key}");
     let seen = storage.cache().get(&key).map_or(7, |entry| entry.revision) - u64::from(stale);
-    let op = if delete { Op::Delete(document(n)) } else { Op::Put(document(n)) };
-    Some(Write { key: key.into(), expected: Expected::Revision(seen), op })
+    let op = if delete {
+        Op::Delete(document(n))
+    } else {
+        Op::Put(document(n))
+    };
+    Some(Write {
+        key: key.into(),
+        expected: Expected::Revision(seen),
+        op,
+    })
 }
 
 proptest! {
@@ -102,24 +123,48 @@ fn after_reopening_objects_are_there_revisions_go_on_and_old_watches_are_refused
     let storage = SledStorage::open(dir.path()).expect("opens");
     // Larger than sled keeps inside its log, so it gets a file of its own.
     let large = Document::encode(&json!({"data": "x".repeat(1 << 20)})).expect("encodes");
-    let put = |key: &str, op| Write { key: key.into(), expected: Expected::Absent, op };
-    runtime.block_on(storage.commit(put("a", Op::Put(large)))).expect("is written");
-    let last = runtime.block_on(storage.commit(put("b", Op::Put(document(1))))).expect("is written");
-    let delete =
-        Write { key: "b".into(), expected: Expected::Revision(last.revision), op: Op::Delete(document(1)) };
+    let put = |key: &str, op| Write {
+        key: key.into(),
+        expected: Expected::Absent,
+        op,
+    };
+    runtime
+        .block_on(storage.commit(put("a", Op::Put(large))))
+        .expect("is written");
+    let last = runtime
+        .block_on(storage.commit(put("b", Op::Put(document(1)))))
+        .expect("is written");
+    let delete = Write {
+        key: "b".into(),
+        expected: Expected::Revision(last.revision),
+        op: Op::Delete(document(1)),
+    };
     let deleted = runtime.block_on(storage.commit(delete)).expect("is deleted");
     let before = contents(&storage);
     drop(storage);
 
     let storage = SledStorage::open(dir.path()).expect("opens again");
     assert_eq!(contents(&storage), before);
-    assert_eq!(before.0, deleted.revision, "the highest revision belonged to an object that is gone");
-    let refused = storage.cache().watch("", deleted.revision - 1).err().expect("is refused");
+    assert_eq!(
+        before.0, deleted.revision,
+        "the highest revision belonged to an object that is gone"
+    );
+    let refused = storage
+        .cache()
+        .watch("", deleted.revision - 1)
+        .err()
+        .expect("is refused");
     assert_eq!(
         refused.to_string(),
-        format!("too old resource version: {} ({})", deleted.revision - 1, deleted.revision)
+        format!(
+            "too old resource version: {} ({})",
+            deleted.revision - 1,
+            deleted.revision
+        )
     );
-    let next = runtime.block_on(storage.commit(put("c", Op::Put(document(2))))).expect("is written");
+    let next = runtime
+        .block_on(storage.commit(put("c", Op::Put(document(2)))))
+        .expect("is written");
     assert_eq!(next.revision, deleted.revision + 1);
 }
 
@@ -159,8 +204,10 @@ fn watchers_miss_nothing_and_repeat_nothing() {
                 tokio::spawn(async move {
                     let (state, mut watch) = storage.cache().watch_from_now("k/");
                     let start = state.revision();
-                    let mut view: BTreeMap<String, u64> =
-                        state.range("k/", None).map(|e| (e.key.to_string(), e.revision)).collect();
+                    let mut view: BTreeMap<String, u64> = state
+                        .range("k/", None)
+                        .map(|e| (e.key.to_string(), e.revision))
+                        .collect();
                     let mut seen = start;
                     // 200 changes are made in all, to revisions 2 up to 201.
                     while seen < 201 {
@@ -181,8 +228,11 @@ fn watchers_miss_nothing_and_repeat_nothing() {
         for writer in writers {
             writer.await.expect("ran");
         }
-        let end: BTreeMap<String, u64> =
-            contents(&*storage).1.into_iter().map(|(key, revision, _)| (key, revision)).collect();
+        let end: BTreeMap<String, u64> = contents(&*storage)
+            .1
+            .into_iter()
+            .map(|(key, revision, _)| (key, revision))
+            .collect();
         for watcher in watchers {
             assert_eq!(watcher.await.expect("ran"), end);
         }
@@ -197,7 +247,11 @@ fn a_watcher_that_does_not_read_is_cut_off_and_holds_nobody_up() {
     runtime.block_on(async {
         for n in 0..5000 {
             let key = format!("k/{n}").into();
-            let write = Write { key, expected: Expected::Absent, op: Op::Put(document(n)) };
+            let write = Write {
+                key,
+                expected: Expected::Absent,
+                op: Op::Put(document(n)),
+            };
             storage.commit(write).await.expect("is written");
         }
         let mut seen = 1;

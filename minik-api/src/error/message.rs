@@ -29,7 +29,11 @@ pub fn cause(error: &FieldError) -> Cause {
         Reason::TooLong => "FieldValueTooLong",
         Reason::TooMany => "FieldValueTooMany",
     };
-    Cause { reason, message: body(error), field: error.field.clone() }
+    Cause {
+        reason,
+        message: body(error),
+        field: error.field.clone(),
+    }
 }
 
 /// The message of one field without the field, apimachinery's `Error.ErrorBody`.

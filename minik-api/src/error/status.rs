@@ -115,6 +115,10 @@ impl Status {
     /// The answer to a Binding: success with a code and nothing else.
     #[must_use]
     pub fn created() -> Self {
-        Self { details: None, code: Some(201), ..Self::success(Details::default()) }
+        Self {
+            details: None,
+            code: Some(201),
+            ..Self::success(Details::default())
+        }
     }
 }

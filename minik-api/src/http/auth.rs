@@ -32,7 +32,11 @@ impl<'a> Attributes<'a> {
             verb,
             info,
             subresource: target.subresource.map_or("", segment),
-            namespace: if about_namespace { &target.name } else { &target.namespace },
+            namespace: if about_namespace {
+                &target.name
+            } else {
+                &target.namespace
+            },
             name: selected.filter(|_| target.name.is_empty()).unwrap_or(&target.name),
         }
     }
@@ -51,7 +55,9 @@ pub fn authorize_path(identity: &Identity, path: &str, verb: &str) -> Result<(),
         return Ok(());
     }
     let user = &identity.user;
-    Err(ApiError::ForbiddenPath(format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"")))
+    Err(ApiError::ForbiddenPath(format!(
+        "forbidden: User \"{user}\" cannot {verb} path \"{path}\""
+    )))
 }
 
 /// Whether `identity` may do what `wanted` says.
@@ -62,13 +68,20 @@ pub fn authorize(identity: &Identity, wanted: &Attributes<'_>) -> Result<(), Api
     let allowed = is_master(identity)
         || node_name(identity).is_some_and(|node| node_may(node, wanted))
         || (identity.user == "system:serviceaccount:kube-system:coredns" && dns_may(wanted));
-    if allowed { Ok(()) } else { Err(forbidden(identity, wanted)) }
+    if allowed {
+        Ok(())
+    } else {
+        Err(forbidden(identity, wanted))
+    }
 }
 
 /// The node that `identity` is the agent of.
 #[must_use]
 pub fn node_name(identity: &Identity) -> Option<&str> {
-    identity.user.strip_prefix("system:node:").filter(|_| has_group(identity, "system:nodes"))
+    identity
+        .user
+        .strip_prefix("system:node:")
+        .filter(|_| has_group(identity, "system:nodes"))
 }
 
 /// Keeps an agent to the Pods of its own node, as the NodeRestriction admission does.
@@ -115,9 +128,7 @@ fn node_may(node: &str, wanted: &Attributes<'_>) -> bool {
         ("nodes", "status") => writes && wanted.name == node,
         ("pods", "") => wanted.verb == Verb::Delete,
         ("pods", "status") => writes,
-        ("leases", "") if wanted.namespace == "kube-node-lease" => {
-            wanted.verb == Verb::Create || wanted.name == node
-        }
+        ("leases", "") if wanted.namespace == "kube-node-lease" => wanted.verb == Verb::Create || wanted.name == node,
         ("events", "") => matches!(wanted.verb, Verb::Create | Verb::Update | Verb::Patch),
         _ => false,
     }
@@ -125,11 +136,20 @@ fn node_may(node: &str, wanted: &Attributes<'_>) -> bool {
 
 fn dns_may(wanted: &Attributes<'_>) -> bool {
     matches!(wanted.verb, Verb::List | Verb::Watch)
-        && matches!(wanted.info.plural, "services" | "endpointslices" | "namespaces" | "pods")
+        && matches!(
+            wanted.info.plural,
+            "services" | "endpointslices" | "namespaces" | "pods"
+        )
 }
 
 fn forbidden(identity: &Identity, wanted: &Attributes<'_>) -> ApiError {
-    let Attributes { verb, info, subresource, namespace, name } = *wanted;
+    let Attributes {
+        verb,
+        info,
+        subresource,
+        namespace,
+        name,
+    } = *wanted;
     let slash = if subresource.is_empty() { "" } else { "/" };
     let scope = if namespace.is_empty() {
         "at the cluster scope".to_owned()

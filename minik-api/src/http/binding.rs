@@ -38,7 +38,9 @@ pub async fn bind(call: &Call, body: &Bytes, format: Format) -> Result<Response,
         Format::Yaml => serde_saphyr::from_slice(body).map_err(|e| bad(&e))?,
     };
     if binding.target.name.is_empty() || !matches!(binding.target.kind.as_str(), "" | "Node") {
-        return Err(ApiError::BadRequest("a Binding needs the name of a Node as its target".to_owned()));
+        return Err(ApiError::BadRequest(
+            "a Binding needs the name of a Node as its target".to_owned(),
+        ));
     }
     let dry_run = call.dry_run()?;
     guaranteed_update(&*call.state.storage, &call.key(), |entry| {
@@ -54,12 +56,17 @@ pub async fn bind(call: &Call, body: &Bytes, format: Format) -> Result<Response,
 fn bound(call: &Call, old: &Value, node: &str) -> Result<Value, ApiError> {
     let name = &call.target.name;
     let conflict = |reason: String| ApiError::Conflict {
-        resource: Resource { group: "", plural: "pods/binding" },
+        resource: Resource {
+            group: "",
+            plural: "pods/binding",
+        },
         name: name.clone(),
         reason,
     };
     if object::is_deleting(old) {
-        return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));
+        return Err(conflict(format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        )));
     }
     let taken = text(old, "/spec/nodeName");
     if !taken.is_empty() {

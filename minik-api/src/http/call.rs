@@ -86,7 +86,12 @@ pub fn dry_run<'v>(directives: impl Iterator<Item = &'v str>) -> Result<bool, Ap
     let mut dry = false;
     for directive in directives.filter(|directive| !directive.is_empty()) {
         if directive != "All" {
-            return Err(invalid_option("CreateOptions", "dryRun", directive, "supported values: \"All\""));
+            return Err(invalid_option(
+                "CreateOptions",
+                "dryRun",
+                directive,
+                "supported values: \"All\"",
+            ));
         }
         dry = true;
     }

@@ -74,18 +74,24 @@ async fn store(call: &Call, new: &mut Value, dry_run: bool) -> Result<Bytes, Api
     }
     let cache = call.state.storage.cache();
     let key = key(info, &call.target.namespace, &name);
-    let exists = || ApiError::AlreadyExists { resource: info.into(), name: name.clone() };
+    let exists = || ApiError::AlreadyExists {
+        resource: info.into(),
+        name: name.clone(),
+    };
     // Numbers are scarce: none is taken for an object that is there already.
     if cache.get(&key).is_some() {
         return Err(exists());
     }
-    let reservation = reserve(call, new)
-        .map_err(|errors| ApiError::invalid(info, &name, errors))?;
+    let reservation = reserve(call, new).map_err(|errors| ApiError::invalid(info, &name, errors))?;
     let document = Document::encode(new)?;
     if dry_run {
         return Ok(document.stamp(cache.revision()));
     }
-    let write = Write { key: key.into(), expected: Expected::Absent, op: Op::Put(document) };
+    let write = Write {
+        key: key.into(),
+        expected: Expected::Absent,
+        op: Op::Put(document),
+    };
     let entry = call.state.storage.commit(write).await.map_err(|error| match error {
         StorageError::Conflict(_) => exists(),
         error => error.into(),
@@ -96,11 +102,12 @@ async fn store(call: &Call, new: &mut Value, dry_run: bool) -> Result<Bytes, Api
     Ok(entry.value.clone())
 }
 
-fn reserve(
-    call: &Call,
-    new: &mut Value,
-) -> Result<Option<Reservation>, crate::resource::field::FieldErrors> {
-    if call.info().kind == "Service" { call.state.allocators.for_create(new).map(Some) } else { Ok(None) }
+fn reserve(call: &Call, new: &mut Value) -> Result<Option<Reservation>, crate::resource::field::FieldErrors> {
+    if call.info().kind == "Service" {
+        call.state.allocators.for_create(new).map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 fn check_namespace(call: &Call, new: &Value) -> Result<(), ApiError> {
@@ -118,23 +125,30 @@ fn admit_namespace(call: &Call, name: &str) -> Result<(), ApiError> {
     if namespace.is_empty() {
         return Ok(());
     }
-    let namespaces = call.state.registry.by_kind("", "Namespace").ok_or(ApiError::NoSuchResource)?;
+    let namespaces = call
+        .state
+        .registry
+        .by_kind("", "Namespace")
+        .ok_or(ApiError::NoSuchResource)?;
     let entry = call.state.storage.cache().get(&key(&namespaces.info, "", namespace));
     let entry = entry.ok_or_else(|| ApiError::not_found(&namespaces.info, namespace))?;
     let stored: Value = serde_json::from_slice(&entry.value)?;
     if !object::is_deleting(&stored) {
         return Ok(());
     }
-    let reason = format!(
-        "unable to create new content in namespace {namespace} because it is being terminated"
-    );
+    let reason = format!("unable to create new content in namespace {namespace} because it is being terminated");
     let cause = Cause {
         reason: "NamespaceTerminating",
         message: format!("namespace {namespace} is being terminated"),
         field: "metadata.namespace".to_owned(),
     };
     let (resource, name) = (call.info().into(), name.to_owned());
-    Err(ApiError::Forbidden { resource, name, reason, causes: vec![cause] })
+    Err(ApiError::Forbidden {
+        resource,
+        name,
+        reason,
+        causes: vec![cause],
+    })
 }
 
 fn generate(base: &str) -> String {

@@ -128,8 +128,11 @@ pub async fn delete_collection(call: &Call, body: &Bytes, format: Format) -> Res
     let selection = Selection::parse(call.kind(), &call.options)?;
     let prefix = prefix(call.info(), &call.target.namespace);
     let state = call.state.storage.cache().snapshot();
-    let found: Vec<_> =
-        state.range(&prefix, None).filter(|entry| selection.matches(call.kind(), entry)).cloned().collect();
+    let found: Vec<_> = state
+        .range(&prefix, None)
+        .filter(|entry| selection.matches(call.kind(), entry))
+        .cloned()
+        .collect();
     for entry in &found {
         let name = entry.key.rsplit('/').next().unwrap_or_default();
         match delete_one(call, name, &entry.key, &options).await {
@@ -139,7 +142,14 @@ pub async fn delete_collection(call: &Call, body: &Bytes, format: Format) -> Res
         }
     }
     let revision = call.state.storage.cache().revision().to_string();
-    respond::list(call, &found, &ListMeta { resource_version: revision, ..ListMeta::default() })
+    respond::list(
+        call,
+        &found,
+        &ListMeta {
+            resource_version: revision,
+            ..ListMeta::default()
+        },
+    )
 }
 
 struct Deleted {
@@ -148,18 +158,18 @@ struct Deleted {
     uid: String,
 }
 
-async fn delete_one(
-    call: &Call,
-    name: &str,
-    key: &str,
-    options: &DeleteOptions,
-) -> Result<Deleted, ApiError> {
+async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions) -> Result<Deleted, ApiError> {
     let info = call.info();
     let dry_run = options.dry_run(call)?;
     if info.kind == "Namespace" && IMMORTAL.contains(&name) {
         let reason = "this namespace may not be deleted".to_owned();
         let (resource, name) = (info.into(), name.to_owned());
-        return Err(ApiError::Forbidden { resource, name, reason, causes: Vec::new() });
+        return Err(ApiError::Forbidden {
+            resource,
+            name,
+            reason,
+            causes: Vec::new(),
+        });
     }
     let decided = guaranteed_update(&*call.state.storage, key, |entry| {
         let entry = entry.ok_or_else(|| ApiError::not_found(info, name))?;
@@ -176,36 +186,45 @@ async fn delete_one(
             }
             Fate::Waits => (Change::Keep, false, entry.value.clone()),
         };
-        Ok::<_, ApiError>((if dry_run { Change::Keep } else { change }, Deleted { gone, document, uid }))
+        Ok::<_, ApiError>((
+            if dry_run { Change::Keep } else { change },
+            Deleted { gone, document, uid },
+        ))
     });
     let (outcome, deleted) = decided.await?;
     Ok(match outcome {
-        Outcome::Written(entry) => Deleted { document: entry.value.clone(), ..deleted },
+        Outcome::Written(entry) => Deleted {
+            document: entry.value.clone(),
+            ..deleted
+        },
         Outcome::Deleted(entry) => {
             call.state.forget(info, &entry);
-            Deleted { document: entry.value.clone(), ..deleted }
+            Deleted {
+                document: entry.value.clone(),
+                ..deleted
+            }
         }
         Outcome::Kept => deleted,
     })
 }
 
-fn check_preconditions(
-    info: &KindInfo,
-    name: &str,
-    old: &Value,
-    options: &DeleteOptions,
-) -> Result<(), ApiError> {
-    let Some(preconditions) = &options.preconditions else { return Ok(()) };
+fn check_preconditions(info: &KindInfo, name: &str, old: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
+    let Some(preconditions) = &options.preconditions else {
+        return Ok(());
+    };
     for (what, wanted, pointer) in [
         ("UID", &preconditions.uid, "/metadata/uid"),
-        ("ResourceVersion", &preconditions.resource_version, "/metadata/resourceVersion"),
+        (
+            "ResourceVersion",
+            &preconditions.resource_version,
+            "/metadata/resourceVersion",
+        ),
     ] {
         let is = text(old, pointer);
         if let Some(wanted) = wanted
             && wanted != is
         {
-            let reason =
-                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+            let reason = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
             return Err(ApiError::conflict(info, name, reason));
         }
     }
@@ -237,7 +256,11 @@ fn decide(old: &Value, options: &DeleteOptions, now: Timestamp) -> Fate {
         let wanted = if wanted < 0 { 1 } else { wanted };
         let due = text(old, "/metadata/deletionTimestamp").parse().unwrap_or(now);
         mark(&mut new, due - SignedDuration::from_secs(left - wanted), Some(wanted));
-        return if wanted == 0 && object::may_go(&new) { Fate::Gone(new) } else { Fate::Marked(new) };
+        return if wanted == 0 && object::may_go(&new) {
+            Fate::Gone(new)
+        } else {
+            Fate::Marked(new)
+        };
     }
     let grace = if pod { pod_grace(old, options) } else { 0 };
     if grace > 0 && !object::is_deleting(old) {
@@ -271,7 +294,9 @@ fn mark(object: &mut Value, due: Timestamp, grace: Option<i64>) {
 
 /// Seconds that a Pod gets to stop. One that runs nowhere, or no more, needs none.
 fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
-    let own = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    let own = pod
+        .pointer("/spec/terminationGracePeriodSeconds")
+        .and_then(Value::as_i64);
     let wanted = options.grace_period_seconds.or(own).unwrap_or(DEFAULT_GRACE);
     let bound = !text(pod, "/spec/nodeName").is_empty();
     let over = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
@@ -291,8 +316,11 @@ fn wanted_finalizers(old: &Value, options: &DeleteOptions) -> Vec<String> {
         (None, Some(policy)) => (policy == "Orphan", policy == "Foreground"),
         (None, None) => (has(ORPHAN), has(FOREGROUND)),
     };
-    let mut wanted: Vec<String> =
-        had.iter().filter(|finalizer| !matches!(finalizer.as_str(), ORPHAN | FOREGROUND)).cloned().collect();
+    let mut wanted: Vec<String> = had
+        .iter()
+        .filter(|finalizer| !matches!(finalizer.as_str(), ORPHAN | FOREGROUND))
+        .cloned()
+        .collect();
     wanted.extend(orphan.then(|| ORPHAN.to_owned()));
     wanted.extend(foreground.then(|| FOREGROUND.to_owned()));
     wanted
@@ -312,7 +340,10 @@ mod tests {
     }
 
     fn grace(seconds: i64) -> DeleteOptions {
-        DeleteOptions { grace_period_seconds: Some(seconds), ..DeleteOptions::default() }
+        DeleteOptions {
+            grace_period_seconds: Some(seconds),
+            ..DeleteOptions::default()
+        }
     }
 
     #[test]
@@ -323,7 +354,9 @@ mod tests {
         assert_eq!(text(&marked, "/metadata/deletionTimestamp"), "1970-01-01T00:02:00Z");
         assert_eq!(object::deletion_grace(&marked), Some(20));
         assert_eq!(decide(&marked, &grace(30), at(101)), Fate::Waits);
-        let Fate::Marked(sooner) = decide(&marked, &grace(5), at(101)) else { panic!("stays") };
+        let Fate::Marked(sooner) = decide(&marked, &grace(5), at(101)) else {
+            panic!("stays")
+        };
         assert_eq!(text(&sooner, "/metadata/deletionTimestamp"), "1970-01-01T00:01:45Z");
         assert!(matches!(decide(&marked, &grace(0), at(101)), Fate::Gone(_)));
     }
@@ -346,7 +379,9 @@ mod tests {
             ..DeleteOptions::default()
         };
         assert!(matches!(decide(&object, &policy("Background"), at(0)), Fate::Gone(_)));
-        let Fate::Marked(marked) = decide(&object, &policy("Foreground"), at(0)) else { panic!("stays") };
+        let Fate::Marked(marked) = decide(&object, &policy("Foreground"), at(0)) else {
+            panic!("stays")
+        };
         assert_eq!(object::finalizers(&marked), ["foregroundDeletion"]);
         assert_eq!(object::deletion_grace(&marked), Some(0));
         assert_eq!(marked["metadata"]["generation"], 2);
@@ -355,10 +390,16 @@ mod tests {
 
     #[test]
     fn a_namespace_ends_only_when_it_is_empty() {
-        let mut namespace = json!({"kind": "Namespace", "metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}});
-        let Fate::Marked(marked) = decide(&namespace, &DeleteOptions::default(), at(0)) else { panic!("stays") };
+        let mut namespace =
+            json!({"kind": "Namespace", "metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}});
+        let Fate::Marked(marked) = decide(&namespace, &DeleteOptions::default(), at(0)) else {
+            panic!("stays")
+        };
         assert_eq!(marked["status"]["phase"], "Terminating");
         namespace["spec"] = json!({});
-        assert!(matches!(decide(&namespace, &DeleteOptions::default(), at(0)), Fate::Gone(_)));
+        assert!(matches!(
+            decide(&namespace, &DeleteOptions::default(), at(0)),
+            Fate::Gone(_)
+        ));
     }
 }

@@ -21,10 +21,7 @@ pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=API
 pub fn wants_aggregated(headers: &HeaderMap) -> bool {
     text(headers, header::ACCEPT).split(',').any(|range| {
         let has = |parameter: &str| range.split(';').any(|part| part.trim() == parameter);
-        has("application/json")
-            && has("g=apidiscovery.k8s.io")
-            && has("v=v2")
-            && has("as=APIGroupDiscoveryList")
+        has("application/json") && has("g=apidiscovery.k8s.io") && has("v=v2") && has("as=APIGroupDiscoveryList")
     })
 }
 
@@ -38,8 +35,10 @@ pub fn aggregated(registry: &Registry, core: bool) -> Value {
             let versions: Vec<_> = versions(registry, group)
                 .into_iter()
                 .map(|version| {
-                    let resources: Vec<_> =
-                        kinds(registry, group, version).into_iter().map(aggregated_resource).collect();
+                    let resources: Vec<_> = kinds(registry, group, version)
+                        .into_iter()
+                        .map(aggregated_resource)
+                        .collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -120,7 +119,12 @@ pub fn groups(registry: &Registry) -> Vec<&'static str> {
 /// Every version of a group.
 #[must_use]
 pub fn versions(registry: &Registry, group: &str) -> Vec<&'static str> {
-    distinct(registry.iter().filter(|kind| kind.info.group == group).map(|kind| kind.info.version))
+    distinct(
+        registry
+            .iter()
+            .filter(|kind| kind.info.group == group)
+            .map(|kind| kind.info.version),
+    )
 }
 
 /// Every kind of a group's version, by plural.
@@ -138,9 +142,20 @@ pub fn kinds<'r>(registry: &'r Registry, group: &str, version: &str) -> Vec<&'r 
 /// What can be done with a kind's objects.
 #[must_use]
 pub fn verbs(info: &KindInfo) -> Vec<&'static str> {
-    let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    let all = [
+        "create",
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "update",
+        "watch",
+    ];
     // Namespaces are emptied one by one.
-    all.into_iter().filter(|verb| info.kind != "Namespace" || *verb != "deletecollection").collect()
+    all.into_iter()
+        .filter(|verb| info.kind != "Namespace" || *verb != "deletecollection")
+        .collect()
 }
 
 /// What can be done with a subresource.
@@ -248,7 +263,11 @@ fn group_fields(registry: &Registry, group: &str) -> Value {
 }
 
 fn group_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {

@@ -43,12 +43,7 @@ fn platform() -> &'static str {
 ///
 /// # Errors
 /// There is no such check.
-pub fn health(
-    state: &State,
-    endpoint: &str,
-    check: Option<&str>,
-    options: &Options,
-) -> Result<Response, ApiError> {
+pub fn health(state: &State, endpoint: &str, check: Option<&str>, options: &Options) -> Result<Response, ApiError> {
     let mut checks = vec![("ping", true), ("etcd", true)];
     if endpoint == "readyz" {
         checks.push(("poststarthook/bootstrap-controller", state.is_ready()));
@@ -62,11 +57,25 @@ pub fn health(
     }
     let healthy = checks.iter().all(|(_, passed)| *passed);
     let verbose = options.all("verbose").next().is_some();
-    let body = if healthy && !verbose { "ok".to_owned() } else { report(endpoint, &checks, healthy) };
-    let code = if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    let body = if healthy && !verbose {
+        "ok".to_owned()
+    } else {
+        report(endpoint, &checks, healthy)
+    };
+    let code = if healthy {
+        StatusCode::OK
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    };
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
-        (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        ),
+        (
+            HeaderName::from_static("x-content-type-options"),
+            HeaderValue::from_static("nosniff"),
+        ),
     ];
     Ok((code, headers, body).into_response())
 }

@@ -48,7 +48,6 @@ use negotiate::Accepted;
 use request::{Options, Route, Target, Verb};
 
 /// The whole API over `state`. Who is asking comes as an [`Identity`] extension.
-#[must_use]
 pub fn router(state: SharedState) -> axum::Router {
     axum::Router::new().fallback(answer).with_state(state)
 }
@@ -84,7 +83,14 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
                 _ => Accepted::parse(request.headers(), pretty)?,
             };
             let headers = request.headers().clone();
-            let call = Call { state, target, options, accept, identity, headers };
+            let call = Call {
+                state,
+                target,
+                options,
+                accept,
+                identity,
+                headers,
+            };
             resource(call, verb, request).await
         }
     }
@@ -137,9 +143,7 @@ async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, 
         (_, Verb::Update, Some(format)) => update::update(&call, &body, format).await,
         (None, Verb::Create, Some(format)) => create::create(&call, &body, format).await,
         (None, Verb::Delete, Some(format)) => delete::delete(&call, &body, format).await,
-        (None, Verb::DeleteCollection, Some(format)) => {
-            delete::delete_collection(&call, &body, format).await
-        }
+        (None, Verb::DeleteCollection, Some(format)) => delete::delete_collection(&call, &body, format).await,
         _ => Err(ApiError::MethodNotAllowed),
     }
 }
@@ -190,7 +194,10 @@ fn path(
 
 fn root_paths(state: &State) -> Value {
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-    for group in discovery::groups(state.registry).into_iter().filter(|group| !group.is_empty()) {
+    for group in discovery::groups(state.registry)
+        .into_iter()
+        .filter(|group| !group.is_empty())
+    {
         paths.push(format!("/apis/{group}"));
         let versions = discovery::versions(state.registry, group);
         paths.extend(versions.into_iter().map(|version| format!("/apis/{group}/{version}")));

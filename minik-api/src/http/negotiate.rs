@@ -43,7 +43,11 @@ impl Accepted {
     /// Plain JSON, whatever was asked for.
     #[must_use]
     pub fn json() -> Self {
-        Self { format: Format::Json, shape: Shape::Full, pretty: false }
+        Self {
+            format: Format::Json,
+            shape: Shape::Full,
+            pretty: false,
+        }
     }
 
     /// Reads the `Accept` header. `pretty` is the query's wish; without one, curl, wget and browsers get
@@ -53,11 +57,17 @@ impl Accepted {
     /// None of the representations is on offer.
     pub fn parse(headers: &HeaderMap, pretty: Option<bool>) -> Result<Self, ApiError> {
         let agent = text(headers, header::USER_AGENT);
-        let person = ["curl", "Wget", "Mozilla/5.0"].iter().any(|program| agent.starts_with(program));
+        let person = ["curl", "Wget", "Mozilla/5.0"]
+            .iter()
+            .any(|program| agent.starts_with(program));
         let pretty = pretty.unwrap_or(person);
         let accept = text(headers, header::ACCEPT);
         if accept.is_empty() {
-            return Ok(Self { format: Format::Json, shape: Shape::Full, pretty });
+            return Ok(Self {
+                format: Format::Json,
+                shape: Shape::Full,
+                pretty,
+            });
         }
         accept
             .split(',')
@@ -88,9 +98,7 @@ fn representation(range: &str) -> Option<(Format, Shape)> {
     match (kind, group, version) {
         ("", ..) => Some((format, Shape::Full)),
         ("Table", "meta.k8s.io", "v1") => Some((format, Shape::Table)),
-        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
-            Some((format, Shape::Metadata))
-        }
+        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Some((format, Shape::Metadata)),
         _ => None,
     }
 }
@@ -111,13 +119,20 @@ pub fn body_format(headers: &HeaderMap) -> Result<Format, ApiError> {
 /// The media type of the body, without parameters.
 #[must_use]
 pub fn content_type(headers: &HeaderMap) -> &str {
-    text(headers, header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim()
+    text(headers, header::CONTENT_TYPE)
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
 }
 
 /// A header as text; empty when absent or no text.
 #[must_use]
 pub fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 /// Reads a whole body.
@@ -140,7 +155,11 @@ pub async fn read_body(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
             read.extend_from_slice(&data);
         }
     }
-    if drained > 0 { Err(ApiError::TooLarge(BODY_LIMIT)) } else { Ok(read.into()) }
+    if drained > 0 {
+        Err(ApiError::TooLarge(BODY_LIMIT))
+    } else {
+        Ok(read.into())
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +168,9 @@ mod tests {
 
     fn accept(value: &'static str) -> Option<(Format, Shape)> {
         let headers = HeaderMap::from_iter([(header::ACCEPT, value.parse().expect("is a value"))]);
-        Accepted::parse(&headers, None).ok().map(|accepted| (accepted.format, accepted.shape))
+        Accepted::parse(&headers, None)
+            .ok()
+            .map(|accepted| (accepted.format, accepted.shape))
     }
 
     #[test]
@@ -168,7 +189,9 @@ mod tests {
     async fn a_body_over_the_limit_is_refused() {
         let at_limit = read_body(vec![b'x'; BODY_LIMIT].into()).await.expect("is read");
         assert_eq!(at_limit.len(), BODY_LIMIT);
-        let refused = read_body(vec![b'x'; BODY_LIMIT + 1].into()).await.expect_err("is refused");
+        let refused = read_body(vec![b'x'; BODY_LIMIT + 1].into())
+            .await
+            .expect_err("is refused");
         assert_eq!(refused.to_string(), "Request entity too large: limit is 3145728");
     }
 }

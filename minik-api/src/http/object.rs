@@ -36,7 +36,12 @@ pub fn finalizers(object: &Value) -> Vec<String> {
 #[must_use]
 pub fn strings(object: &Value, pointer: &str) -> Vec<String> {
     let items = object.pointer(pointer).and_then(Value::as_array);
-    items.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    items
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Sets `metadata.finalizers`, or removes the field with the last of them.
@@ -57,7 +62,9 @@ pub fn is_deleting(object: &Value) -> bool {
 /// The grace that a begun deletion leaves, in seconds.
 #[must_use]
 pub fn deletion_grace(object: &Value) -> Option<i64> {
-    object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64)
+    object
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64)
 }
 
 /// Whether nothing holds a deletion up any more: no grace, no finalizer of the object and, for a
@@ -72,7 +79,12 @@ pub fn may_go(object: &Value) -> bool {
 pub fn begin(object: &mut Value, namespace: &str, now: Timestamp) {
     let uid = uuid::Uuid::new_v4().to_string();
     let metadata = metadata(object);
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+    ] {
         metadata.remove(field);
     }
     if namespace.is_empty() {
@@ -86,8 +98,13 @@ pub fn begin(object: &mut Value, namespace: &str, now: Timestamp) {
 
 /// Metadata that an update cannot change, from the stored object.
 pub fn carry_over(new: &mut Value, old: &Value) {
-    let kept: &[&str] =
-        &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+    let kept: &[&str] = &[
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ];
     let metadata = metadata(new);
     for field in ["selfLink", "managedFields"] {
         metadata.remove(field);
@@ -102,7 +119,10 @@ pub fn carry_over(new: &mut Value, old: &Value) {
 
 /// Raises `metadata.generation` where the kind has one.
 pub fn bump_generation(object: &mut Value) {
-    let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default();
+    let generation = object
+        .pointer("/metadata/generation")
+        .and_then(Value::as_i64)
+        .unwrap_or_default();
     if generation > 0 {
         metadata(object).insert("generation".to_owned(), (generation + 1).into());
     }

@@ -47,7 +47,13 @@ impl Documents {
                 let hash = HEXUPPER.encode(&Sha512::digest(&document));
                 let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
                 encoder.write_all(&document)?;
-                documents.insert(root, Document { compressed: encoder.finish()?.into(), hash });
+                documents.insert(
+                    root,
+                    Document {
+                        compressed: encoder.finish()?.into(),
+                        hash,
+                    },
+                );
             }
         }
         Ok(Self(documents))
@@ -102,15 +108,22 @@ impl Documents {
 }
 
 fn root(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+    if group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{group}/{version}")
+    }
 }
 
 fn document(registry: &Registry, group: &str, version: &str, root: &str) -> Value {
     let mut paths = Map::new();
-    let lists: Vec<String> =
-        kinds(registry, group, version).iter().map(|info| format!("{}List", info.schema)).collect();
-    let meta: Vec<String> =
-        ["DeleteOptions", "Patch", "Status", "WatchEvent"].map(|name| format!("{META}.{name}")).into();
+    let lists: Vec<String> = kinds(registry, group, version)
+        .iter()
+        .map(|info| format!("{}List", info.schema))
+        .collect();
+    let meta: Vec<String> = ["DeleteOptions", "Patch", "Status", "WatchEvent"]
+        .map(|name| format!("{META}.{name}"))
+        .into();
     let mut roots: Vec<&str> = lists.iter().chain(&meta).map(String::as_str).collect();
     for info in kinds(registry, group, version) {
         add_paths(&mut paths, info, root);
@@ -184,8 +197,11 @@ fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
 /// One operation. `schema` is what it answers with (and, where it writes, what it is sent); empty for
 /// plain text.
 fn operation(info: &KindInfo, action: &str, schema: &str, kind: &str) -> Value {
-    let (group, version) =
-        if kind == "Scale" { ("autoscaling", "v1") } else { (info.group, info.version) };
+    let (group, version) = if kind == "Scale" {
+        ("autoscaling", "v1")
+    } else {
+        (info.group, info.version)
+    };
     let content = |schema: &str| {
         let schema = json!({"schema": {"$ref": format!("#/components/schemas/{schema}")}});
         json!({"application/json": schema, "application/yaml": schema})
@@ -219,7 +235,11 @@ fn operation(info: &KindInfo, action: &str, schema: &str, kind: &str) -> Value {
     let parameters: Vec<_> = names
         .iter()
         .map(|name| {
-            let kind = if *name == "gracePeriodSeconds" { "integer" } else { "string" };
+            let kind = if *name == "gracePeriodSeconds" {
+                "integer"
+            } else {
+                "string"
+            };
             json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})
         })
         .collect();
@@ -228,9 +248,7 @@ fn operation(info: &KindInfo, action: &str, schema: &str, kind: &str) -> Value {
 }
 
 fn parameters(info: &KindInfo, named: bool) -> Value {
-    let in_path = |name: &str| {
-        json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}})
-    };
+    let in_path = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}});
     let name = named.then(|| in_path("name"));
     let namespace = info.namespaced.then(|| in_path("namespace"));
     name.into_iter().chain(namespace).collect()

@@ -49,8 +49,10 @@ pub fn list(call: &Call) -> Result<Response, ApiError> {
     let mut page = Vec::new();
     page.extend(rest.by_ref().take(if limit == 0 { usize::MAX } else { limit }).cloned());
     let left = rest.count();
-    let mut meta =
-        ListMeta { resource_version: state.revision().to_string(), ..ListMeta::default() };
+    let mut meta = ListMeta {
+        resource_version: state.revision().to_string(),
+        ..ListMeta::default()
+    };
     if left > 0
         && let Some(last) = page.last()
     {
@@ -65,7 +67,9 @@ pub fn list(call: &Call) -> Result<Response, ApiError> {
 /// # Errors
 /// It is no number.
 pub fn version(options: &Options) -> Result<Option<u64>, ApiError> {
-    let Some(text) = options.get("resourceVersion") else { return Ok(None) };
+    let Some(text) = options.get("resourceVersion") else {
+        return Ok(None);
+    };
     match text.parse() {
         Ok(0) => Ok(None),
         Ok(revision) => Ok(Some(revision)),
@@ -84,18 +88,25 @@ pub fn invalid_option(field: &str, reason: Reason, detail: &str) -> ApiError {
         kind: "ListOptions".to_owned(),
         group: "meta.k8s.io".to_owned(),
         name: String::new(),
-        errors: vec![FieldError { field: field.to_owned(), reason, detail: detail.to_owned() }],
+        errors: vec![FieldError {
+            field: field.to_owned(),
+            reason,
+            detail: detail.to_owned(),
+        }],
     }
 }
 
 fn reached(requested: u64, current: u64) -> Result<(), ApiError> {
-    if requested > current { Err(ApiError::FutureVersion { requested, current }) } else { Ok(()) }
+    if requested > current {
+        Err(ApiError::FutureVersion { requested, current })
+    } else {
+        Ok(())
+    }
 }
 
 fn at_version(now: Mvcc, options: &Options) -> Result<Mvcc, ApiError> {
     let requested = version(options)?;
-    let forbidden =
-        |detail: &str| Err(invalid_option("resourceVersionMatch", Reason::Forbidden, detail));
+    let forbidden = |detail: &str| Err(invalid_option("resourceVersionMatch", Reason::Forbidden, detail));
     let exact = match (options.get("resourceVersionMatch"), options.get("resourceVersion")) {
         (None, _) | (Some("NotOlderThan"), Some(_)) => false,
         (Some("Exact"), Some("0")) => {
@@ -114,7 +125,13 @@ fn at_version(now: Mvcc, options: &Options) -> Result<Mvcc, ApiError> {
     let Some(requested) = requested else { return Ok(now) };
     reached(requested, now.revision())?;
     if exact {
-        now.at(requested).ok_or_else(|| Compacted { requested, oldest: now.compacted() }.into())
+        now.at(requested).ok_or_else(|| {
+            Compacted {
+                requested,
+                oldest: now.compacted(),
+            }
+            .into()
+        })
     } else {
         Ok(now)
     }
@@ -132,7 +149,11 @@ struct Token {
 impl Token {
     fn new(revision: u64, last: &str) -> Self {
         let rv = i64::try_from(revision).unwrap_or(i64::MAX);
-        Self { v: "meta.k8s.io/v1".to_owned(), rv, start: format!("{last}\0") }
+        Self {
+            v: "meta.k8s.io/v1".to_owned(),
+            rv,
+            start: format!("{last}\0"),
+        }
     }
 
     fn encode(&self) -> Result<String, ApiError> {
@@ -140,9 +161,8 @@ impl Token {
     }
 
     fn decode(token: &str) -> Result<Self, ApiError> {
-        let invalid = |why: String| {
-            ApiError::BadRequest(format!("invalid continue token: continue key is not valid: {why}"))
-        };
+        let invalid =
+            |why: String| ApiError::BadRequest(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = BASE64URL_NOPAD
             .decode(token.as_bytes())
             .map_err(|error| invalid(format!("illegal base64 data at input byte {}", error.position)))?;
@@ -160,8 +180,16 @@ fn resume(now: Mvcc, prefix: &str, token: &str) -> Result<(Mvcc, Option<String>)
     // A negative revision asks for the rest of a list whose own revision is gone.
     let state = match u64::try_from(token.rv) {
         Ok(revision) => now.at(revision).ok_or(()).or_else(|()| {
-            let token = Token { v: token.v.clone(), rv: -1, start: token.start.clone() }.encode()?;
-            Err(ApiError::ContinueExpired { message: EXPIRED, token })
+            let token = Token {
+                v: token.v.clone(),
+                rv: -1,
+                start: token.start.clone(),
+            }
+            .encode()?;
+            Err(ApiError::ContinueExpired {
+                message: EXPIRED,
+                token,
+            })
         })?,
         Err(_) => now,
     };

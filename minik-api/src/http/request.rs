@@ -108,7 +108,11 @@ impl<'r> Route<'r> {
         let segments = path
             .split('/')
             .filter(|segment| !segment.is_empty())
-            .map(|segment| percent_decode_str(segment).decode_utf8().map(std::borrow::Cow::into_owned))
+            .map(|segment| {
+                percent_decode_str(segment)
+                    .decode_utf8()
+                    .map(std::borrow::Cow::into_owned)
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| ApiError::NoSuchPath)?;
         let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -117,7 +121,10 @@ impl<'r> Route<'r> {
             ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
             _ => return Ok(Self::Path(segments)),
         };
-        if !registry.iter().any(|kind| kind.info.group == group && kind.info.version == version) {
+        if !registry
+            .iter()
+            .any(|kind| kind.info.group == group && kind.info.version == version)
+        {
             return Err(ApiError::NoSuchPath);
         }
         let find = |plural: &str| registry.by_plural(group, version, plural);
@@ -185,19 +192,28 @@ impl Options {
     /// The first value of `name`, unless it is empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let value = self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let value = self
+            .0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str());
         value.filter(|value| !value.is_empty())
     }
 
     /// Every value of `name`.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Whether `name` is set; as the API server, anything but `false` and `0` sets it.
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {
-        self.all(name).next().is_some_and(|value| !matches!(value, "false" | "0"))
+        self.all(name)
+            .next()
+            .is_some_and(|value| !matches!(value, "false" | "0"))
     }
 
     /// The whole number in `name`.

@@ -20,7 +20,11 @@ use super::table;
 /// `v1`, `apps/v1`.
 #[must_use]
 pub fn api_version(info: &KindInfo) -> String {
-    if info.group.is_empty() { info.version.to_owned() } else { format!("{}/{}", info.group, info.version) }
+    if info.group.is_empty() {
+        info.version.to_owned()
+    } else {
+        format!("{}/{}", info.group, info.version)
+    }
 }
 
 /// Appends a stored document with its kind and version.
@@ -58,12 +62,7 @@ pub fn partial(document: &[u8]) -> Result<Value, serde_json::Error> {
 ///
 /// # Errors
 /// The document is damaged.
-pub fn object(
-    call: &Call,
-    code: StatusCode,
-    document: &[u8],
-    warnings: &[String],
-) -> Result<Response, ApiError> {
+pub fn object(call: &Call, code: StatusCode, document: &[u8], warnings: &[String]) -> Result<Response, ApiError> {
     let mut body = Vec::with_capacity(document.len() + 64);
     match call.accept.shape {
         Shape::Full => append_full(&mut body, call.info(), document),
@@ -116,7 +115,10 @@ pub fn list(call: &Call, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Resp
             body
         }
         Shape::Metadata => {
-            let items = entries.iter().map(|entry| partial(&entry.value)).collect::<Result<Vec<_>, _>>()?;
+            let items = entries
+                .iter()
+                .map(|entry| partial(&entry.value))
+                .collect::<Result<Vec<_>, _>>()?;
             serde_json::to_vec(&json!({
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": "meta.k8s.io/v1",
@@ -125,8 +127,10 @@ pub fn list(call: &Call, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Resp
             }))?
         }
         Shape::Table => {
-            let rows =
-                entries.iter().map(|entry| table::row(call, &entry.value)).collect::<Result<Vec<_>, _>>()?;
+            let rows = entries
+                .iter()
+                .map(|entry| table::row(call, &entry.value))
+                .collect::<Result<Vec<_>, _>>()?;
             serde_json::to_vec(&table::of(call.kind(), meta, &rows, true))?
         }
     };
@@ -145,12 +149,7 @@ pub fn value(call: &Call, code: StatusCode, value: &Value) -> Result<Response, A
 ///
 /// # Errors
 /// None in practice.
-pub fn status(
-    accept: Accepted,
-    code: StatusCode,
-    status: &Status,
-    warnings: &[String],
-) -> Result<Response, ApiError> {
+pub fn status(accept: Accepted, code: StatusCode, status: &Status, warnings: &[String]) -> Result<Response, ApiError> {
     finish(accept, code, serde_json::to_vec(status)?, warnings)
 }
 
@@ -158,12 +157,7 @@ pub fn status(
 ///
 /// # Errors
 /// The bytes are no JSON.
-pub fn finish(
-    accept: Accepted,
-    code: StatusCode,
-    body: Vec<u8>,
-    warnings: &[String],
-) -> Result<Response, ApiError> {
+pub fn finish(accept: Accepted, code: StatusCode, body: Vec<u8>, warnings: &[String]) -> Result<Response, ApiError> {
     let (body, media_type) = match accept.format {
         Format::Json if accept.pretty => {
             let value: Value = serde_json::from_slice(&body)?;
@@ -205,7 +199,9 @@ pub fn revision(document: &[u8]) -> ListMeta {
     struct Meta {
         resource_version: String,
     }
-    let resource_version =
-        serde_json::from_slice::<Head>(document).map(|head| head.metadata.resource_version);
-    ListMeta { resource_version: resource_version.unwrap_or_default(), ..ListMeta::default() }
+    let resource_version = serde_json::from_slice::<Head>(document).map(|head| head.metadata.resource_version);
+    ListMeta {
+        resource_version: resource_version.unwrap_or_default(),
+        ..ListMeta::default()
+    }
 }

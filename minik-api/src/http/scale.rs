@@ -24,19 +24,27 @@ use super::update::{Part, apply_patch, change};
 pub async fn scale(call: &Call, verb: Verb, body: &Bytes, format: Option<Format>) -> Result<Response, ApiError> {
     let document = match verb {
         Verb::Get => {
-            let entry = call.state.storage.cache().get(&call.key()).ok_or_else(|| call.not_found())?;
+            let entry = call
+                .state
+                .storage
+                .cache()
+                .get(&call.key())
+                .ok_or_else(|| call.not_found())?;
             entry.value.clone()
         }
         Verb::Update => {
             let wanted = parse(body, format.unwrap_or(Format::Json))?;
-            change(call, Part::Main, |old| Ok((with_scale(call, old, &wanted)?, Vec::new()))).await?.document
+            change(call, Part::Main, |old| {
+                Ok((with_scale(call, old, &wanted)?, Vec::new()))
+            })
+            .await?
+            .document
         }
         Verb::Patch => {
             let media_type = content_type(&call.headers).to_owned();
             let patched = |old: &Value| {
                 // A Scale has no lists, so its strategic merge is the plain one.
-                let wanted =
-                    apply_patch(&media_type, &scale_of(old), body, |scale| merge_patch(scale, body))?;
+                let wanted = apply_patch(&media_type, &scale_of(old), body, |scale| merge_patch(scale, body))?;
                 Ok((with_scale(call, old, &wanted)?, Vec::new()))
             };
             change(call, Part::Main, patched).await?.document
@@ -63,7 +71,10 @@ fn with_scale(call: &Call, old: &Value, wanted: &Value) -> Result<Value, ApiErro
             "the name of the object ({sent}) does not match the name on the URL ({name})"
         )));
     }
-    let replicas = wanted.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or_default();
+    let replicas = wanted
+        .pointer("/spec/replicas")
+        .and_then(Value::as_i64)
+        .unwrap_or_default();
     if replicas < 0 {
         return Err(ApiError::Invalid {
             kind: "Scale".to_owned(),
@@ -106,10 +117,13 @@ fn scale_of(object: &Value) -> Value {
 /// `spec.selector` in the form of a query.
 fn selector(object: &Value) -> String {
     let labels = object.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
-    let equal = labels.into_iter().flatten().map(|(key, value)| {
-        (key.clone(), format!("{key}={}", value.as_str().unwrap_or_default()))
-    });
-    let expressions = object.pointer("/spec/selector/matchExpressions").and_then(Value::as_array);
+    let equal = labels
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), format!("{key}={}", value.as_str().unwrap_or_default())));
+    let expressions = object
+        .pointer("/spec/selector/matchExpressions")
+        .and_then(Value::as_array);
     let set = expressions.into_iter().flatten().map(|expression| {
         let key = text(expression, "/key").to_owned();
         let mut values = object::strings(expression, "/values");
@@ -125,5 +139,8 @@ fn selector(object: &Value) -> String {
     });
     let mut all: Vec<_> = equal.chain(set).collect();
     all.sort();
-    all.into_iter().map(|(_, written)| written).collect::<Vec<_>>().join(",")
+    all.into_iter()
+        .map(|(_, written)| written)
+        .collect::<Vec<_>>()
+        .join(",")
 }

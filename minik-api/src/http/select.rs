@@ -56,9 +56,9 @@ impl Selection {
         }
         let attributes = entry.attributes(|| attributes(kind, entry));
         self.labels.matches(&attributes.labels)
-            && self.fields.matches(|label: &str| {
-                Some(attributes.fields.get(label).cloned().unwrap_or_default())
-            })
+            && self
+                .fields
+                .matches(|label: &str| Some(attributes.fields.get(label).cloned().unwrap_or_default()))
     }
 }
 
@@ -91,8 +91,10 @@ fn attributes(kind: &Registered, entry: &Entry) -> Attributes {
         tracing::error!(key = &*entry.key, "a stored document has no metadata");
         return Attributes::default();
     };
-    let mut fields =
-        BTreeMap::from([("metadata.name", metadata.name), ("metadata.namespace", metadata.namespace)]);
+    let mut fields = BTreeMap::from([
+        ("metadata.name", metadata.name),
+        ("metadata.namespace", metadata.namespace),
+    ]);
     let selectable = kind.strategy.selectable_fields();
     if !selectable.is_empty()
         && let Ok(object) = serde_json::from_slice(&entry.value)
@@ -106,5 +108,8 @@ fn attributes(kind: &Registered, entry: &Entry) -> Attributes {
             }
         }
     }
-    Attributes { labels: metadata.labels, fields }
+    Attributes {
+        labels: metadata.labels,
+        fields,
+    }
 }

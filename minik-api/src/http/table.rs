@@ -24,12 +24,7 @@ pub fn row(call: &Call, document: &[u8]) -> Result<Value, ApiError> {
 
 /// The Table of `rows`. A watch describes its columns only once.
 #[must_use]
-pub fn of(
-    kind: &Registered,
-    meta: impl std::borrow::Borrow<ListMeta>,
-    rows: &[Value],
-    with_columns: bool,
-) -> Value {
+pub fn of(kind: &Registered, meta: impl std::borrow::Borrow<ListMeta>, rows: &[Value], with_columns: bool) -> Value {
     let columns = kind.strategy.columns().iter().map(|column| {
         json!({
             "name": column.name,

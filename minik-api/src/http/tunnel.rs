@@ -24,8 +24,15 @@ use super::respond;
 /// The most of an agent's refusal that is passed on, in bytes.
 const MAX_REFUSAL: usize = 64 << 10;
 /// Query parameters that the agent's log endpoint understands.
-const LOG_OPTIONS: [&str; 7] =
-    ["follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps"];
+const LOG_OPTIONS: [&str; 7] = [
+    "follow",
+    "limitBytes",
+    "previous",
+    "sinceSeconds",
+    "sinceTime",
+    "tailLines",
+    "timestamps",
+];
 
 /// Streams a container's output.
 ///
@@ -39,7 +46,9 @@ pub async fn log(call: &Call) -> Result<Response, ApiError> {
         // A Pod without a node has said nothing yet.
         return Ok(plain(Body::empty()));
     }
-    let options = LOG_OPTIONS.into_iter().filter_map(|name| Some((name, call.options.get(name)?)));
+    let options = LOG_OPTIONS
+        .into_iter()
+        .filter_map(|name| Some((name, call.options.get(name)?)));
     let uri = uri(call, "containerLogs", &container, options)?;
     let request = http::Request::get(uri).header(header::HOST, node).body(Body::empty());
     let mut agent = connect(call, node).await?;
@@ -48,7 +57,10 @@ pub async fn log(call: &Call) -> Result<Response, ApiError> {
         return Ok(plain(Body::new(answer.into_body())));
     }
     let code = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_REFUSAL).collect().await.map_err(internal)?;
+    let body = Limited::new(answer.into_body(), MAX_REFUSAL)
+        .collect()
+        .await
+        .map_err(internal)?;
     let message = String::from_utf8_lossy(&body.to_bytes()).trim().to_owned();
     Err(match code {
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => ApiError::BadRequest(message),
@@ -72,12 +84,20 @@ pub async fn exec(call: &Call, mut request: Request) -> Result<Response, ApiErro
         return Err(ApiError::BadRequest("Upgrade request required".to_owned()));
     }
     let commands = call.options.all("command").map(|command| ("command", command));
-    let streams = [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
-        .into_iter()
-        .filter_map(|(asked, known)| call.options.flag(asked).then_some((known, "1")));
+    let streams = [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ]
+    .into_iter()
+    .filter_map(|(asked, known)| call.options.flag(asked).then_some((known, "1")));
     let uri = uri(call, "exec", &container, commands.chain(streams))?;
     let client = hyper::upgrade::on(&mut request);
-    let mut forwarded = http::Request::builder().method(request.method()).uri(uri).body(Body::empty());
+    let mut forwarded = http::Request::builder()
+        .method(request.method())
+        .uri(uri)
+        .body(Body::empty());
     if let Ok(forwarded) = &mut forwarded {
         let headers = forwarded.headers_mut();
         headers.extend(request.headers().clone());
@@ -85,7 +105,10 @@ pub async fn exec(call: &Call, mut request: Request) -> Result<Response, ApiErro
         headers.insert(header::HOST, HeaderValue::from_static("kubelet"));
     }
     let mut agent = connect(call, node).await?;
-    let mut answer = agent.send_request(forwarded.map_err(internal)?).await.map_err(internal)?;
+    let mut answer = agent
+        .send_request(forwarded.map_err(internal)?)
+        .await
+        .map_err(internal)?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let agent = hyper::upgrade::on(&mut answer);
         tokio::spawn(join(client, agent, call.state.shutdown.clone()));
@@ -109,7 +132,12 @@ async fn join(client: OnUpgrade, agent: OnUpgrade, shutdown: tokio_util::sync::C
 }
 
 fn pod(call: &Call) -> Result<Value, ApiError> {
-    let entry = call.state.storage.cache().get(&call.key()).ok_or_else(|| call.not_found())?;
+    let entry = call
+        .state
+        .storage
+        .cache()
+        .get(&call.key())
+        .ok_or_else(|| call.not_found())?;
     Ok(respond::parse(call.info(), &entry.value)?)
 }
 
@@ -117,7 +145,11 @@ fn pod(call: &Call) -> Result<Value, ApiError> {
 fn container(pod: &Value, named: Option<&str>) -> Result<String, ApiError> {
     let names = |field: &str| -> Vec<&str> {
         let containers = pod.pointer(field).and_then(Value::as_array);
-        containers.into_iter().flatten().map(|container| text(container, "/name")).collect()
+        containers
+            .into_iter()
+            .flatten()
+            .map(|container| text(container, "/name"))
+            .collect()
     };
     let (containers, init) = (names("/spec/containers"), names("/spec/initContainers"));
     let ephemeral = names("/spec/ephemeralContainers");
@@ -127,14 +159,15 @@ fn container(pod: &Value, named: Option<&str>) -> Result<String, ApiError> {
             if [containers, init, ephemeral].iter().any(|names| names.contains(&named)) {
                 Ok(named.to_owned())
             } else {
-                Err(ApiError::BadRequest(format!("container {named} is not valid for pod {name}")))
+                Err(ApiError::BadRequest(format!(
+                    "container {named} is not valid for pod {name}"
+                )))
             }
         }
         (None, [only]) => Ok((*only).to_owned()),
         (None, several) => {
             let choices = several.join(" ");
-            let mut reason =
-                format!("a container name must be specified for pod {name}, choose one of: [{choices}]");
+            let mut reason = format!("a container name must be specified for pod {name}, choose one of: [{choices}]");
             if !init.is_empty() {
                 reason.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
             }
@@ -174,7 +207,9 @@ async fn connect(call: &Call, node: &str) -> Result<SendRequest<Body>, ApiError>
 
 fn plain(body: Body) -> Response {
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
 }
 

@@ -20,9 +20,9 @@ use super::negotiate::content_type;
 use super::object::{self, text};
 use super::respond;
 
-const MODIFIED: &str =
-    "the object has been modified; please apply your changes to the latest version and try again";
-const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
+const PATCHES: &str =
+    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
 
 /// Kinds that a PUT creates when they are not there, as 1.36 has them.
 const CREATED_ON_UPDATE: [&str; 4] = ["Service", "Endpoints", "Event", "Lease"];
@@ -145,7 +145,11 @@ pub async fn change(
         let (new, warnings) = make(&old)?;
         let mut planned = plan(call, part, entry, &old, new)?;
         planned.warnings.splice(..0, warnings);
-        let change = if dry_run { Change::Keep } else { std::mem::replace(&mut planned.change, Change::Keep) };
+        let change = if dry_run {
+            Change::Keep
+        } else {
+            std::mem::replace(&mut planned.change, Change::Keep)
+        };
         Ok::<_, ApiError>((change, planned))
     })
     .await?;
@@ -160,7 +164,10 @@ pub async fn change(
     if let Some(reservation) = planned.reservation.filter(|_| !dry_run) {
         reservation.commit();
     }
-    Ok(Done { document, warnings: planned.warnings })
+    Ok(Done {
+        document,
+        warnings: planned.warnings,
+    })
 }
 
 struct Planned {
@@ -208,18 +215,26 @@ fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> 
         let reserved = call.state.allocators.for_update(&mut new, old);
         reservation = Some(reserved.map_err(|errors| ApiError::invalid(info, name, errors))?);
     }
-    let warnings = if part == Part::Main { strategy.warnings(&new)? } else { Vec::new() };
+    let warnings = if part == Part::Main {
+        strategy.warnings(&new)?
+    } else {
+        Vec::new()
+    };
     let document = Document::encode(&new)?;
     let bytes = document.stamp(entry.revision);
-    let ends = object::is_deleting(&new)
-        && object::may_go(&new)
-        && object::deletion_grace(&new).unwrap_or_default() == 0;
+    let ends =
+        object::is_deleting(&new) && object::may_go(&new) && object::deletion_grace(&new).unwrap_or_default() == 0;
     let change = match (ends, bytes == entry.value) {
         (true, _) => Change::Delete(document),
         (false, true) => Change::Keep,
         (false, false) => Change::Put(document),
     };
-    Ok(Planned { change, document: bytes, reservation, warnings })
+    Ok(Planned {
+        change,
+        document: bytes,
+        reservation,
+        warnings,
+    })
 }
 
 fn check_versions(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError> {
@@ -235,7 +250,11 @@ fn check_versions(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError>
             let field = "metadata.resourceVersion".to_owned();
             let reason = Reason::Invalid(0.into());
             let detail = "must be specified for an update".to_owned();
-            Err(ApiError::invalid(info, name, vec![FieldError { field, reason, detail }]))
+            Err(ApiError::invalid(
+                info,
+                name,
+                vec![FieldError { field, reason, detail }],
+            ))
         }
         "" | "0" => Ok(()),
         sent if sent == text(old, "/metadata/resourceVersion") => Ok(()),
@@ -254,7 +273,10 @@ fn immutable_identity(old: &Value, new: &Value) -> Vec<FieldError> {
             detail: "field is immutable".to_owned(),
         })
     };
-    ["metadata.name", "metadata.namespace"].into_iter().filter_map(changed).collect()
+    ["metadata.name", "metadata.namespace"]
+        .into_iter()
+        .filter_map(changed)
+        .collect()
 }
 
 fn refuse_new_finalizers(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError> {
@@ -262,8 +284,10 @@ fn refuse_new_finalizers(call: &Call, old: &Value, new: &Value) -> Result<(), Ap
         return Ok(());
     }
     let had = object::finalizers(old);
-    let added: Vec<_> =
-        object::finalizers(new).into_iter().filter(|finalizer| !had.contains(finalizer)).collect();
+    let added: Vec<_> = object::finalizers(new)
+        .into_iter()
+        .filter(|finalizer| !had.contains(finalizer))
+        .collect();
     if added.is_empty() {
         return Ok(());
     }
@@ -273,7 +297,11 @@ fn refuse_new_finalizers(call: &Call, old: &Value, new: &Value) -> Result<(), Ap
         quoted.join(", ")
     );
     let field = "metadata.finalizers".to_owned();
-    let error = FieldError { field, reason: Reason::Forbidden, detail };
+    let error = FieldError {
+        field,
+        reason: Reason::Forbidden,
+        detail,
+    };
     Err(ApiError::invalid(call.info(), &call.target.name, vec![error]))
 }
 
@@ -285,15 +313,14 @@ fn check_path(call: &Call, sent: &Value) -> Result<(), ApiError> {
         "" => refuse(format!(
             "the name of the object ({name} based on URL) was undeterminable: name must be provided"
         )),
-        other if other != name => {
-            refuse(format!("the name of the object ({other}) does not match the name on the URL ({name})"))
-        }
+        other if other != name => refuse(format!(
+            "the name of the object ({other}) does not match the name on the URL ({name})"
+        )),
         _ => match text(sent, "/metadata/namespace") {
             "" => Ok(()),
             other if other == call.target.namespace => Ok(()),
             _ => refuse(
-                "the namespace of the provided object does not match the namespace sent on the request"
-                    .to_owned(),
+                "the namespace of the provided object does not match the namespace sent on the request".to_owned(),
             ),
         },
     }

@@ -53,7 +53,9 @@ enum Start {
 /// Options make no sense.
 pub fn watch(call: Call) -> Result<Response, ApiError> {
     if call.accept.format == Format::Yaml {
-        return Err(ApiError::NotAcceptable("application/json, application/json;stream=watch"));
+        return Err(ApiError::NotAcceptable(
+            "application/json, application/json;stream=watch",
+        ));
     }
     let selection = Selection::parse(call.kind(), &call.options)?;
     let start = start(&call.options)?;
@@ -67,7 +69,9 @@ pub fn watch(call: Call) -> Result<Response, ApiError> {
         Start::After(None) => (cache.watch_from_now(&prefix).1, VecDeque::new(), None),
         Start::Everything { announce } => {
             let (state, watch) = cache.watch_from_now(&prefix);
-            let wanted = state.range(&prefix, None).filter(|entry| selection.matches(call.kind(), entry));
+            let wanted = state
+                .range(&prefix, None)
+                .filter(|entry| selection.matches(call.kind(), entry));
             (watch, wanted.cloned().collect(), announce.then(|| state.revision()))
         }
     };
@@ -171,7 +175,10 @@ impl Feed {
 
     fn event(&mut self, chunk: &mut Vec<u8>, event: &Event) {
         let kind = self.call.kind();
-        let before = event.previous.as_ref().filter(|entry| self.selection.matches(kind, entry));
+        let before = event
+            .previous
+            .as_ref()
+            .filter(|entry| self.selection.matches(kind, entry));
         let wanted = event.kind != EventKind::Deleted && self.selection.matches(kind, &event.entry);
         match (before, wanted) {
             (None, true) => self.line(chunk, "ADDED", &event.entry.value),
@@ -198,9 +205,9 @@ impl Feed {
             Shape::Metadata => respond::partial(document)
                 .and_then(|object| serde_json::to_writer(&mut *chunk, &object))
                 .map_err(ApiError::from),
-            Shape::Table => self.table(document).and_then(|table| {
-                serde_json::to_writer(&mut *chunk, &table).map_err(ApiError::from)
-            }),
+            Shape::Table => self
+                .table(document)
+                .and_then(|table| serde_json::to_writer(&mut *chunk, &table).map_err(ApiError::from)),
         };
         match written {
             Ok(()) => chunk.extend_from_slice(b"}\n"),
@@ -220,7 +227,10 @@ impl Feed {
 
     fn bookmark(&mut self, chunk: &mut Vec<u8>, revision: u64, initial_end: bool) {
         let info = self.call.info();
-        let meta = ListMeta { resource_version: revision.to_string(), ..ListMeta::default() };
+        let meta = ListMeta {
+            resource_version: revision.to_string(),
+            ..ListMeta::default()
+        };
         let mut object = match self.call.accept.shape {
             Shape::Table => table::of(self.call.kind(), &meta, &[], false),
             Shape::Metadata => json!({

@@ -73,7 +73,9 @@ struct Connections {
 
 impl Connections {
     fn new() -> Self {
-        Self { graceful: GracefulShutdown::new() }
+        Self {
+            graceful: GracefulShutdown::new(),
+        }
     }
 
     fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, app: Router) {
@@ -101,17 +103,16 @@ impl Connections {
     }
 
     async fn finish(self) {
-        if tokio::time::timeout(DRAIN_TIMEOUT, self.graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.graceful.shutdown())
+            .await
+            .is_err()
+        {
             tracing::warn!("connections were still open at shutdown");
         }
     }
 }
 
-async fn serve_connection(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    app: Router,
-    watcher: Watcher,
-) {
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, app: Router, watcher: Watcher) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(MAX_STREAMS);
     let service = TowerToHyperService::new(app);

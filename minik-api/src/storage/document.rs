@@ -54,7 +54,10 @@ impl Document {
     pub fn restamp(bytes: &[u8], revision: u64) -> Bytes {
         let rest = bytes.strip_prefix(Self::HEAD).unwrap_or_default();
         let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
-        Self { tail: rest[end..].to_vec() }.stamp(revision)
+        Self {
+            tail: rest[end..].to_vec(),
+        }
+        .stamp(revision)
     }
 
     /// Whether the stored `bytes` are this document at `revision`, so that writing it would change nothing.

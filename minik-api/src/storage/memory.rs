@@ -14,7 +14,10 @@ pub struct MemoryStorage {
 
 impl Default for MemoryStorage {
     fn default() -> Self {
-        Self { writer: Mutex::new(()), cache: WatchCache::new(Mvcc::default()) }
+        Self {
+            writer: Mutex::new(()),
+            cache: WatchCache::new(Mvcc::default()),
+        }
     }
 }
 

@@ -90,7 +90,14 @@ pub async fn guaranteed_update<T, E: From<StorageError>>(
             Change::Keep => return Ok((Outcome::Kept, value)),
         };
         let expected = current.map_or(Expected::Absent, |entry| Expected::Revision(entry.revision));
-        match storage.commit(Write { key: key.into(), expected, op }).await {
+        match storage
+            .commit(Write {
+                key: key.into(),
+                expected,
+                op,
+            })
+            .await
+        {
             Ok(entry) if deletes => return Ok((Outcome::Deleted(entry), value)),
             Ok(entry) => return Ok((Outcome::Written(entry), value)),
             Err(StorageError::Conflict(_)) if attempt < MAX_ATTEMPTS => attempt += 1,

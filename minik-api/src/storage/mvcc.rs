@@ -37,7 +37,12 @@ impl Entry {
     /// An entry read back from disk or just written.
     #[must_use]
     pub fn new(key: Arc<str>, revision: u64, value: Bytes) -> Self {
-        Self { key, revision, value, attributes: OnceLock::new() }
+        Self {
+            key,
+            revision,
+            value,
+            attributes: OnceLock::new(),
+        }
     }
 
     /// The attributes, extracted by `extract` the first time anyone asks.
@@ -144,8 +149,17 @@ impl Mvcc {
     /// A store that holds `entries` at `revision`, with no past: earlier revisions count as compacted.
     #[must_use]
     pub fn restore(revision: u64, entries: Vec<Entry>) -> Self {
-        let live = entries.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
-        Self { revision, compacted: revision, live, log: Vector::new(), log_bytes: 0 }
+        let live = entries
+            .into_iter()
+            .map(|entry| (entry.key.clone(), Arc::new(entry)))
+            .collect();
+        Self {
+            revision,
+            compacted: revision,
+            live,
+            log: Vector::new(),
+            log_bytes: 0,
+        }
     }
 
     /// The revision of the newest change.
@@ -186,13 +200,24 @@ impl Mvcc {
             return None;
         }
         let mut live = self.live.clone();
-        for event in self.log.iter().rev().take_while(|event| event.entry.revision > revision) {
+        for event in self
+            .log
+            .iter()
+            .rev()
+            .take_while(|event| event.entry.revision > revision)
+        {
             match &event.previous {
                 Some(previous) => live.insert(previous.key.clone(), previous.clone()),
                 None => live.remove(&event.entry.key),
             };
         }
-        Some(Self { revision, compacted: revision, live, log: Vector::new(), log_bytes: 0 })
+        Some(Self {
+            revision,
+            compacted: revision,
+            live,
+            log: Vector::new(),
+            log_bytes: 0,
+        })
     }
 
     /// All changes after `revision` under `prefix`, oldest first; none when some of them are compacted.
@@ -201,9 +226,15 @@ impl Mvcc {
         if revision < self.compacted {
             return None;
         }
-        let newer = self.log.iter().rev().take_while(|event| event.entry.revision > revision);
-        let mut events: Vec<_> =
-            newer.filter(|event| event.entry.key.starts_with(prefix)).cloned().collect();
+        let newer = self
+            .log
+            .iter()
+            .rev()
+            .take_while(|event| event.entry.revision > revision);
+        let mut events: Vec<_> = newer
+            .filter(|event| event.entry.key.starts_with(prefix))
+            .cloned()
+            .collect();
         events.reverse();
         Some(events)
     }
@@ -233,7 +264,11 @@ impl Mvcc {
             (Op::Put(document), None) => (EventKind::Created, document),
         };
         self.revision += 1;
-        let entry = Arc::new(Entry::new(write.key.clone(), self.revision, document.stamp(self.revision)));
+        let entry = Arc::new(Entry::new(
+            write.key.clone(),
+            self.revision,
+            document.stamp(self.revision),
+        ));
         if kind == EventKind::Deleted {
             self.live.remove(&write.key);
         } else {
@@ -262,12 +297,20 @@ mod tests {
 
     fn put(key: &str, expected: Expected, n: u32) -> Write {
         let document = Document::encode(&json!({"n": n})).expect("encodes");
-        Write { key: key.into(), expected, op: Op::Put(document) }
+        Write {
+            key: key.into(),
+            expected,
+            op: Op::Put(document),
+        }
     }
 
     fn delete(key: &str, revision: u64) -> Write {
         let document = Document::encode(&json!({})).expect("encodes");
-        Write { key: key.into(), expected: Expected::Revision(revision), op: Op::Delete(document) }
+        Write {
+            key: key.into(),
+            expected: Expected::Revision(revision),
+            op: Op::Delete(document),
+        }
     }
 
     #[test]
@@ -275,10 +318,20 @@ mod tests {
         let mut store = Mvcc::default();
         store.apply(&put("a", Expected::Absent, 1)).expect("creates");
         assert_eq!(store.revision(), 2);
-        assert_eq!(store.apply(&put("a", Expected::Absent, 2)), Err(WriteError::Exists("a".into())));
+        assert_eq!(
+            store.apply(&put("a", Expected::Absent, 2)),
+            Err(WriteError::Exists("a".into()))
+        );
         store.apply(&put("a", Expected::Revision(2), 3)).expect("updates");
         let stale = store.apply(&delete("a", 2));
-        assert_eq!(stale, Err(WriteError::Changed { key: "a".into(), expected: 2, actual: 3 }));
+        assert_eq!(
+            stale,
+            Err(WriteError::Changed {
+                key: "a".into(),
+                expected: 2,
+                actual: 3
+            })
+        );
         assert_eq!(store.apply(&delete("b", 2)), Err(WriteError::Absent("b".into())));
         assert_eq!(store.revision(), 3);
     }

@@ -96,18 +96,32 @@ impl SledStorage {
             .cache_capacity(PAGE_CACHE_BYTES)
             .flush_every_ms(None)
             .open()
-            .map_err(|source| OpenError::Open { path: dir.to_owned(), source })?;
+            .map_err(|source| OpenError::Open {
+                path: dir.to_owned(),
+                source,
+            })?;
         let state = load(&db)?;
-        let sync_failed = |source| OpenError::Sync { path: dir.to_owned(), source };
+        let sync_failed = |source| OpenError::Sync {
+            path: dir.to_owned(),
+            source,
+        };
         let files = Files::open(dir).map_err(sync_failed)?;
         let cache = Arc::new(WatchCache::new(state));
         let (writes, waiting) = mpsc::channel(QUEUE);
-        let writer = Writer { db, files, cache: cache.clone() };
+        let writer = Writer {
+            db,
+            files,
+            cache: cache.clone(),
+        };
         let writer = std::thread::Builder::new()
             .name("storage".into())
             .spawn(move || writer.run(waiting))
             .map_err(OpenError::Thread)?;
-        Ok(Self { cache, writes: Some(writes), writer: Some(writer) })
+        Ok(Self {
+            cache,
+            writes: Some(writes),
+            writer: Some(writer),
+        })
     }
 }
 
@@ -120,7 +134,10 @@ impl Storage for SledStorage {
         async move {
             let (acknowledge, acknowledged) = oneshot::channel();
             let writes = self.writes.as_ref().ok_or(StorageError::Closed)?;
-            writes.send((write, acknowledge)).await.map_err(|_| StorageError::Closed)?;
+            writes
+                .send((write, acknowledge))
+                .await
+                .map_err(|_| StorageError::Closed)?;
             acknowledged.await.map_err(|_| StorageError::Closed)?
         }
         .boxed()
@@ -143,7 +160,9 @@ fn load(db: &::sled::Db) -> Result<Mvcc, OpenError> {
     let mut entries = Vec::new();
     for pair in db.iter() {
         let (key, stored) = pair.map_err(OpenError::Read)?;
-        let damaged = || OpenError::Damaged { key: String::from_utf8_lossy(&key).into_owned() };
+        let damaged = || OpenError::Damaged {
+            key: String::from_utf8_lossy(&key).into_owned(),
+        };
         let (stamp, value) = stored.split_first_chunk::<8>().ok_or_else(damaged)?;
         let stamp = u64::from_be_bytes(*stamp);
         if key.as_ref() == REVISION_KEY {
@@ -184,10 +203,7 @@ impl Writer {
 
     /// Makes one group durable, publishes it, acknowledges it. Refusals are acknowledged last too: who
     /// lost against a write of this group must see that write when reading again.
-    fn write(
-        &mut self,
-        group: Vec<(Write, Acknowledge)>,
-    ) -> Result<(), Arc<dyn std::error::Error + Send + Sync>> {
+    fn write(&mut self, group: Vec<(Write, Acknowledge)>) -> Result<(), Arc<dyn std::error::Error + Send + Sync>> {
         let mut staged = self.cache.snapshot();
         let mut events = Vec::new();
         let mut answers = Vec::new();
@@ -245,7 +261,11 @@ impl Files {
     fn open(dir: &Path) -> io::Result<Self> {
         let data = File::open(dir.join("db"))?;
         data.sync_all()?;
-        let mut files = Self { data, large_values: dir.join("blobs"), synced: BTreeSet::new() };
+        let mut files = Self {
+            data,
+            large_values: dir.join("blobs"),
+            synced: BTreeSet::new(),
+        };
         files.sync_large_values()?;
         File::open(dir)?.sync_all()?;
         Ok(files)

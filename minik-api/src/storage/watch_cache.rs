@@ -54,7 +54,12 @@ impl WatchCache {
     /// A cache that shows `state`.
     #[must_use]
     pub fn new(state: Mvcc) -> Self {
-        Self { published: Mutex::new(Published { state, watchers: Vec::new() }) }
+        Self {
+            published: Mutex::new(Published {
+                state,
+                watchers: Vec::new(),
+            }),
+        }
     }
 
     /// The state of this moment; it does not change any more.
@@ -97,8 +102,10 @@ impl WatchCache {
     pub fn watch(&self, prefix: &str, since: u64) -> Result<Watch, Compacted> {
         let mut published = self.lock();
         let oldest = published.state.compacted();
-        let backlog =
-            published.state.since(since, prefix).ok_or(Compacted { requested: since, oldest })?;
+        let backlog = published.state.since(since, prefix).ok_or(Compacted {
+            requested: since,
+            oldest,
+        })?;
         Ok(published.subscribe(prefix, since, backlog))
     }
 
@@ -120,8 +127,15 @@ impl WatchCache {
 impl Published {
     fn subscribe(&mut self, prefix: &str, since: u64, backlog: Vec<Arc<Event>>) -> Watch {
         let (queue, live) = channel(QUEUE);
-        self.watchers.push(Watcher { prefix: prefix.into(), queue });
-        Watch { backlog: backlog.into(), live, seen: since }
+        self.watchers.push(Watcher {
+            prefix: prefix.into(),
+            queue,
+        });
+        Watch {
+            backlog: backlog.into(),
+            live,
+            seen: since,
+        }
     }
 }
 

@@ -23,8 +23,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
     }
 
     pub fn message(&self) -> String {
@@ -59,7 +58,12 @@ impl Server {
         for name in ["default", "demo"] {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             let made = server.post("/api/v1/namespaces", &namespace).await;
-            assert_eq!(made.code, StatusCode::CREATED, "{}", String::from_utf8_lossy(&made.body));
+            assert_eq!(
+                made.code,
+                StatusCode::CREATED,
+                "{}",
+                String::from_utf8_lossy(&made.body)
+            );
         }
         server
     }
@@ -76,7 +80,11 @@ impl Server {
         let Ok(response) = self.app(identity).oneshot(request).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("is read").to_bytes().to_vec();
-        Answer { code: parts.status, headers: parts.headers, body }
+        Answer {
+            code: parts.status,
+            headers: parts.headers,
+            body,
+        }
     }
 
     pub async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Answer {
@@ -84,7 +92,8 @@ impl Server {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(Identity::admin(), request.body(body.into()).expect("is a request")).await
+        self.send(Identity::admin(), request.body(body.into()).expect("is a request"))
+            .await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -92,11 +101,13 @@ impl Server {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.request("POST", path, &[("content-type", "application/json")], body.to_string()).await
+        self.request("POST", path, &[("content-type", "application/json")], body.to_string())
+            .await
     }
 
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
-        self.request("PUT", path, &[("content-type", "application/json")], body.to_string()).await
+        self.request("PUT", path, &[("content-type", "application/json")], body.to_string())
+            .await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {

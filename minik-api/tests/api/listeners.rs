@@ -23,9 +23,17 @@ fn names() -> ServerNames {
 }
 
 /// GET over TLS, as the user of a client certificate or as nobody, in one version of HTTP.
-async fn get(address: SocketAddr, pki: &ClusterPki, user: Option<(&str, &str)>, path: &str, h2: bool) -> (StatusCode, Value) {
+async fn get(
+    address: SocketAddr,
+    pki: &ClusterPki,
+    user: Option<(&str, &str)>,
+    path: &str,
+    h2: bool,
+) -> (StatusCode, Value) {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pki.ca_pem().as_bytes()).expect("is PEM")).expect("is trusted");
+    roots
+        .add(CertificateDer::from_pem_slice(pki.ca_pem().as_bytes()).expect("is PEM"))
+        .expect("is trusted");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -43,17 +51,25 @@ async fn get(address: SocketAddr, pki: &ClusterPki, user: Option<(&str, &str)>, 
     config.alpn_protocols = vec![if h2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     let stream = TcpStream::connect(address).await.expect("connects");
     let name = "127.0.0.1".try_into().expect("is a name");
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("agrees");
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .expect("agrees");
     let uri = format!("https://{address}{path}");
-    let request = Request::get(uri).header("host", "minik").body(Empty::<Bytes>::new()).expect("is one");
+    let request = Request::get(uri)
+        .header("host", "minik")
+        .body(Empty::<Bytes>::new())
+        .expect("is one");
     let response = if h2 {
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.expect("starts");
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls))
+            .await
+            .expect("starts");
         tokio::spawn(connection);
         sender.send_request(request).await.expect("is answered")
     } else {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.expect("starts");
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
+            .await
+            .expect("starts");
         tokio::spawn(connection);
         sender.send_request(request).await.expect("is answered")
     };
@@ -77,8 +93,14 @@ async fn a_client_certificate_says_who_is_asking() {
         let (code, status) = get(address, &pki, Some(("jane", "dev")), PODS, h2).await;
         assert_eq!(code, StatusCode::FORBIDDEN);
         let message = status["message"].as_str().expect("is text");
-        assert!(message.starts_with("pods is forbidden: User \"jane\" cannot list resource \"pods\""), "{message}");
-        assert_eq!(get(address, &pki, None, "/version", h2).await.1["gitVersion"], "v1.36.2");
+        assert!(
+            message.starts_with("pods is forbidden: User \"jane\" cannot list resource \"pods\""),
+            "{message}"
+        );
+        assert_eq!(
+            get(address, &pki, None, "/version", h2).await.1["gitVersion"],
+            "v1.36.2"
+        );
         assert_eq!(get(address, &pki, None, PODS, h2).await.0, StatusCode::FORBIDDEN);
     }
     server.state.shutdown.cancel();
@@ -93,12 +115,18 @@ fn keys_are_kept_private_and_reused() {
     let certificate = std::fs::read(dir.path().join("apiserver.crt")).expect("is there");
     let again = ClusterPki::load_or_create(dir.path(), &names()).expect("is read");
     assert_eq!(first.ca_pem(), again.ca_pem());
-    assert_eq!(std::fs::read(dir.path().join("apiserver.crt")).expect("is there"), certificate);
+    assert_eq!(
+        std::fs::read(dir.path().join("apiserver.crt")).expect("is there"),
+        certificate
+    );
     let mut more = names();
     more.dns.push("worker1".to_owned());
     let other = ClusterPki::load_or_create(dir.path(), &more).expect("is made");
     assert_eq!(first.ca_pem(), other.ca_pem(), "a new name needs no new authority");
-    assert_ne!(std::fs::read(dir.path().join("apiserver.crt")).expect("is there"), certificate);
+    assert_ne!(
+        std::fs::read(dir.path().join("apiserver.crt")).expect("is there"),
+        certificate
+    );
     for file in std::fs::read_dir(dir.path()).expect("is read") {
         let file = file.expect("is read");
         let mode = file.metadata().expect("is read").permissions().mode() & 0o777;
@@ -114,11 +142,14 @@ async fn a_path_socket_is_its_identity_and_watches_end_at_shutdown() {
     let listener = UnixListener::bind(&path).expect("binds");
     let serving = tokio::spawn(serve_unix(server.state.clone(), listener, Identity::admin()));
     let stream = UnixStream::connect(&path).await.expect("connects");
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("starts");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("starts");
     tokio::spawn(connection);
     let request = Request::get(format!("{PODS}?watch=1")).header("host", "minik");
-    let watch = sender.send_request(request.body(Full::<Bytes>::default()).expect("is one")).await;
+    let watch = sender
+        .send_request(request.body(Full::<Bytes>::default()).expect("is one"))
+        .await;
     let watch = watch.expect("is answered");
     assert_eq!(watch.status(), StatusCode::OK);
     server.state.shutdown.cancel();
@@ -150,8 +181,7 @@ async fn agent(listener: UnixListener) {
             }
             Ok::<_, std::convert::Infallible>(response)
         });
-        let connection =
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connection.with_upgrades());
     }
 }
@@ -169,31 +199,45 @@ async fn logs_and_sessions_go_to_the_agent_of_the_node() {
     two["spec"]["containers"] = serde_json::json!([{"name": "a", "image": "nginx"}, {"name": "b", "image": "nginx"}]);
     server.post(PODS, &two).await;
 
-    let log = server.get(&format!("{PODS}/p/log?tailLines=3&follow=true&container=a")).await;
-    assert_eq!(String::from_utf8_lossy(&log.body), "/containerLogs/demo/p/a?follow=true&tailLines=3");
+    let log = server
+        .get(&format!("{PODS}/p/log?tailLines=3&follow=true&container=a"))
+        .await;
+    assert_eq!(
+        String::from_utf8_lossy(&log.body),
+        "/containerLogs/demo/p/a?follow=true&tailLines=3"
+    );
     let refusals = [
-        ("two/log", "a container name must be specified for pod two, choose one of: [a b]"),
+        (
+            "two/log",
+            "a container name must be specified for pod two, choose one of: [a b]",
+        ),
         ("p/log?container=c", "container c is not valid for pod p"),
         ("unbound/exec?command=ls", "pod unbound does not have a host assigned"),
     ];
     for (path, message) in refusals {
         let refused = server.get(&format!("{PODS}/{path}")).await;
-        assert_eq!((refused.code, refused.message().as_str()), (StatusCode::BAD_REQUEST, message));
+        assert_eq!(
+            (refused.code, refused.message().as_str()),
+            (StatusCode::BAD_REQUEST, message)
+        );
     }
 
     let path = dir.path().join("api.sock");
     let listener = UnixListener::bind(&path).expect("binds");
     tokio::spawn(serve_unix(server.state.clone(), listener, Identity::admin()));
     let stream = UnixStream::connect(&path).await.expect("connects");
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("starts");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("starts");
     tokio::spawn(connection.with_upgrades());
-    let request = Request::get(format!("{PODS}/p/exec?command=echo&command=a%20b&stdin=true&stdout=true"))
-        .header("host", "minik")
-        .header("connection", "Upgrade")
-        .header("upgrade", "websocket")
-        .body(Empty::<Bytes>::new())
-        .expect("is a request");
+    let request = Request::get(format!(
+        "{PODS}/p/exec?command=echo&command=a%20b&stdin=true&stdout=true"
+    ))
+    .header("host", "minik")
+    .header("connection", "Upgrade")
+    .header("upgrade", "websocket")
+    .body(Empty::<Bytes>::new())
+    .expect("is a request");
     let mut response = sender.send_request(request).await.expect("is answered");
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     let mut session = TokioIo::new(hyper::upgrade::on(&mut response).await.expect("is upgraded"));

@@ -1,5 +1,6 @@
 //! The API server from the outside: in process, over path sockets, over TLS.
 
 mod common;
+mod discovery;
 mod listeners;
 mod verbs;

@@ -21,14 +21,26 @@ async fn an_object_is_made_read_changed_and_deleted() {
     let made = api.create(&PostParams::default(), &sent).await.expect("is created");
     assert!(made.metadata.uid.is_some() && made.metadata.creation_timestamp.is_some());
     let patch = Patch::Merge(json!({"data": {"a": "c"}}));
-    let patched = api.patch("c", &PatchParams::default(), &patch).await.expect("is patched");
+    let patched = api
+        .patch("c", &PatchParams::default(), &patch)
+        .await
+        .expect("is patched");
     assert_eq!(patched.data.as_ref().expect("is there")["a"], "c");
     assert_ne!(patched.metadata.resource_version, made.metadata.resource_version);
     assert_eq!(patched.metadata.uid, made.metadata.uid);
-    let stale = api.replace("c", &PostParams::default(), &made).await.expect_err("is refused");
+    let stale = api
+        .replace("c", &PostParams::default(), &made)
+        .await
+        .expect_err("is refused");
     assert!(stale.to_string().contains("the object has been modified"), "{stale}");
-    let same = api.replace("c", &PostParams::default(), &patched).await.expect("is accepted");
-    assert_eq!(same.metadata.resource_version, patched.metadata.resource_version, "nothing changed");
+    let same = api
+        .replace("c", &PostParams::default(), &patched)
+        .await
+        .expect("is accepted");
+    assert_eq!(
+        same.metadata.resource_version, patched.metadata.resource_version,
+        "nothing changed"
+    );
     let gone = api.delete("c", &DeleteParams::default()).await.expect("is deleted");
     let status = gone.right().expect("is a Status");
     let details = status.details.expect("are given");
@@ -39,7 +51,10 @@ async fn an_object_is_made_read_changed_and_deleted() {
 #[tokio::test]
 async fn refusals_are_worded_as_kubernetes_words_them() {
     let server = Server::start().await;
-    assert_eq!(server.post(CONFIG_MAPS, &config_map("web")).await.code, StatusCode::CREATED);
+    assert_eq!(
+        server.post(CONFIG_MAPS, &config_map("web")).await.code,
+        StatusCode::CREATED
+    );
     let web = format!("{CONFIG_MAPS}/web");
     let mut renamed = config_map("zz");
     let mut elsewhere = config_map("x");
@@ -48,24 +63,127 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
     stale["metadata"]["resourceVersion"] = "1".into();
     renamed["metadata"]["name"] = "zz".into();
     let cases = [
-        (server.get(&format!("{CONFIG_MAPS}/nonesuch")).await, 404, "NotFound", "configmaps \"nonesuch\" not found"),
-        (server.get("/apis/apps/v1/namespaces/demo/deployments/nope").await, 404, "NotFound", "deployments.apps \"nope\" not found"),
-        (server.get("/api/v1/nonesuch").await, 404, "NotFound", "the server could not find the requested resource"),
-        (server.post(CONFIG_MAPS, &config_map("web")).await, 409, "AlreadyExists", "configmaps \"web\" already exists"),
-        (server.post("/api/v1/namespaces/nonesuch/configmaps", &config_map("x")).await, 404, "NotFound", "namespaces \"nonesuch\" not found"),
-        (server.post(CONFIG_MAPS, &elsewhere).await, 400, "BadRequest", "the namespace of the provided object does not match the namespace sent on the request"),
-        (server.put(&web, &renamed).await, 400, "BadRequest", "the name of the object (zz) does not match the name on the URL (web)"),
-        (server.put(&web, &stale).await, 409, "Conflict", "Operation cannot be fulfilled on configmaps \"web\": the object has been modified; please apply your changes to the latest version and try again"),
-        (server.post(&web, &config_map("web")).await, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"),
-        (server.delete("/api/v1/namespaces").await, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"),
-        (server.get(&format!("{CONFIG_MAPS}?fieldSelector=foo%3Dbar")).await, 400, "BadRequest", "field label not supported: foo"),
-        (server.get(&format!("{CONFIG_MAPS}?continue=bm9wZQ")).await, 400, "BadRequest", "invalid continue token: continue key is not valid: invalid character 'n' looking for beginning of value"),
-        (server.delete("/api/v1/namespaces/default").await, 403, "Forbidden", "namespaces \"default\" is forbidden: this namespace may not be deleted"),
-        (server.request("GET", CONFIG_MAPS, &[("accept", "text/html")], String::new()).await, 406, "NotAcceptable", "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"),
-        (server.request("POST", CONFIG_MAPS, &[("content-type", "text/plain")], "x".into()).await, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"),
-        (server.request("PATCH", &web, &[("content-type", "application/apply-patch+yaml")], "{}".into()).await, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"),
-        (server.request("POST", CONFIG_MAPS, &[], "x".repeat(10_000_000)).await, 413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728"),
-        (server.get(&format!("{CONFIG_MAPS}?resourceVersion=999")).await, 504, "Timeout", "Too large resource version: 999, current: 4"),
+        (
+            server.get(&format!("{CONFIG_MAPS}/nonesuch")).await,
+            404,
+            "NotFound",
+            "configmaps \"nonesuch\" not found",
+        ),
+        (
+            server.get("/apis/apps/v1/namespaces/demo/deployments/nope").await,
+            404,
+            "NotFound",
+            "deployments.apps \"nope\" not found",
+        ),
+        (
+            server.get("/api/v1/nonesuch").await,
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
+        (
+            server.post(CONFIG_MAPS, &config_map("web")).await,
+            409,
+            "AlreadyExists",
+            "configmaps \"web\" already exists",
+        ),
+        (
+            server
+                .post("/api/v1/namespaces/nonesuch/configmaps", &config_map("x"))
+                .await,
+            404,
+            "NotFound",
+            "namespaces \"nonesuch\" not found",
+        ),
+        (
+            server.post(CONFIG_MAPS, &elsewhere).await,
+            400,
+            "BadRequest",
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            server.put(&web, &renamed).await,
+            400,
+            "BadRequest",
+            "the name of the object (zz) does not match the name on the URL (web)",
+        ),
+        (
+            server.put(&web, &stale).await,
+            409,
+            "Conflict",
+            "Operation cannot be fulfilled on configmaps \"web\": the object has been modified; please apply your changes to the latest version and try again",
+        ),
+        (
+            server.post(&web, &config_map("web")).await,
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ),
+        (
+            server.delete("/api/v1/namespaces").await,
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ),
+        (
+            server.get(&format!("{CONFIG_MAPS}?fieldSelector=foo%3Dbar")).await,
+            400,
+            "BadRequest",
+            "field label not supported: foo",
+        ),
+        (
+            server.get(&format!("{CONFIG_MAPS}?continue=bm9wZQ")).await,
+            400,
+            "BadRequest",
+            "invalid continue token: continue key is not valid: invalid character 'n' looking for beginning of value",
+        ),
+        (
+            server.delete("/api/v1/namespaces/default").await,
+            403,
+            "Forbidden",
+            "namespaces \"default\" is forbidden: this namespace may not be deleted",
+        ),
+        (
+            server
+                .request("GET", CONFIG_MAPS, &[("accept", "text/html")], String::new())
+                .await,
+            406,
+            "NotAcceptable",
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+        ),
+        (
+            server
+                .request("POST", CONFIG_MAPS, &[("content-type", "text/plain")], "x".into())
+                .await,
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        ),
+        (
+            server
+                .request(
+                    "PATCH",
+                    &web,
+                    &[("content-type", "application/apply-patch+yaml")],
+                    "{}".into(),
+                )
+                .await,
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+        ),
+        (
+            server.request("POST", CONFIG_MAPS, &[], "x".repeat(10_000_000)).await,
+            413,
+            "RequestEntityTooLarge",
+            "Request entity too large: limit is 3145728",
+        ),
+        (
+            server.get(&format!("{CONFIG_MAPS}?resourceVersion=999")).await,
+            504,
+            "Timeout",
+            "Too large resource version: 999, current: 4",
+        ),
     ];
     for (answer, code, reason, message) in cases {
         assert_eq!(answer.code.as_u16(), code, "{message}");
@@ -73,19 +191,27 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
         assert_eq!(status["message"], message);
         assert_eq!(status["reason"], reason);
         assert_eq!(status["code"], code);
-        assert_eq!((&status["kind"], &status["apiVersion"], &status["status"]), (&json!("Status"), &json!("v1"), &json!("Failure")));
+        assert_eq!(
+            (&status["kind"], &status["apiVersion"], &status["status"]),
+            (&json!("Status"), &json!("v1"), &json!("Failure"))
+        );
     }
     let conflict = server.put(&web, &stale).await.json();
     assert_eq!(conflict["details"], json!({"name": "web", "kind": "configmaps"}));
     let unknown = server.get("/apis/nonesuch.example/v1/things").await;
-    assert_eq!((unknown.code, unknown.body.as_slice()), (StatusCode::NOT_FOUND, &b"404 page not found\n"[..]));
+    assert_eq!(
+        (unknown.code, unknown.body.as_slice()),
+        (StatusCode::NOT_FOUND, &b"404 page not found\n"[..])
+    );
 }
 
 #[tokio::test]
 async fn only_health_and_version_are_public() {
     let server = Server::start().await;
     let ask = async |identity: Identity, path: &str| {
-        let request = Request::get(path).body(axum::body::Body::empty()).expect("is a request");
+        let request = Request::get(path)
+            .body(axum::body::Body::empty())
+            .expect("is a request");
         server.send(identity, request).await
     };
     for path in ["/healthz", "/livez", "/version"] {
@@ -101,7 +227,12 @@ async fn only_health_and_version_are_public() {
         })
     );
     let request = Request::get("/api").header("authorization", "Bearer x");
-    let bad = server.send(Identity::anonymous(), request.body(axum::body::Body::empty()).expect("is one")).await;
+    let bad = server
+        .send(
+            Identity::anonymous(),
+            request.body(axum::body::Body::empty()).expect("is one"),
+        )
+        .await;
     assert_eq!(
         bad.json(),
         json!({
@@ -122,7 +253,11 @@ async fn an_agent_reads_what_it_needs_and_touches_only_its_own() {
             .uri(path)
             .header("content-type", "application/merge-patch+json")
             .body(body.to_owned().into());
-        server.send(Identity::node("w1"), request.expect("is a request")).await.code.as_u16()
+        server
+            .send(Identity::node("w1"), request.expect("is a request"))
+            .await
+            .code
+            .as_u16()
     };
     let status = r#"{"status":{"phase":"Running"}}"#;
     assert_eq!(ask("GET", "/api/v1/services", "").await, 200);
@@ -130,7 +265,15 @@ async fn an_agent_reads_what_it_needs_and_touches_only_its_own() {
     assert_eq!(ask("PATCH", &format!("{PODS}/other/status"), status).await, 403);
     assert_eq!(ask("DELETE", &format!("{PODS}/other"), "").await, 403);
     assert_eq!(ask("GET", "/api/v1/namespaces/demo/secrets", "").await, 403);
-    assert_eq!(ask("GET", "/api/v1/namespaces/demo/secrets?fieldSelector=metadata.name%3Dx", "").await, 200);
+    assert_eq!(
+        ask(
+            "GET",
+            "/api/v1/namespaces/demo/secrets?fieldSelector=metadata.name%3Dx",
+            ""
+        )
+        .await,
+        200
+    );
     assert_eq!(ask("PATCH", "/api/v1/nodes/w2/status", status).await, 403);
 }
 
@@ -148,7 +291,10 @@ async fn pages_show_one_moment() {
     let mut names: Vec<_> = first.items.into_iter().filter_map(|c| c.metadata.name).collect();
     let mut token = first.metadata.continue_;
     while let Some(next) = token.filter(|token| !token.is_empty()) {
-        let page = api.list(&ListParams::default().limit(2).continue_token(&next)).await.expect("goes on");
+        let page = api
+            .list(&ListParams::default().limit(2).continue_token(&next))
+            .await
+            .expect("goes on");
         assert_eq!(page.metadata.resource_version, first.metadata.resource_version);
         names.extend(page.items.into_iter().filter_map(|c| c.metadata.name));
         token = page.metadata.continue_;
@@ -161,25 +307,38 @@ async fn a_watch_follows_a_selection() {
     let server = Server::start().await;
     let api: Api<Pod> = Api::namespaced(server.client(), "demo");
     let params = WatchParams::default().fields("spec.nodeName=w1");
-    let start = server.get(PODS).await.json()["metadata"]["resourceVersion"].as_str().expect("is text").to_owned();
+    let start = server.get(PODS).await.json()["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("is text")
+        .to_owned();
     let mut events = api.watch(&params, &start).await.expect("starts").boxed();
     server.post(PODS, &pod("p", "")).await;
     server.post(PODS, &pod("q", "w1")).await;
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "w1"}});
     let bound = server.post(&format!("{PODS}/p/binding"), &binding).await;
-    assert_eq!((bound.code, &bound.json()["status"]), (StatusCode::CREATED, &json!("Success")));
+    assert_eq!(
+        (bound.code, &bound.json()["status"]),
+        (StatusCode::CREATED, &json!("Success"))
+    );
     let again = server.post(&format!("{PODS}/p/binding"), &binding).await;
-    assert_eq!(again.message(), "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"w1\"");
-    server.request("DELETE", &format!("{PODS}/q?gracePeriodSeconds=0"), &[], String::new()).await;
+    assert_eq!(
+        again.message(),
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"w1\""
+    );
+    server
+        .request("DELETE", &format!("{PODS}/q?gracePeriodSeconds=0"), &[], String::new())
+        .await;
     let mut seen = Vec::new();
     while seen.len() < 3 {
         let next = tokio::time::timeout(Duration::from_secs(5), events.try_next()).await;
-        seen.push(match next.expect("comes in time").expect("is an event").expect("goes on") {
-            WatchEvent::Added(p) => format!("ADDED {}", p.metadata.name.expect("is named")),
-            WatchEvent::Modified(p) => format!("MODIFIED {}", p.metadata.name.expect("is named")),
-            WatchEvent::Deleted(p) => format!("DELETED {}", p.metadata.name.expect("is named")),
-            other => panic!("{other:?}"),
-        });
+        seen.push(
+            match next.expect("comes in time").expect("is an event").expect("goes on") {
+                WatchEvent::Added(p) => format!("ADDED {}", p.metadata.name.expect("is named")),
+                WatchEvent::Modified(p) => format!("MODIFIED {}", p.metadata.name.expect("is named")),
+                WatchEvent::Deleted(p) => format!("DELETED {}", p.metadata.name.expect("is named")),
+                other => panic!("{other:?}"),
+            },
+        );
     }
     assert_eq!(seen, ["ADDED q", "ADDED p", "DELETED q"]);
 }
@@ -188,7 +347,8 @@ async fn a_watch_follows_a_selection() {
 async fn a_watch_list_says_where_the_beginning_ends() {
     let server = Server::start().await;
     server.post(CONFIG_MAPS, &config_map("c")).await;
-    let options = "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1";
+    let options =
+        "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1";
     let answer = server.get(&format!("{CONFIG_MAPS}?{options}")).await;
     let lines: Vec<Value> = answer
         .body
@@ -199,9 +359,14 @@ async fn a_watch_list_says_where_the_beginning_ends() {
     assert_eq!(lines[0]["type"], "ADDED");
     assert_eq!(lines[0]["object"]["kind"], "ConfigMap");
     assert_eq!(lines[1]["type"], "BOOKMARK");
-    assert_eq!(lines[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(
+        lines[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
     assert_eq!(lines.len(), 2);
-    let wrong = server.get(&format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true")).await;
+    let wrong = server
+        .get(&format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true"))
+        .await;
     assert_eq!(
         wrong.message(),
         "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
@@ -218,7 +383,10 @@ async fn a_watch_from_a_forgotten_revision_is_told() {
     let line = server.get(&format!("{CONFIG_MAPS}?watch=1&resourceVersion=1")).await;
     let event = line.json();
     assert_eq!((line.code, &event["type"]), (StatusCode::OK, &json!("ERROR")));
-    assert_eq!((&event["object"]["code"], &event["object"]["reason"]), (&json!(410), &json!("Expired")));
+    assert_eq!(
+        (&event["object"]["code"], &event["object"]["reason"]),
+        (&json!(410), &json!("Expired"))
+    );
     let message = event["object"]["message"].as_str().expect("is text");
     assert!(message.starts_with("too old resource version: 1 ("), "{message}");
 }
@@ -270,10 +438,14 @@ async fn a_namespace_waits_for_its_contents() {
 async fn a_dry_run_changes_nothing() {
     let server = Server::start().await;
     let before = server.state.storage.cache().revision();
-    let made = server.post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("c")).await;
+    let made = server
+        .post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("c"))
+        .await;
     assert_eq!(made.code, StatusCode::CREATED);
     assert_eq!(server.state.storage.cache().revision(), before);
-    let wrong = server.post(&format!("{CONFIG_MAPS}?dryRun=some"), &config_map("c")).await;
+    let wrong = server
+        .post(&format!("{CONFIG_MAPS}?dryRun=some"), &config_map("c"))
+        .await;
     assert_eq!(wrong.code, StatusCode::UNPROCESSABLE_ENTITY);
 }
 
@@ -286,7 +458,12 @@ async fn generated_names_end_in_five_letters() {
     let name = made["metadata"]["name"].as_str().expect("is text");
     let suffix = name.strip_prefix("web-").expect("keeps its base");
     assert_eq!(suffix.len(), 5);
-    assert!(suffix.chars().all(|letter| "bcdfghjklmnpqrstvwxz2456789".contains(letter)), "{suffix}");
+    assert!(
+        suffix
+            .chars()
+            .all(|letter| "bcdfghjklmnpqrstvwxz2456789".contains(letter)),
+        "{suffix}"
+    );
 }
 
 #[tokio::test]
@@ -297,7 +474,10 @@ async fn a_collection_is_deleted_by_label() {
         labelled["metadata"]["labels"] = json!({"app": app});
         server.post(CONFIG_MAPS, &labelled).await;
     }
-    let found = server.delete(&format!("{CONFIG_MAPS}?labelSelector=app%3Dx")).await.json();
+    let found = server
+        .delete(&format!("{CONFIG_MAPS}?labelSelector=app%3Dx"))
+        .await
+        .json();
     assert_eq!(found["items"].as_array().map(Vec::len), Some(2));
     let left = server.get(CONFIG_MAPS).await.json();
     assert_eq!(left["items"][0]["metadata"]["name"], "c");
@@ -308,17 +488,31 @@ async fn a_collection_is_deleted_by_label() {
 async fn tables_and_metadata_come_on_request() {
     let server = Server::start().await;
     server.post(CONFIG_MAPS, &config_map("c")).await;
-    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
+    let table = [(
+        "accept",
+        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+    )];
     let answer = server.request("GET", CONFIG_MAPS, &table, String::new()).await.json();
-    assert_eq!((&answer["kind"], &answer["apiVersion"]), (&json!("Table"), &json!("meta.k8s.io/v1")));
+    assert_eq!(
+        (&answer["kind"], &answer["apiVersion"]),
+        (&json!("Table"), &json!("meta.k8s.io/v1"))
+    );
     assert_eq!(answer["columnDefinitions"][0]["name"], "Name");
     assert_eq!(answer["rows"][0]["cells"][0], "c");
     assert_eq!(answer["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     assert_eq!(answer["rows"][0]["object"].get("data"), None);
-    let metadata = [("accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")];
-    let answer = server.request("GET", CONFIG_MAPS, &metadata, String::new()).await.json();
+    let metadata = [(
+        "accept",
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+    )];
+    let answer = server
+        .request("GET", CONFIG_MAPS, &metadata, String::new())
+        .await
+        .json();
     assert_eq!(answer["kind"], "PartialObjectMetadataList");
     assert_eq!(answer["items"][0]["metadata"]["name"], "c");
-    let yaml = server.request("GET", CONFIG_MAPS, &[("accept", "application/yaml")], String::new()).await;
+    let yaml = server
+        .request("GET", CONFIG_MAPS, &[("accept", "application/yaml")], String::new())
+        .await;
     assert!(String::from_utf8_lossy(&yaml.body).contains("kind: ConfigMapList"));
 }
