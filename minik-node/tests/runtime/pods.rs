@@ -95,7 +95,7 @@ impl Node {
     }
 
     /// Deletes the Pod and checks that nothing of it is left.
-    async fn finish(mut self, name: &str) {
+    async fn finish(&mut self, name: &str) {
         self.api.delete(name, 0);
         self.api.until(name, Value::is_null).await;
         let pods = format!("minik.{}.pod.", self.cluster);
@@ -113,6 +113,25 @@ impl Node {
         }
         self.stop().await;
         NetNs::delete(&format!("minik.{}.worker1", self.cluster)).unwrap();
+    }
+}
+
+impl Drop for Node {
+    /// After a failed assertion: ends what still runs.
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        let prefix = format!("minik.{}.", self.cluster);
+        let left = NetNs::list(&prefix).unwrap_or_default();
+        if left.is_empty() {
+            return;
+        }
+        let pods = std::fs::read_dir(self.dir.path().join("run/pods")).into_iter().flatten().filter_map(Result::ok);
+        crate::fixture::end_shims(pods.map(|entry| entry.path()).collect());
+        for name in left {
+            if let Err(error) = NetNs::delete(&name) {
+                eprintln!("{error}");
+            }
+        }
     }
 }
 
@@ -135,7 +154,7 @@ fn condition<'a>(pod: &'a Value, name: &str) -> &'a str {
 }
 
 async fn life() {
-    let node = Node::new();
+    let mut node = Node::new();
     let sleep = json!({"nodeName": "worker1", "containers": [{"name": "main", "image": "busybox", "command": ["sleep", "1000"]}]});
     node.api.put(pod("first", sleep.clone()));
     node.api.until("first", running).await;
@@ -185,7 +204,7 @@ async fn restart() {
 }
 
 async fn crash_loop() {
-    let node = Node::new();
+    let mut node = Node::new();
     node.api.put(pod("bad", json!({"containers": [{"name": "main", "image": "busybox", "command": ["sh", "-c", "exit 3"]}]})));
     let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff";
     let bad = node.api.until("bad", waiting).await;
@@ -199,7 +218,7 @@ async fn crash_loop() {
 }
 
 async fn unknown_image() {
-    let node = Node::new();
+    let mut node = Node::new();
     node.api.put(pod("db", json!({"containers": [{"name": "main", "image": "mysql:5.7"}]})));
     let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull";
     let db = node.api.until("db", waiting).await;
@@ -211,7 +230,7 @@ async fn unknown_image() {
 }
 
 async fn finished() {
-    let node = Node::new();
+    let mut node = Node::new();
     node.api.put(pod("job", json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox", "command": ["echo", "done"]}]})));
     let job = node.api.until("job", |pod| pod["status"]["phase"] == "Succeeded").await;
     let terminated = &job["status"]["containerStatuses"][0]["state"]["terminated"];
@@ -222,7 +241,7 @@ async fn finished() {
 }
 
 async fn init() {
-    let node = Node::new();
+    let mut node = Node::new();
     let mount = json!([{"name": "shared", "mountPath": "/shared"}]);
     node.api.put(pod(
         "staged",
@@ -249,7 +268,7 @@ async fn get(registry: &Registry, path: &str) -> (u16, String) {
 }
 
 async fn kubelet_endpoint() {
-    let node = Node::new();
+    let mut node = Node::new();
     let script = "echo start; while ! test -e /stop; do usleep 10000; done; echo end";
     node.api.put(pod("web", json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox", "command": ["sh", "-c", script]}]})));
     node.api.until("web", running).await;
@@ -317,7 +336,7 @@ async fn exec(socket: &std::path::Path, query: &str, input: &[u8]) -> Executed {
 }
 
 async fn missing_config() {
-    let node = Node::new();
+    let mut node = Node::new();
     let container = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", "echo $GREETING; cat /conf/file; ls -l /conf/file | cut -c1-10; exec sleep 1000"],
         "env": [{"name": "WHO", "value": "you"}, {"name": "GREETING", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "greeting"}}}],
         "volumeMounts": [{"name": "conf", "mountPath": "/conf"}]});
