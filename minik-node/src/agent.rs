@@ -5,6 +5,8 @@
 mod client;
 mod node;
 
+pub use client::over_socket;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;

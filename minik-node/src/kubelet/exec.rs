@@ -4,6 +4,8 @@
 //! Each binary message begins with its channel: 0 stdin, 1 stdout, 2 stderr, 3 the closing Status, 4 terminal
 //! size; in v5, 255 closes the channel whose number follows (KEP-4006).
 
+use std::time::Duration;
+
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -27,6 +29,8 @@ const CLOSE: u8 = 255;
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 /// Size of an output message.
 const PIECE: usize = 32 * 1024;
+/// How long a client may take to answer the closing.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts a program and ties it to the socket.
 pub async fn exec(
@@ -51,9 +55,9 @@ pub async fn exec(
 }
 
 async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wanted, init: i32) {
-    let (mut sink, stream) = socket.split();
+    let (mut sink, mut stream) = socket.split();
     let status = match begin(&client, exec, wanted, init).await {
-        Ok((ends, running)) => match attend(&mut sink, stream, ends, running).await {
+        Ok((ends, running)) => match attend(&mut sink, &mut stream, ends, running).await {
             Some(status) => status,
             None => return,
         },
@@ -74,7 +78,11 @@ async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wan
     };
     if let Err(error) = closing.await {
         tracing::debug!(%error, "exec client has gone");
+        return;
     }
+    // The client's answer to the close; hanging up before it would look like a broken connection.
+    let answered = tokio::time::timeout(CLOSE_TIMEOUT, async { while let Some(Ok(_)) = stream.next().await {} }).await;
+    tracing::trace!(answered = answered.is_ok(), "exec closed");
 }
 
 async fn begin(client: &ShimClient, exec: Exec, wanted: Wanted, init: i32) -> Result<(Ends, Running), ShimClientError> {
@@ -85,7 +93,12 @@ async fn begin(client: &ShimClient, exec: Exec, wanted: Wanted, init: i32) -> Re
 }
 
 /// Carries bytes both ways until the program ends; `None` when the client has gone, which kills the program.
-async fn attend(sink: &mut SplitSink<WebSocket, Message>, stream: SplitStream<WebSocket>, ends: Ends, running: Running) -> Option<serde_json::Value> {
+async fn attend(
+    sink: &mut SplitSink<WebSocket, Message>,
+    stream: &mut SplitStream<WebSocket>,
+    ends: Ends,
+    running: Running,
+) -> Option<serde_json::Value> {
     let Ends { input, mut outputs, terminal } = ends;
     let mut input = std::pin::pin!(feed(stream, input, terminal));
     let mut exit = std::pin::pin!(running.wait());
@@ -142,7 +155,7 @@ async fn any_output(outputs: &[(u8, End)], buffer: &mut [u8]) -> (u8, std::io::R
 }
 
 /// Hands the client's messages on; ends when the client has gone.
-async fn feed(mut stream: SplitStream<WebSocket>, mut input: Option<End>, terminal: Option<End>) {
+async fn feed(stream: &mut SplitStream<WebSocket>, mut input: Option<End>, terminal: Option<End>) {
     while let Some(Ok(message)) = stream.next().await {
         let Message::Binary(message) = message else {
             if matches!(message, Message::Close(_)) {

@@ -216,7 +216,8 @@ fn changes(path: &Path) -> io::Result<AsyncFd<Changes>> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
     let dir = path.parent().unwrap_or(path);
     inotify.add_watch(dir, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
-    AsyncFd::new(Changes(inotify))
+    // SAFETY: the descriptor lives and stays the same for as long as the `Inotify` that owns it.
+    Ok(unsafe { AsyncFd::register_with_interest(Changes(inotify), tokio::io::Interest::READABLE) }?)
 }
 
 fn rotated(path: &Path) -> PathBuf {

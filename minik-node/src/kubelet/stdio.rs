@@ -18,7 +18,8 @@ impl End {
     fn new(fd: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_truncate(nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETFL)?);
         nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self(Arc::new(AsyncFd::new(File::from(fd))?)))
+        // SAFETY: the descriptor lives and stays the same for as long as the `File` that owns it.
+        Ok(Self(Arc::new(unsafe { AsyncFd::register(File::from(fd)) }?)))
     }
 
     /// Reads; 0 is the end. A terminal whose last user has gone reports EIO, which is its end.

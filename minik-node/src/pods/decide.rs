@@ -245,3 +245,6 @@ pub fn init_failed(spec: &PodSpec, knowledge: &Knowledge) -> bool {
         state.is_some_and(|state| !alive(Some(state)) && !succeeded(Some(state)) && !restarts(spec, container, state))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::decide::{Knowledge, Sandbox, crash_wait, init_failed, is_finished, is_sidecar};
-use crate::runtime::protocol::{Attempt, ContainerState};
+use crate::runtime::protocol::Attempt;
 
 /// Addresses that a status names.
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,7 @@
 //!
 //! Owns the Pod's knowledge. Waits for the API object, the shim's states and the next deadline; polls nothing.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::decide::{Knowledge, Sandbox, Step, Trouble, decide};
+use super::decide::{Knowledge, Sandbox, Step, Trouble, crash_wait, decide};
 use super::events::Events;
 use super::ipam::Ipam;
 use super::manager::{Facts, Registry};
@@ -96,6 +97,8 @@ pub struct Worker {
     reported: Option<PodStatus>,
     /// Failed attempts to talk to the API in a row.
     failures: u32,
+    /// Container ids whose back-off was announced, by container.
+    announced: BTreeMap<String, String>,
 }
 
 impl Worker {
@@ -127,6 +130,7 @@ impl Worker {
             first_seen: Timestamp::now(),
             reported: None,
             failures: 0,
+            announced: BTreeMap::new(),
         }
     }
 
@@ -152,6 +156,7 @@ impl Worker {
             if retry.is_none() && !plan.steps.is_empty() && !shutdown.is_cancelled() {
                 continue;
             }
+            self.announce_back_offs();
             if !gone && let Err(error) = self.report().await {
                 tracing::warn!(pod = self.key(), error = &error as &dyn std::error::Error, "report status");
                 retry = Some(self.retry_at());
@@ -161,6 +166,19 @@ impl Worker {
                 changed = self.wanted.changed() => if changed.is_err() { return },
                 () = states_changed(&mut self.running) => {}
                 () = sleep_until(retry.into_iter().chain(plan.wake).min()) => {}
+            }
+        }
+    }
+
+    fn announce_back_offs(&mut self) {
+        let now = Timestamp::now();
+        for (name, state) in &self.knowledge.states {
+            let id = &state.current.id;
+            if crash_wait(name, &self.knowledge, now).is_some() && self.announced.get(name) != Some(id) {
+                let message =
+                    format!("Back-off restarting failed container {name} in pod {}_{}({})", self.name(), self.namespace(), self.uid());
+                self.events.warning(&self.pod, Some(name), "BackOff", message);
+                self.announced.insert(name.clone(), id.clone());
             }
         }
     }

@@ -98,10 +98,28 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            end_shims(vec![self.run_dir()]);
+        }
         // After a failed assertion; the namespace's name is all that would stay.
         if let Err(error) = NetNs::delete(&self.netns) {
             eprintln!("{error}");
         }
+    }
+}
+
+/// Ends the shims of these run directories, from a place that may not wait.
+pub fn end_shims(dirs: Vec<PathBuf>) {
+    let ended = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for dir in dirs {
+            if let Ok((client, _)) = ShimClient::adopt(&dir) {
+                runtime.block_on(client.shutdown()).unwrap();
+            }
+        }
+    });
+    if ended.join().is_err() {
+        eprintln!("a shim is left");
     }
 }
 

@@ -3,8 +3,10 @@
 //!
 //! This program is also the shim that its tests start, as `minik` is for the agent.
 
+mod api;
 mod fixture;
 mod images;
+mod pods;
 mod shim;
 
 use std::path::PathBuf;
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
     {
         return minik_node::runtime::shim::main(&minik_node::runtime::shim::ShimArgs { dir: PathBuf::from(dir) });
     }
-    let trials = [shim::trials(), images::trials()].into_iter().flatten().collect();
+    let trials = [shim::trials(), images::trials(), pods::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
