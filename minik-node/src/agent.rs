@@ -30,8 +30,11 @@ use crate::runtime::image::Images;
 use crate::view::{self, ClusterView};
 
 /// Routes are looked over as often as rules, and tried again as soon.
-const FABRIC_TIMING: Timing =
-    Timing { resync: Duration::from_secs(30), retry_min: Duration::from_millis(10), retry_max: Duration::from_secs(10) };
+const FABRIC_TIMING: Timing = Timing {
+    resync: Duration::from_secs(30),
+    retry_min: Duration::from_millis(10),
+    retry_max: Duration::from_secs(10),
+};
 
 /// What an agent is told when it starts. It finds out everything else from the API and the kernel.
 #[derive(Debug, Clone)]
@@ -96,7 +99,12 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     let program = std::env::current_exe().map_err(AgentError::Program)?;
 
     let view = view::spawn(client.clone(), config.node.clone(), shutdown.clone());
-    let fabric = reconcile::spawn(Fabric::open()?, routes(view.clone(), config.node.clone()), FABRIC_TIMING, shutdown.clone());
+    let fabric = reconcile::spawn(
+        Fabric::open()?,
+        routes(view.clone(), config.node.clone()),
+        FABRIC_TIMING,
+        shutdown.clone(),
+    );
     let proxy = proxy::spawn(view.clone(), proxy_config(&config), shutdown.clone());
 
     node::register(&client, &config, &shutdown).await;
@@ -106,7 +114,14 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         () = shutdown.cancelled() => {}
     }
     let images = Images::new(&config.image_dir);
-    let context = NodeContext { config, client, images, networks, view, program };
+    let context = NodeContext {
+        config,
+        client,
+        images,
+        networks,
+        view,
+        program,
+    };
     let pods = pods::spawn(context, registry, shutdown.clone());
 
     shutdown.cancelled().await;
@@ -130,7 +145,10 @@ fn proxy_config(config: &AgentConfig) -> ProxyConfig {
 
 /// Waits for the first pass that left the kernel as desired: no Pod may start before Services work.
 async fn synced(mut status: watch::Receiver<Status>) {
-    let done = status.wait_for(|status| status.outcome == Some(Outcome::Synced)).await.is_ok();
+    let done = status
+        .wait_for(|status| status.outcome == Some(Outcome::Synced))
+        .await
+        .is_ok();
     tracing::debug!(done, "service proxy synced");
 }
 
@@ -163,10 +181,22 @@ fn fabric_routes(view: &ClusterView, own: &str) -> Routes {
 
 /// As much of the API's Node as routes are made of.
 fn api_node(node: &crate::model::Node) -> Node {
-    let address = |ip: Ipv4Addr| NodeAddress { type_: "InternalIP".to_owned(), address: ip.to_string() };
+    let address = |ip: Ipv4Addr| NodeAddress {
+        type_: "InternalIP".to_owned(),
+        address: ip.to_string(),
+    };
     Node {
-        metadata: ObjectMeta { name: Some(node.name.clone()), ..ObjectMeta::default() },
-        spec: Some(NodeSpec { pod_cidr: node.pod_cidr.map(|range| range.to_string()), ..NodeSpec::default() }),
-        status: Some(NodeStatus { addresses: node.internal_ip.map(|ip| vec![address(ip)]), ..NodeStatus::default() }),
+        metadata: ObjectMeta {
+            name: Some(node.name.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec {
+            pod_cidr: node.pod_cidr.map(|range| range.to_string()),
+            ..NodeSpec::default()
+        }),
+        status: Some(NodeStatus {
+            addresses: node.internal_ip.map(|ip| vec![address(ip)]),
+            ..NodeStatus::default()
+        }),
     }
 }

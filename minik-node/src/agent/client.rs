@@ -45,7 +45,11 @@ impl Connection for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_read(context, buffer)
     }
 }
@@ -74,7 +78,10 @@ pub fn over_socket(socket: &Path) -> Client {
 }
 
 fn absolute(mut request: http::Request<Body>) -> http::Request<Body> {
-    let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str);
     if let Ok(uri) = format!("http://minik{path}").parse() {
         *request.uri_mut() = uri;
     }

@@ -46,12 +46,14 @@ async fn try_register(client: &Client, config: &AgentConfig) -> kube::Result<()>
     let present = match api.create(&PostParams::default(), &wanted).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let patch = serde_json::json!({"metadata": {"labels": wanted.metadata.labels}, "spec": {"podCIDR": wanted.spec.as_ref().and_then(|spec| spec.pod_cidr.clone()), "podCIDRs": wanted.spec.as_ref().and_then(|spec| spec.pod_cidrs.clone())}});
-            api.patch(&config.node, &PatchParams::default(), &Patch::Merge(patch)).await?
+            api.patch(&config.node, &PatchParams::default(), &Patch::Merge(patch))
+                .await?
         }
         created => created?,
     };
     let patch = serde_json::json!({"status": status(config, now, present.status.as_ref())});
-    api.patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    api.patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch))
+        .await?;
     renew(client, config, present.metadata.uid).await
 }
 
@@ -74,15 +76,29 @@ async fn renew(client: &Client, config: &AgentConfig, owner: Option<String>) -> 
     let api: Api<Lease> = Api::namespaced(client.clone(), LEASE_NAMESPACE);
     let now = MicroTime(Timestamp::now());
     let patch = serde_json::json!({"spec": {"holderIdentity": config.node, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}});
-    match api.patch(&config.node, &PatchParams::default(), &Patch::Merge(patch)).await {
+    match api
+        .patch(&config.node, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         other => return other.map(drop),
     }
     let owner_references = owner.map(|uid| {
-        vec![OwnerReference { api_version: "v1".to_owned(), kind: "Node".to_owned(), name: config.node.clone(), uid, ..OwnerReference::default() }]
+        vec![OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Node".to_owned(),
+            name: config.node.clone(),
+            uid,
+            ..OwnerReference::default()
+        }]
     });
     let lease = Lease {
-        metadata: ObjectMeta { name: Some(config.node.clone()), namespace: Some(LEASE_NAMESPACE.to_owned()), owner_references, ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(config.node.clone()),
+            namespace: Some(LEASE_NAMESPACE.to_owned()),
+            owner_references,
+            ..ObjectMeta::default()
+        },
         spec: Some(LeaseSpec {
             holder_identity: Some(config.node.clone()),
             lease_duration_seconds: Some(LEASE_SECONDS),
@@ -114,10 +130,18 @@ fn node(config: &AgentConfig, now: Timestamp) -> Node {
     if let Some(role) = &config.role {
         labels.insert(format!("node-role.kubernetes.io/{role}"), String::new());
     }
-    let taint = Taint { key: CONTROL_PLANE_TAINT.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+    let taint = Taint {
+        key: CONTROL_PLANE_TAINT.to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
     let range = config.node_pod_cidr.to_string();
     Node {
-        metadata: ObjectMeta { name: Some(config.node.clone()), labels: Some(labels), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(config.node.clone()),
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        },
         spec: Some(NodeSpec {
             pod_cidr: Some(range.clone()),
             pod_cidrs: Some(vec![range]),
@@ -129,16 +153,25 @@ fn node(config: &AgentConfig, now: Timestamp) -> Node {
 }
 
 fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> NodeStatus {
-    let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
+    let address = |type_: &str, address: String| NodeAddress {
+        type_: type_.to_owned(),
+        address,
+    };
     let resources: BTreeMap<String, Quantity> = [
-        ("cpu", std::thread::available_parallelism().map_or(1, usize::from).to_string()),
+        (
+            "cpu",
+            std::thread::available_parallelism().map_or(1, usize::from).to_string(),
+        ),
         ("memory", memory()),
         ("pods", MAX_PODS.to_owned()),
     ]
     .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
     .into();
     NodeStatus {
-        addresses: Some(vec![address("InternalIP", config.node_ip.to_string()), address("Hostname", config.node.clone())]),
+        addresses: Some(vec![
+            address("InternalIP", config.node_ip.to_string()),
+            address("Hostname", config.node.clone()),
+        ]),
         allocatable: Some(resources.clone()),
         capacity: Some(resources),
         conditions: Some(conditions(now, old)),
@@ -149,29 +182,60 @@ fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> Nod
 
 fn conditions(now: Timestamp, old: Option<&NodeStatus>) -> Vec<NodeCondition> {
     [
-        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        (
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        (
+            "DiskPressure",
+            "False",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        (
+            "PIDPressure",
+            "False",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
         ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
     ]
     .map(|(type_, status, reason, message)| {
-        let before = old.and_then(|old| old.conditions.iter().flatten().find(|before| before.type_ == type_ && before.status == status));
+        let before = old.and_then(|old| {
+            old.conditions
+                .iter()
+                .flatten()
+                .find(|before| before.type_ == type_ && before.status == status)
+        });
         NodeCondition {
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
             last_heartbeat_time: Some(Time(now)),
-            last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(now))),
+            last_transition_time: before
+                .and_then(|before| before.last_transition_time.clone())
+                .or(Some(Time(now))),
         }
     })
     .into()
 }
 
 fn info() -> NodeSystemInfo {
-    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    };
     let os = read("/etc/os-release");
-    let os_image = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"').to_owned();
+    let os_image = os
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .unwrap_or("Linux")
+        .trim_matches('"')
+        .to_owned();
     NodeSystemInfo {
         architecture: architecture().to_owned(),
         boot_id: read("/proc/sys/kernel/random/boot_id"),
@@ -189,6 +253,8 @@ fn info() -> NodeSystemInfo {
 
 fn memory() -> String {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
+    let kilobytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
     format!("{}Ki", kilobytes.unwrap_or("0"))
 }

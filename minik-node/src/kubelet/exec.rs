@@ -40,18 +40,47 @@ pub async fn exec(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let gone = || Refusal(StatusCode::NOT_FOUND, format!("container not found ({container:?})"));
-    let facts = registry.get(&namespace, &pod).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "pod does not exist".to_owned()))?;
+    let facts = registry
+        .get(&namespace, &pod)
+        .ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "pod does not exist".to_owned()))?;
     let facts = facts.borrow().clone();
     let client = facts.client.ok_or_else(gone)?;
-    let init = facts.states.get(&container).filter(|state| state.current.ended.is_none()).ok_or_else(gone)?.current.pid;
-    let flag = |names: [&str; 2]| query.iter().any(|(name, value)| names.contains(&name.as_str()) && (value == "1" || value == "true"));
-    let argv: Vec<String> = query.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.clone()).collect();
+    let init = facts
+        .states
+        .get(&container)
+        .filter(|state| state.current.ended.is_none())
+        .ok_or_else(gone)?
+        .current
+        .pid;
+    let flag = |names: [&str; 2]| {
+        query
+            .iter()
+            .any(|(name, value)| names.contains(&name.as_str()) && (value == "1" || value == "true"))
+    };
+    let argv: Vec<String> = query
+        .iter()
+        .filter(|(name, _)| name == "command")
+        .map(|(_, value)| value.clone())
+        .collect();
     if argv.is_empty() {
-        return Err(Refusal(StatusCode::BAD_REQUEST, "you must specify at least 1 command for the container".to_owned()));
+        return Err(Refusal(
+            StatusCode::BAD_REQUEST,
+            "you must specify at least 1 command for the container".to_owned(),
+        ));
     }
-    let wanted = Wanted { stdin: flag(["input", "stdin"]), stdout: flag(["output", "stdout"]), stderr: flag(["error", "stderr"]) };
-    let exec = Exec { container, argv, tty: flag(["tty", "tty"]) };
-    Ok(upgrade.protocols(PROTOCOLS).on_upgrade(move |socket| converse(socket, client, exec, wanted, init)))
+    let wanted = Wanted {
+        stdin: flag(["input", "stdin"]),
+        stdout: flag(["output", "stdout"]),
+        stderr: flag(["error", "stderr"]),
+    };
+    let exec = Exec {
+        container,
+        argv,
+        tty: flag(["tty", "tty"]),
+    };
+    Ok(upgrade
+        .protocols(PROTOCOLS)
+        .on_upgrade(move |socket| converse(socket, client, exec, wanted, init)))
 }
 
 async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wanted, init: i32) {
@@ -63,7 +92,11 @@ async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wan
         },
         Err(ShimClientError::Refused(failure)) => {
             let text = [&[STDERR], failure.message.as_bytes(), b"\n"].concat();
-            let told = if wanted.stderr { sink.send(Message::Binary(text.into())).await } else { Ok(()) };
+            let told = if wanted.stderr {
+                sink.send(Message::Binary(text.into())).await
+            } else {
+                Ok(())
+            };
             if let Err(error) = told {
                 tracing::debug!(%error, "exec client has gone");
                 return;
@@ -73,7 +106,10 @@ async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wan
         Err(error) => internal_error(&error),
     };
     let closing = async {
-        sink.send(Message::Binary([&[STATUS], status.to_string().as_bytes()].concat().into())).await?;
+        sink.send(Message::Binary(
+            [&[STATUS], status.to_string().as_bytes()].concat().into(),
+        ))
+        .await?;
         sink.close().await
     };
     if let Err(error) = closing.await {
@@ -86,7 +122,11 @@ async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wan
 }
 
 async fn begin(client: &ShimClient, exec: Exec, wanted: Wanted, init: i32) -> Result<(Ends, Running), ShimClientError> {
-    let made = if exec.tty { stdio::terminal(init, wanted.stdin) } else { stdio::pipes(wanted) };
+    let made = if exec.tty {
+        stdio::terminal(init, wanted.stdin)
+    } else {
+        stdio::pipes(wanted)
+    };
     let (ends, fds) = made.map_err(ShimClientError::Spawn)?;
     let running = client.exec(exec, &fds).await?;
     Ok((ends, running))
@@ -99,7 +139,11 @@ async fn attend(
     ends: Ends,
     running: Running,
 ) -> Option<serde_json::Value> {
-    let Ends { input, mut outputs, terminal } = ends;
+    let Ends {
+        input,
+        mut outputs,
+        terminal,
+    } = ends;
     let mut input = std::pin::pin!(feed(stream, input, terminal));
     let mut exit = std::pin::pin!(running.wait());
     let exit = loop {
@@ -132,7 +176,9 @@ async fn attend(
 }
 
 async fn send(sink: &mut SplitSink<WebSocket, Message>, channel: u8, bytes: &[u8]) -> Option<()> {
-    sink.send(Message::Binary([&[channel], bytes].concat().into())).await.ok()
+    sink.send(Message::Binary([&[channel], bytes].concat().into()))
+        .await
+        .ok()
 }
 
 async fn any_output(outputs: &[(u8, End)], buffer: &mut [u8]) -> (u8, std::io::Result<usize>) {
@@ -188,7 +234,9 @@ struct Size {
 }
 
 fn resize(terminal: Option<&End>, bytes: &[u8]) {
-    let (Some(terminal), Ok(size)) = (terminal, serde_json::from_slice::<Size>(bytes)) else { return };
+    let (Some(terminal), Ok(size)) = (terminal, serde_json::from_slice::<Size>(bytes)) else {
+        return;
+    };
     if let Err(error) = terminal.resize(size.width, size.height) {
         tracing::debug!(%error, "resize terminal");
     }

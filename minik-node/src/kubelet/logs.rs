@@ -55,18 +55,45 @@ pub async fn logs(
     let (attempt, path) = find(&facts.borrow(), &pod, &container, options.previous)?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let reader = LogReader::new(path, options, Timestamp::now());
-    tokio::spawn(reader.run(sender, Ending { facts, container, attempt }));
-    Ok(Response::new(Body::from_stream(ReceiverStream::new(receiver).map(Ok::<Bytes, Infallible>))))
+    tokio::spawn(reader.run(
+        sender,
+        Ending {
+            facts,
+            container,
+            attempt,
+        },
+    ));
+    Ok(Response::new(Body::from_stream(
+        ReceiverStream::new(receiver).map(Ok::<Bytes, Infallible>),
+    )))
 }
 
 fn find(facts: &Facts, pod: &str, container: &str, previous: bool) -> Result<(u32, PathBuf), Refusal> {
     let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
     let state = facts.states.get(container);
     let attempt = if previous {
-        let ended = state.and_then(|state| state.previous.as_ref().or_else(|| state.current.ended.is_some().then_some(&state.current)));
-        ended.ok_or_else(|| bad(format!("previous terminated container {container:?} in pod {pod:?} not found")))?.attempt
+        let ended = state.and_then(|state| {
+            state
+                .previous
+                .as_ref()
+                .or_else(|| state.current.ended.is_some().then_some(&state.current))
+        });
+        ended
+            .ok_or_else(|| {
+                bad(format!(
+                    "previous terminated container {container:?} in pod {pod:?} not found"
+                ))
+            })?
+            .attempt
     } else {
-        state.ok_or_else(|| bad(format!("container {container:?} in pod {pod:?} is waiting to start: ContainerCreating")))?.current.attempt
+        state
+            .ok_or_else(|| {
+                bad(format!(
+                    "container {container:?} in pod {pod:?} is waiting to start: ContainerCreating"
+                ))
+            })?
+            .current
+            .attempt
     };
     Ok((attempt, facts.logs.join(container).join(format!("{attempt}.log"))))
 }
@@ -83,7 +110,8 @@ impl Ending {
     fn reached(&self) -> bool {
         let facts = self.facts.borrow();
         let state = facts.states.get(&self.container);
-        facts.client.is_none() || state.is_none_or(|state| state.current.attempt != self.attempt || state.current.ended.is_some())
+        facts.client.is_none()
+            || state.is_none_or(|state| state.current.attempt != self.attempt || state.current.ended.is_some())
     }
 }
 
@@ -102,10 +130,20 @@ struct LogReader {
 
 impl LogReader {
     fn new(path: PathBuf, options: Options, now: Timestamp) -> Self {
-        let since_seconds = options.since_seconds.and_then(|seconds| now.checked_sub(SignedDuration::from_secs(seconds)).ok());
+        let since_seconds = options
+            .since_seconds
+            .and_then(|seconds| now.checked_sub(SignedDuration::from_secs(seconds)).ok());
         let since = options.since_time.or(since_seconds);
         let left = options.limit_bytes.unwrap_or(u64::MAX);
-        Self { path, since, left, options, skip: 0, line_start: true, partial: Vec::new() }
+        Self {
+            path,
+            since,
+            left,
+            options,
+            skip: 0,
+            line_start: true,
+            partial: Vec::new(),
+        }
     }
 
     async fn run(mut self, sender: mpsc::Sender<Bytes>, ending: Ending) {
@@ -116,7 +154,11 @@ impl LogReader {
     }
 
     async fn read(&mut self, sender: &mpsc::Sender<Bytes>, mut ending: Ending) -> io::Result<()> {
-        let changes = if self.options.follow { Some(changes(&self.path)?) } else { None };
+        let changes = if self.options.follow {
+            Some(changes(&self.path)?)
+        } else {
+            None
+        };
         let rotated = rotated(&self.path);
         if let Some(tail) = self.options.tail_lines {
             self.skip = (lines(&rotated)? + lines(&self.path)?).saturating_sub(tail);
@@ -136,7 +178,9 @@ impl LogReader {
                 file = open(&self.path)?;
                 continue;
             }
-            let Some(changes) = changes.as_ref().filter(|_| !ended) else { return Ok(()) };
+            let Some(changes) = changes.as_ref().filter(|_| !ended) else {
+                return Ok(());
+            };
             tokio::select! {
                 ready = changes.readable() => {
                     let mut ready = ready?;
@@ -215,7 +259,10 @@ impl std::os::fd::AsRawFd for Changes {
 fn changes(path: &Path) -> io::Result<AsyncFd<Changes>> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
     let dir = path.parent().unwrap_or(path);
-    inotify.add_watch(dir, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
+    inotify.add_watch(
+        dir,
+        AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO,
+    )?;
     // SAFETY: the descriptor lives and stays the same for as long as the `Inotify` that owns it.
     Ok(unsafe { AsyncFd::register_with_interest(Changes(inotify), tokio::io::Interest::READABLE) }?)
 }
@@ -234,7 +281,8 @@ fn open(path: &Path) -> io::Result<Option<File>> {
 /// Whether another file lies at `path` than the one that is open.
 fn replaced(file: Option<&File>, path: &Path) -> bool {
     let Ok(now) = std::fs::metadata(path) else { return false };
-    file.and_then(|file| file.metadata().ok()).is_none_or(|open| open.ino() != now.ino())
+    file.and_then(|file| file.metadata().ok())
+        .is_none_or(|open| open.ino() != now.ino())
 }
 
 fn lines(path: &Path) -> io::Result<u64> {
@@ -275,11 +323,35 @@ mod tests {
         let cases = [
             (Options::default(), 0, "one\ntwo\nthree\n"),
             (Options::default(), 3, "three\n"),
-            (Options { since_seconds: Some(1), ..Options::default() }, 0, "three\n"),
-            (Options { since_time: Some("2026-01-01T00:00:02Z".parse().unwrap()), ..Options::default() }, 0, "two\nthree\n"),
-            (Options { limit_bytes: Some(5), ..Options::default() }, 0, "one\nt"),
             (
-                Options { timestamps: true, ..Options::default() },
+                Options {
+                    since_seconds: Some(1),
+                    ..Options::default()
+                },
+                0,
+                "three\n",
+            ),
+            (
+                Options {
+                    since_time: Some("2026-01-01T00:00:02Z".parse().unwrap()),
+                    ..Options::default()
+                },
+                0,
+                "two\nthree\n",
+            ),
+            (
+                Options {
+                    limit_bytes: Some(5),
+                    ..Options::default()
+                },
+                0,
+                "one\nt",
+            ),
+            (
+                Options {
+                    timestamps: true,
+                    ..Options::default()
+                },
                 0,
                 "2026-01-01T00:00:01Z one\n2026-01-01T00:00:02Z two\n2026-01-01T00:00:04Z three\n",
             ),

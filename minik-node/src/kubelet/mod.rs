@@ -44,8 +44,15 @@ impl IntoResponse for Refusal {
 }
 
 /// Binds the socket and serves it until `shutdown`.
-pub fn spawn(socket: &Path, registry: Registry, shutdown: CancellationToken) -> Result<tokio::task::JoinHandle<()>, KubeletError> {
-    let listener = bind(socket).map_err(|source| KubeletError::Listen { path: socket.to_owned(), source })?;
+pub fn spawn(
+    socket: &Path,
+    registry: Registry,
+    shutdown: CancellationToken,
+) -> Result<tokio::task::JoinHandle<()>, KubeletError> {
+    let listener = bind(socket).map_err(|source| KubeletError::Listen {
+        path: socket.to_owned(),
+        source,
+    })?;
     let served = axum::serve(listener, router(registry)).with_graceful_shutdown(shutdown.cancelled_owned());
     Ok(tokio::spawn(async move {
         if let Err(error) = served.await {

@@ -53,7 +53,12 @@ impl End {
 
     /// Sets a terminal's size.
     pub fn resize(&self, width: u16, height: u16) -> io::Result<()> {
-        let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize {
+            ws_row: height,
+            ws_col: width,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // SAFETY: TIOCSWINSZ reads the structure, which outlives the call.
         nix::errno::Errno::result(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
         Ok(())
@@ -92,8 +97,18 @@ pub struct Wanted {
 /// Makes pipes; a stream that nobody wants is `/dev/null`.
 pub fn pipes(wanted: Wanted) -> io::Result<(Ends, [OwnedFd; 3])> {
     let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
-    let null = || OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
-    let mut ends = Ends { input: None, outputs: Vec::new(), terminal: None };
+    let null = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map(OwnedFd::from)
+    };
+    let mut ends = Ends {
+        input: None,
+        outputs: Vec::new(),
+        terminal: None,
+    };
     let stdin = if wanted.stdin {
         let (reader, writer) = pipe()?;
         ends.input = Some(End::new(writer)?);
@@ -117,14 +132,25 @@ pub fn pipes(wanted: Wanted) -> io::Result<(Ends, [OwnedFd; 3])> {
 /// Opens a terminal of the container's own devpts, so that `tty` inside names it.
 pub fn terminal(init: i32, stdin: bool) -> io::Result<(Ends, [OwnedFd; 3])> {
     let path = format!("/proc/{init}/root/dev/pts/ptmx");
-    let master = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open(Path::new(&path))?;
+    let master = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(Path::new(&path))?;
     let unlocked: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads an integer, which outlives the call.
     nix::errno::Errno::result(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) })?;
     let slave = peer(master.as_fd())?;
     let stdio = [slave.try_clone()?, slave.try_clone()?, slave];
     let end = End::new(master.into())?;
-    Ok((Ends { input: stdin.then(|| end.clone()), outputs: vec![(1, end.clone())], terminal: Some(end) }, stdio))
+    Ok((
+        Ends {
+            input: stdin.then(|| end.clone()),
+            outputs: vec![(1, end.clone())],
+            terminal: Some(end),
+        },
+        stdio,
+    ))
 }
 
 fn peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {

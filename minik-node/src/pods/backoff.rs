@@ -37,7 +37,11 @@ impl Backoff {
     #[must_use]
     pub fn text(self) -> String {
         let seconds = self.delay.as_secs();
-        if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+        if seconds < 60 {
+            format!("{seconds}s")
+        } else {
+            format!("{}m{}s", seconds / 60, seconds % 60)
+        }
     }
 
     fn expired(self, now: Timestamp) -> bool {

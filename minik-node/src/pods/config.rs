@@ -70,19 +70,46 @@ impl Sources {
     /// Reads every object that the Pod's variables and volumes name.
     pub async fn fetch(client: &Client, namespace: &str, spec: &PodSpec) -> Result<Self, ConfigError> {
         let (config_maps, secrets) = names(spec);
-        let mut sources = Self { namespace: namespace.to_owned(), ..Self::default() };
+        let mut sources = Self {
+            namespace: namespace.to_owned(),
+            ..Self::default()
+        };
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
         for name in config_maps {
-            if let Some(object) = api.get_opt(&name).await.map_err(|source| get_error("configmap", namespace, &name, source))? {
-                let text = object.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
-                let binary = object.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
+            if let Some(object) = api
+                .get_opt(&name)
+                .await
+                .map_err(|source| get_error("configmap", namespace, &name, source))?
+            {
+                let text = object
+                    .data
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, value)| (key, value.into_bytes()));
+                let binary = object
+                    .binary_data
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, value)| (key, value.0));
                 sources.config_maps.insert(name, text.chain(binary).collect());
             }
         }
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
         for name in secrets {
-            if let Some(object) = api.get_opt(&name).await.map_err(|source| get_error("secret", namespace, &name, source))? {
-                sources.secrets.insert(name, object.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect());
+            if let Some(object) = api
+                .get_opt(&name)
+                .await
+                .map_err(|source| get_error("secret", namespace, &name, source))?
+            {
+                sources.secrets.insert(
+                    name,
+                    object
+                        .data
+                        .into_iter()
+                        .flatten()
+                        .map(|(key, value)| (key, value.0))
+                        .collect(),
+                );
             }
         }
         Ok(sources)
@@ -99,7 +126,13 @@ impl Sources {
     }
 
     /// The variables that a container declares, on top of `base` (image and Services), in order.
-    pub fn environment(&self, pod: &Pod, container: &Container, base: BTreeMap<String, String>, facts: &PodFacts) -> Result<BTreeMap<String, String>, ConfigError> {
+    pub fn environment(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        base: BTreeMap<String, String>,
+        facts: &PodFacts,
+    ) -> Result<BTreeMap<String, String>, ConfigError> {
         let mut env = base;
         for from in container.env_from.iter().flatten() {
             let data = if let Some(reference) = &from.config_map_ref {
@@ -110,12 +143,18 @@ impl Sources {
                 None
             };
             let prefix = from.prefix.as_deref().unwrap_or_default();
-            env.extend(data.into_iter().flatten().map(|(key, value)| (format!("{prefix}{key}"), text(value))));
+            env.extend(
+                data.into_iter()
+                    .flatten()
+                    .map(|(key, value)| (format!("{prefix}{key}"), text(value))),
+            );
         }
         for variable in container.env.iter().flatten() {
             let value = match &variable.value_from {
                 Some(source) => self.value(pod, &variable.name, source, facts)?,
-                None => Some(expand(variable.value.as_deref().unwrap_or_default(), |name| env.get(name).cloned())),
+                None => Some(expand(variable.value.as_deref().unwrap_or_default(), |name| {
+                    env.get(name).cloned()
+                })),
             };
             if let Some(value) = value {
                 env.insert(variable.name.clone(), value);
@@ -124,7 +163,13 @@ impl Sources {
         Ok(env)
     }
 
-    fn value(&self, pod: &Pod, variable: &str, source: &EnvVarSource, facts: &PodFacts) -> Result<Option<String>, ConfigError> {
+    fn value(
+        &self,
+        pod: &Pod,
+        variable: &str,
+        source: &EnvVarSource,
+        facts: &PodFacts,
+    ) -> Result<Option<String>, ConfigError> {
         if let Some(reference) = &source.config_map_key_ref {
             let data = self.config_map(&reference.name, reference.optional)?;
             return self.key("ConfigMap", &reference.name, &reference.key, reference.optional, data);
@@ -139,11 +184,23 @@ impl Sources {
         }
     }
 
-    fn key(&self, kind: &'static str, name: &str, key: &str, optional: Option<bool>, data: Option<&Data>) -> Result<Option<String>, ConfigError> {
+    fn key(
+        &self,
+        kind: &'static str,
+        name: &str,
+        key: &str,
+        optional: Option<bool>,
+        data: Option<&Data>,
+    ) -> Result<Option<String>, ConfigError> {
         match data.and_then(|data| data.get(key)) {
             Some(value) => Ok(Some(text(value))),
             None if optional == Some(true) => Ok(None),
-            None => Err(ConfigError::NoKey { kind, namespace: self.namespace.clone(), name: name.to_owned(), key: key.to_owned() }),
+            None => Err(ConfigError::NoKey {
+                kind,
+                namespace: self.namespace.clone(),
+                name: name.to_owned(),
+                key: key.to_owned(),
+            }),
         }
     }
 }
@@ -174,7 +231,8 @@ fn field(pod: &Pod, path: &str, facts: &PodFacts) -> Result<String, ConfigError>
                 let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
                 Some(map.as_ref().and_then(|map| map.get(key).cloned()).unwrap_or_default())
             };
-            let found = mapped("metadata.labels", &metadata.labels).or_else(|| mapped("metadata.annotations", &metadata.annotations));
+            let found = mapped("metadata.labels", &metadata.labels)
+                .or_else(|| mapped("metadata.annotations", &metadata.annotations));
             return found.ok_or_else(|| ConfigError::Field(path.to_owned()));
         }
     };
@@ -188,7 +246,12 @@ fn names(spec: &PodSpec) -> (BTreeSet<String>, BTreeSet<String>) {
             config_maps.extend(from.config_map_ref.iter().map(|reference| reference.name.clone()));
             secrets.extend(from.secret_ref.iter().map(|reference| reference.name.clone()));
         }
-        for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
+        for source in container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|variable| variable.value_from.as_ref())
+        {
             config_maps.extend(source.config_map_key_ref.iter().map(|reference| reference.name.clone()));
             secrets.extend(source.secret_key_ref.iter().map(|reference| reference.name.clone()));
         }
@@ -200,15 +263,28 @@ fn names(spec: &PodSpec) -> (BTreeSet<String>, BTreeSet<String>) {
     (config_maps, secrets)
 }
 
-fn find<'a>(kind: &'static str, objects: &'a BTreeMap<String, Data>, name: &str, optional: Option<bool>) -> Result<Option<&'a Data>, ConfigError> {
+fn find<'a>(
+    kind: &'static str,
+    objects: &'a BTreeMap<String, Data>,
+    name: &str,
+    optional: Option<bool>,
+) -> Result<Option<&'a Data>, ConfigError> {
     match objects.get(name) {
-        None if optional != Some(true) => Err(ConfigError::NotFound { kind, name: name.to_owned() }),
+        None if optional != Some(true) => Err(ConfigError::NotFound {
+            kind,
+            name: name.to_owned(),
+        }),
         found => Ok(found),
     }
 }
 
 fn get_error(kind: &'static str, namespace: &str, name: &str, source: kube::Error) -> ConfigError {
-    ConfigError::Get { kind, namespace: namespace.to_owned(), name: name.to_owned(), source: Box::new(source) }
+    ConfigError::Get {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        source: Box::new(source),
+    }
 }
 
 fn text(value: &[u8]) -> String {

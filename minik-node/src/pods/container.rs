@@ -53,7 +53,9 @@ pub fn spec(pod: &Pod, pod_spec: &PodSpec, container: &Container, parts: Parts) 
     let argv = argv(container, image, &parts.env);
     let user = user(pod_spec, container);
     let context = container.security_context.as_ref();
-    let non_root = context.and_then(|context| context.run_as_non_root).or_else(|| pod_spec.security_context.as_ref()?.run_as_non_root);
+    let non_root = context
+        .and_then(|context| context.run_as_non_root)
+        .or_else(|| pod_spec.security_context.as_ref()?.run_as_non_root);
     if non_root == Some(true) && user.uid == 0 {
         let metadata = &pod.metadata;
         return Err(format!(
@@ -64,10 +66,17 @@ pub fn spec(pod: &Pod, pod_spec: &PodSpec, container: &Container, parts: Parts) 
             container.name
         ));
     }
-    let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty()).unwrap_or_else(|| image.working_dir.clone());
+    let cwd = container
+        .working_dir
+        .clone()
+        .filter(|dir| !dir.is_empty())
+        .unwrap_or_else(|| image.working_dir.clone());
     let home = if user.uid == 0 { "/root" } else { "/" };
     let own = [("HOSTNAME", parts.hostname.as_str()), ("HOME", home)];
-    let mut env: BTreeMap<String, String> = own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut env: BTreeMap<String, String> = own
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     if container.tty == Some(true) {
         env.insert("TERM".to_owned(), "xterm".to_owned());
     }
@@ -86,7 +95,9 @@ pub fn spec(pod: &Pod, pod_spec: &PodSpec, container: &Container, parts: Parts) 
         user,
         capabilities: capabilities(container)?,
         mounts: parts.mounts,
-        read_only: context.and_then(|context| context.read_only_root_filesystem).unwrap_or(false),
+        read_only: context
+            .and_then(|context| context.read_only_root_filesystem)
+            .unwrap_or(false),
         stop_signal: image.stop_signal,
         log: parts.log,
     })
@@ -110,23 +121,48 @@ fn user(pod: &PodSpec, container: &Container) -> User {
     let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
     let uid = number(own.and_then(|own| own.run_as_user)).or_else(|| number(shared?.run_as_user));
     let gid = number(own.and_then(|own| own.run_as_group)).or_else(|| number(shared?.run_as_group));
-    let extra = shared.map(|shared| shared.supplemental_groups.iter().flatten().chain(&shared.fs_group).copied().collect::<Vec<_>>());
+    let extra = shared.map(|shared| {
+        shared
+            .supplemental_groups
+            .iter()
+            .flatten()
+            .chain(&shared.fs_group)
+            .copied()
+            .collect::<Vec<_>>()
+    });
     User {
         uid: uid.unwrap_or(0),
         gid: gid.unwrap_or(0),
-        groups: extra.into_iter().flatten().filter_map(|group| number(Some(group))).collect(),
+        groups: extra
+            .into_iter()
+            .flatten()
+            .filter_map(|group| number(Some(group)))
+            .collect(),
     }
 }
 
 fn capabilities(container: &Container) -> Result<Vec<String>, String> {
     let context = container.security_context.as_ref();
-    let all = || caps::all().into_iter().map(|capability| capability.to_string()).collect::<Vec<_>>();
+    let all = || {
+        caps::all()
+            .into_iter()
+            .map(|capability| capability.to_string())
+            .collect::<Vec<_>>()
+    };
     let privileged = context.and_then(|context| context.privileged).unwrap_or(false);
-    let mut set: Vec<String> = if privileged { all() } else { DEFAULT_CAPABILITIES.map(str::to_owned).to_vec() };
-    let Some(wanted) = context.and_then(|context| context.capabilities.as_ref()) else { return Ok(set) };
+    let mut set: Vec<String> = if privileged {
+        all()
+    } else {
+        DEFAULT_CAPABILITIES.map(str::to_owned).to_vec()
+    };
+    let Some(wanted) = context.and_then(|context| context.capabilities.as_ref()) else {
+        return Ok(set);
+    };
     let canonical = |name: &String| {
         let name = caps::to_canonical(&name.to_uppercase());
-        name.parse::<caps::Capability>().map(|_| name.clone()).map_err(|_| format!("unknown capability {name:?}"))
+        name.parse::<caps::Capability>()
+            .map(|_| name.clone())
+            .map_err(|_| format!("unknown capability {name:?}"))
     };
     let is_all = |names: &Option<Vec<String>>| names.iter().flatten().any(|name| name.eq_ignore_ascii_case("all"));
     if is_all(&wanted.drop) {
@@ -136,7 +172,12 @@ fn capabilities(container: &Container) -> Result<Vec<String>, String> {
         set = all();
     }
     let named = |names: &Option<Vec<String>>| {
-        names.iter().flatten().filter(|name| !name.eq_ignore_ascii_case("all")).map(canonical).collect::<Result<Vec<_>, _>>()
+        names
+            .iter()
+            .flatten()
+            .filter(|name| !name.eq_ignore_ascii_case("all"))
+            .map(canonical)
+            .collect::<Result<Vec<_>, _>>()
     };
     let drop = named(&wanted.drop)?;
     set.retain(|name| !drop.contains(name));

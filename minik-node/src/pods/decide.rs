@@ -83,7 +83,10 @@ pub struct Plan {
 
 impl Plan {
     fn of(steps: impl IntoIterator<Item = Step>) -> Self {
-        Self { steps: steps.into_iter().collect(), wake: None }
+        Self {
+            steps: steps.into_iter().collect(),
+            wake: None,
+        }
     }
 
     fn wake_at(&mut self, time: Timestamp) {
@@ -109,9 +112,15 @@ pub fn decide(pod: &Pod, gone: bool, knowledge: &Knowledge, now: Timestamp) -> P
 }
 
 fn create(knowledge: &Knowledge, now: Timestamp) -> Plan {
-    let wait = knowledge.sandbox_trouble.as_ref().and_then(|trouble| trouble.backoff.wait(trouble.at, now));
+    let wait = knowledge
+        .sandbox_trouble
+        .as_ref()
+        .and_then(|trouble| trouble.backoff.wait(trouble.at, now));
     match wait {
-        Some(until) => Plan { steps: Vec::new(), wake: Some(until) },
+        Some(until) => Plan {
+            steps: Vec::new(),
+            wake: Some(until),
+        },
         None => Plan::of([Step::CreateSandbox]),
     }
 }
@@ -141,12 +150,19 @@ fn wind_down(pod: &Pod, gone: bool, knowledge: &Knowledge, now: Timestamp) -> Pl
 
 fn running(knowledge: &Knowledge) -> impl Iterator<Item = &String> {
     let alive = knowledge.sandbox == Sandbox::Ready;
-    knowledge.states.iter().filter(move |(_, state)| alive && state.current.ended.is_none()).map(|(name, _)| name)
+    knowledge
+        .states
+        .iter()
+        .filter(move |(_, state)| alive && state.current.ended.is_none())
+        .map(|(name, _)| name)
 }
 
 fn run(spec: &PodSpec, knowledge: &Knowledge, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let initialised = spec.containers.iter().any(|container| knowledge.states.contains_key(&container.name));
+    let initialised = spec
+        .containers
+        .iter()
+        .any(|container| knowledge.states.contains_key(&container.name));
     for container in spec.init_containers.iter().flatten() {
         let state = knowledge.states.get(&container.name);
         if is_sidecar(container) {
@@ -182,7 +198,10 @@ fn start(container: &Container, knowledge: &Knowledge, now: Timestamp, plan: &mu
 /// Until when a container must wait; for `CrashLoopBackOff` and `ImagePullBackOff`.
 #[must_use]
 pub fn wait(name: &str, knowledge: &Knowledge, now: Timestamp) -> Option<Timestamp> {
-    let trouble = knowledge.troubles.get(name).and_then(|trouble| trouble.backoff.wait(trouble.at, now));
+    let trouble = knowledge
+        .troubles
+        .get(name)
+        .and_then(|trouble| trouble.backoff.wait(trouble.at, now));
     trouble.or_else(|| crash_wait(name, knowledge, now))
 }
 

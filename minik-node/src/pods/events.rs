@@ -63,7 +63,13 @@ impl Events {
             resource_version: pod.metadata.resource_version.clone(),
             field_path: container.map(|name| field_path(pod, name)),
         };
-        let happening = Happening { reference, warning, reason, message, at: Timestamp::now() };
+        let happening = Happening {
+            reference,
+            warning,
+            reason,
+            message,
+            at: Timestamp::now(),
+        };
         if let Err(error) = self.queue.try_send(happening) {
             tracing::warn!(%error, "event lost");
         }
@@ -73,7 +79,10 @@ impl Events {
 fn field_path(pod: &Pod, container: &str) -> String {
     let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
     let is_init = init.is_some_and(|init| init.iter().any(|other| other.name == container));
-    format!("spec.{}{{{container}}}", if is_init { "initContainers" } else { "containers" })
+    format!(
+        "spec.{}{{{container}}}",
+        if is_init { "initContainers" } else { "containers" }
+    )
 }
 
 type Key = (Option<String>, Option<String>, &'static str, String);
@@ -82,7 +91,12 @@ async fn write_all(client: Client, node: String, mut happenings: mpsc::Receiver<
     let mut known: BTreeMap<Key, (String, i32)> = BTreeMap::new();
     while let Some(happening) = happenings.recv().await {
         let reference = &happening.reference;
-        let key = (reference.uid.clone(), reference.field_path.clone(), happening.reason, happening.message.clone());
+        let key = (
+            reference.uid.clone(),
+            reference.field_path.clone(),
+            happening.reason,
+            happening.message.clone(),
+        );
         let before = known.get(&key).cloned();
         match tokio::time::timeout(TIMEOUT, write(&client, &node, &happening, before)).await {
             Ok(Ok(written)) => {
@@ -91,13 +105,22 @@ async fn write_all(client: Client, node: String, mut happenings: mpsc::Receiver<
                 }
                 known.insert(key, written);
             }
-            Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, reason = happening.reason, "write event"),
+            Ok(Err(error)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                reason = happening.reason,
+                "write event"
+            ),
             Err(_) => tracing::warn!(reason = happening.reason, "write event: the API server does not answer"),
         }
     }
 }
 
-async fn write(client: &Client, node: &str, happening: &Happening, before: Option<(String, i32)>) -> kube::Result<(String, i32)> {
+async fn write(
+    client: &Client,
+    node: &str,
+    happening: &Happening,
+    before: Option<(String, i32)>,
+) -> kube::Result<(String, i32)> {
     let namespace = happening.reference.namespace.clone().unwrap_or_default();
     let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
     let at = Time(happening.at);
@@ -110,14 +133,25 @@ async fn write(client: &Client, node: &str, happening: &Happening, before: Optio
             Err(error) => return Err(error),
         }
     }
-    let name = format!("{}.{:016x}", happening.reference.name.as_deref().unwrap_or_default(), rand::random::<u64>());
+    let name = format!(
+        "{}.{:016x}",
+        happening.reference.name.as_deref().unwrap_or_default(),
+        rand::random::<u64>()
+    );
     let event = Event {
-        metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(namespace),
+            ..ObjectMeta::default()
+        },
         involved_object: happening.reference.clone(),
         type_: Some(if happening.warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(happening.reason.to_owned()),
         message: Some(happening.message.clone()),
-        source: Some(EventSource { component: Some("kubelet".to_owned()), host: Some(node.to_owned()) }),
+        source: Some(EventSource {
+            component: Some("kubelet".to_owned()),
+            host: Some(node.to_owned()),
+        }),
         reporting_component: Some("kubelet".to_owned()),
         reporting_instance: Some(node.to_owned()),
         count: Some(1),

@@ -36,7 +36,11 @@ pub fn resolv_conf(spec: &PodSpec, namespace: &str, cluster: &ClusterDns, machin
         Some("ClusterFirst") | None if host_network => of_machine(machine),
         _ => Resolver {
             nameservers: vec![cluster.address.to_string()],
-            search: vec![format!("{namespace}.svc.{}", cluster.domain), format!("svc.{}", cluster.domain), cluster.domain.clone()],
+            search: vec![
+                format!("{namespace}.svc.{}", cluster.domain),
+                format!("svc.{}", cluster.domain),
+                cluster.domain.clone(),
+            ],
             options: vec!["ndots:5".to_owned()],
         },
     };
@@ -45,8 +49,15 @@ pub fn resolv_conf(spec: &PodSpec, namespace: &str, cluster: &ClusterDns, machin
         merge(&mut resolver.search, config.searches.iter().flatten().cloned());
         for option in config.options.iter().flatten() {
             let name = option.name.clone().unwrap_or_default();
-            resolver.options.retain(|present| present.split(':').next() != Some(name.as_str()));
-            resolver.options.push(option.value.as_ref().map_or(name.clone(), |value| format!("{name}:{value}")));
+            resolver
+                .options
+                .retain(|present| present.split(':').next() != Some(name.as_str()));
+            resolver.options.push(
+                option
+                    .value
+                    .as_ref()
+                    .map_or(name.clone(), |value| format!("{name}:{value}")),
+            );
         }
     }
     resolver.nameservers.truncate(MAX_NAMESERVERS);
@@ -70,7 +81,9 @@ fn of_machine(text: &str) -> Resolver {
         let keyword = words.next();
         let words: Vec<String> = words.map(str::to_owned).collect();
         match keyword {
-            Some("nameserver") => resolver.nameservers.extend(words.into_iter().take(1).filter(|word| reachable(word))),
+            Some("nameserver") => resolver
+                .nameservers
+                .extend(words.into_iter().take(1).filter(|word| reachable(word))),
             Some("search") => resolver.search = words,
             Some("options") => resolver.options.extend(words),
             _ => {}
@@ -110,8 +123,15 @@ pub fn hosts(spec: &PodSpec, address: Ipv4Addr, hostname: &str, domain: Option<&
         None => text.push_str(&format!("{address}\t{hostname}\n")),
     }
     let aliases = spec.host_aliases.iter().flatten();
-    let lines: Vec<String> =
-        aliases.map(|alias| format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t"))).collect();
+    let lines: Vec<String> = aliases
+        .map(|alias| {
+            format!(
+                "{}\t{}\n",
+                alias.ip,
+                alias.hostnames.clone().unwrap_or_default().join("\t")
+            )
+        })
+        .collect();
     if !lines.is_empty() {
         text.push_str("\n# Entries added by HostAliases.\n");
         text.push_str(&lines.concat());
@@ -124,7 +144,10 @@ mod tests {
     use super::*;
 
     fn cluster() -> ClusterDns {
-        ClusterDns { address: Ipv4Addr::new(10, 96, 0, 10), domain: "cluster.local".to_owned() }
+        ClusterDns {
+            address: Ipv4Addr::new(10, 96, 0, 10),
+            domain: "cluster.local".to_owned(),
+        }
     }
 
     fn spec(json: serde_json::Value) -> PodSpec {
@@ -135,12 +158,22 @@ mod tests {
 
     #[test]
     fn each_policy_gives_the_kubelet_s_file() {
-        let first = "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n";
+        let first =
+            "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n";
         for (spec_json, expected) in [
             (serde_json::json!({"containers": []}), first),
-            (serde_json::json!({"containers": [], "dnsPolicy": "ClusterFirst"}), first),
-            (serde_json::json!({"containers": [], "dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true}), first),
-            (serde_json::json!({"containers": [], "dnsPolicy": "Default"}), "search lan\nnameserver 192.0.2.1\noptions edns0\n"),
+            (
+                serde_json::json!({"containers": [], "dnsPolicy": "ClusterFirst"}),
+                first,
+            ),
+            (
+                serde_json::json!({"containers": [], "dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true}),
+                first,
+            ),
+            (
+                serde_json::json!({"containers": [], "dnsPolicy": "Default"}),
+                "search lan\nnameserver 192.0.2.1\noptions edns0\n",
+            ),
             (
                 serde_json::json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.7"], "options": [{"name": "ndots", "value": "2"}]}}),
                 "nameserver 192.0.2.7\noptions ndots:2\n",
@@ -150,14 +183,24 @@ mod tests {
                 "search shop.svc.cluster.local svc.cluster.local cluster.local example.org\nnameserver 10.96.0.10\noptions ndots:1 edns0\n",
             ),
         ] {
-            assert_eq!(resolv_conf(&spec(spec_json.clone()), "shop", &cluster(), MACHINE), expected, "{spec_json}");
+            assert_eq!(
+                resolv_conf(&spec(spec_json.clone()), "shop", &cluster(), MACHINE),
+                expected,
+                "{spec_json}"
+            );
         }
     }
 
     #[test]
     fn hosts_names_the_pod_and_its_aliases() {
-        let spec = spec(serde_json::json!({"containers": [], "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["a", "b"]}]}));
-        let text = hosts(&spec, Ipv4Addr::new(10, 244, 1, 2), "web-0", Some("web.shop.svc.cluster.local"));
+        let spec =
+            spec(serde_json::json!({"containers": [], "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["a", "b"]}]}));
+        let text = hosts(
+            &spec,
+            Ipv4Addr::new(10, 244, 1, 2),
+            "web-0",
+            Some("web.shop.svc.cluster.local"),
+        );
         assert!(text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"));
         assert!(text.contains("\n10.244.1.2\tweb-0.web.shop.svc.cluster.local\tweb-0\n"));
         assert!(text.ends_with("\n# Entries added by HostAliases.\n192.0.2.1\ta\tb\n"));

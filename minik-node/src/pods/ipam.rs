@@ -21,7 +21,11 @@ impl Ipam {
     /// With everything free.
     #[must_use]
     pub const fn new(range: Ipv4Net) -> Self {
-        Self { range, taken: BTreeSet::new(), resting: VecDeque::new() }
+        Self {
+            range,
+            taken: BTreeSet::new(),
+            resting: VecDeque::new(),
+        }
     }
 
     /// The node's address on every Pod link: the first of the range.
@@ -39,7 +43,10 @@ impl Ipam {
     pub fn allocate(&mut self) -> Option<Ipv4Addr> {
         let gateway = Self::gateway(self.range);
         let free = |address: &Ipv4Addr| *address != gateway && !self.taken.contains(address);
-        let fresh = self.range.hosts().find(|address| free(address) && !self.resting.contains(address));
+        let fresh = self
+            .range
+            .hosts()
+            .find(|address| free(address) && !self.resting.contains(address));
         let address = fresh.or_else(|| self.resting.pop_front())?;
         self.taken.insert(address);
         Some(address)

@@ -2,7 +2,7 @@
 //!
 //! Owns the set of workers. A Pod that is no longer listed is gone; a sandbox without a Pod is taken down.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -39,21 +39,27 @@ pub struct Facts {
 /// Pods of this node by namespace and name; cheap to clone. Each is a channel, so that whoever follows a log
 /// learns of its end.
 #[derive(Debug, Clone, Default)]
-pub struct Registry(Arc<RwLock<HashMap<(String, String), watch::Sender<Facts>>>>);
+pub struct Registry(Arc<RwLock<ByName>>);
+
+type ByName = BTreeMap<(String, String), watch::Sender<Facts>>;
 
 impl Registry {
     /// Finds a Pod.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<watch::Receiver<Facts>> {
         let pods = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        pods.get(&(namespace.to_owned(), name.to_owned())).map(watch::Sender::subscribe)
+        pods.get(&(namespace.to_owned(), name.to_owned()))
+            .map(watch::Sender::subscribe)
     }
 
     /// Names of all Pods, as `NAMESPACE/NAME`, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let pods = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let mut names: Vec<String> = pods.keys().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
+        let mut names: Vec<String> = pods
+            .keys()
+            .map(|(namespace, name)| format!("{namespace}/{name}"))
+            .collect();
         names.sort();
         names
     }
@@ -77,7 +83,10 @@ impl Registry {
 }
 
 fn key(pod: &Pod) -> (String, String) {
-    (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default())
+    (
+        pod.metadata.namespace.clone().unwrap_or_default(),
+        pod.metadata.name.clone().unwrap_or_default(),
+    )
 }
 
 struct Manager {
@@ -87,9 +96,9 @@ struct Manager {
     registry: Registry,
     shutdown: CancellationToken,
     /// By UID.
-    pods: HashMap<String, watch::Sender<Wanted>>,
+    pods: BTreeMap<String, watch::Sender<Wanted>>,
     /// By UID: shims that wait for their Pod to be listed.
-    found: HashMap<String, Running>,
+    found: BTreeMap<String, Running>,
     workers: JoinSet<String>,
     /// UIDs of the list that is under way.
     listed: Vec<String>,
@@ -106,8 +115,8 @@ pub fn spawn(node: NodeContext, registry: Registry, shutdown: CancellationToken)
         events,
         registry,
         shutdown,
-        pods: HashMap::new(),
-        found: HashMap::new(),
+        pods: BTreeMap::new(),
+        found: BTreeMap::new(),
         workers: JoinSet::new(),
         listed: Vec::new(),
     };
@@ -142,11 +151,18 @@ impl Manager {
             match Running::adopt(&dir).await {
                 Ok(running) => {
                     if running.spec.netns.is_some() {
-                        self.ipam.lock().unwrap_or_else(PoisonError::into_inner).adopt(running.spec.address);
+                        self.ipam
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .adopt(running.spec.address);
                     }
                     self.found.insert(uid, running);
                 }
-                Err(error) => tracing::warn!(uid, error = super::worker::chain(&error), "run directory without a sandbox"),
+                Err(error) => tracing::warn!(
+                    uid,
+                    error = super::worker::chain(&error),
+                    "run directory without a sandbox"
+                ),
             }
         }
     }
@@ -166,7 +182,10 @@ impl Manager {
 
     fn apply(&mut self, pod: Pod, gone: bool) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
-        let wanted = Wanted { pod: Arc::new(pod), gone };
+        let wanted = Wanted {
+            pod: Arc::new(pod),
+            gone,
+        };
         if let Some(sender) = self.pods.get(&uid) {
             sender.send_replace(wanted);
         } else if !gone || self.found.contains_key(&uid) {
@@ -177,8 +196,14 @@ impl Manager {
     fn hire(&mut self, uid: String, wanted: Wanted) {
         let (sender, receiver) = watch::channel(wanted);
         let running = self.found.remove(&uid);
-        let worker =
-            Worker::new(Arc::clone(&self.node), Arc::clone(&self.ipam), self.events.clone(), self.registry.clone(), receiver, running);
+        let worker = Worker::new(
+            Arc::clone(&self.node),
+            Arc::clone(&self.ipam),
+            self.events.clone(),
+            self.registry.clone(),
+            receiver,
+            running,
+        );
         self.pods.insert(uid.clone(), sender);
         let shutdown = self.shutdown.clone();
         self.workers.spawn(async move {
@@ -201,9 +226,19 @@ impl Manager {
                 sender.send_modify(|wanted| wanted.gone = true);
             }
         }
-        let orphans: Vec<(String, Pod)> = self.found.iter().map(|(uid, running)| (uid.clone(), stub(running))).collect();
+        let orphans: Vec<(String, Pod)> = self
+            .found
+            .iter()
+            .map(|(uid, running)| (uid.clone(), stub(running)))
+            .collect();
         for (uid, pod) in orphans {
-            self.hire(uid, Wanted { pod: Arc::new(pod), gone: true });
+            self.hire(
+                uid,
+                Wanted {
+                    pod: Arc::new(pod),
+                    gone: true,
+                },
+            );
         }
         for (uid, dir) in subdirectories(&self.node.config.state_dir.join("pods")) {
             if !self.pods.contains_key(&uid)
@@ -218,7 +253,10 @@ impl Manager {
 /// As much of a Pod as its sandbox remembers.
 fn stub(running: &Running) -> Pod {
     let spec = &running.spec;
-    let mut pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
+    let mut pod = Pod {
+        spec: Some(PodSpec::default()),
+        ..Pod::default()
+    };
     pod.metadata.namespace = Some(spec.pod_namespace.clone());
     pod.metadata.name = Some(spec.pod_name.clone());
     pod.metadata.uid = Some(spec.pod_uid.clone());

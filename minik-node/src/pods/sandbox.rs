@@ -58,7 +58,11 @@ impl Running {
     pub async fn adopt(dir: &Path) -> Result<Self, ShimClientError> {
         let (client, spec) = ShimClient::adopt(dir)?;
         match Self::follow(client.clone(), spec.clone()).await {
-            Err(ShimClientError::Connect(_) | ShimClientError::Talk { .. }) => Ok(Self { client, spec, states: watch::channel(None).1 }),
+            Err(ShimClientError::Connect(_) | ShimClientError::Talk { .. }) => Ok(Self {
+                client,
+                spec,
+                states: watch::channel(None).1,
+            }),
             other => other,
         }
     }
@@ -66,19 +70,31 @@ impl Running {
 
 /// `RUN_DIR/pods/UID` and `STATE_DIR/pods/UID`.
 pub fn directories(config: &AgentConfig, uid: &str) -> Directories {
-    Directories { run: config.run_dir.join("pods").join(uid), state: config.state_dir.join("pods").join(uid) }
+    Directories {
+        run: config.run_dir.join("pods").join(uid),
+        state: config.state_dir.join("pods").join(uid),
+    }
 }
 
 /// `STATE_DIR/logs/NAMESPACE_NAME_UID`, as the kubelet names it.
 pub fn logs(config: &AgentConfig, pod: &Pod) -> PathBuf {
     let metadata = &pod.metadata;
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
-    config.state_dir.join("logs").join(format!("{}_{}_{}", part(&metadata.namespace), part(&metadata.name), part(&metadata.uid)))
+    config.state_dir.join("logs").join(format!(
+        "{}_{}_{}",
+        part(&metadata.namespace),
+        part(&metadata.name),
+        part(&metadata.uid)
+    ))
 }
 
 /// The Pod's host name.
 pub fn hostname(pod: &Pod) -> String {
-    let given = pod.spec.as_ref().and_then(|spec| spec.hostname.clone()).filter(|name| !name.is_empty());
+    let given = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.hostname.clone())
+        .filter(|name| !name.is_empty());
     let mut name = given.or_else(|| pod.metadata.name.clone()).unwrap_or_default();
     name.truncate(MAX_HOSTNAME);
     name.trim_end_matches(['-', '.']).to_owned()
@@ -91,14 +107,27 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
     let Some(pod_spec) = &pod.spec else { return Ok(()) };
     let directories = directories(&node.config, worker.uid());
     let host_network = pod_spec.host_network.unwrap_or(false);
-    let address = if host_network { node.config.node_ip } else { allocate(worker)? };
-    let network = (!host_network).then(|| PodNetwork::new(&node.config.cluster, worker.uid(), address, Ipam::gateway(node.config.node_pod_cidr)));
+    let address = if host_network {
+        node.config.node_ip
+    } else {
+        allocate(worker)?
+    };
+    let network = (!host_network).then(|| {
+        PodNetwork::new(
+            &node.config.cluster,
+            worker.uid(),
+            address,
+            Ipam::gateway(node.config.node_pod_cidr),
+        )
+    });
     let spec = SandboxSpec {
         pod_namespace: worker.namespace().to_owned(),
         pod_name: worker.name().to_owned(),
         pod_uid: worker.uid().to_owned(),
         hostname: hostname(&pod),
-        netns: network.as_ref().map(|network| Path::new("/run/netns").join(&network.netns)),
+        netns: network
+            .as_ref()
+            .map(|network| Path::new("/run/netns").join(&network.netns)),
         address,
         state_dir: directories.state.clone(),
         tmpfs: volumes::tmpfs(pod_spec, &directories),
@@ -125,7 +154,11 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
                 if let Err(error) = node.networks.detach(network).await {
                     tracing::warn!(pod = worker.key(), error = chain(&error), "take the network back");
                 }
-                worker.ipam.lock().unwrap_or_else(PoisonError::into_inner).release(address);
+                worker
+                    .ipam
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .release(address);
             }
             Err(error)
         }
@@ -134,14 +167,19 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
 
 fn allocate(worker: &Worker) -> Result<std::net::Ipv4Addr, PodError> {
     let mut ipam = worker.ipam.lock().unwrap_or_else(PoisonError::into_inner);
-    ipam.allocate().ok_or(PodError::NoAddress(worker.node.config.node_pod_cidr))
+    ipam.allocate()
+        .ok_or(PodError::NoAddress(worker.node.config.node_pod_cidr))
 }
 
 fn write_files(pod: &Pod, directories: &Directories, config: &AgentConfig, spec: &SandboxSpec) -> Result<(), PodError> {
     let Some(pod_spec) = &pod.spec else { return Ok(()) };
     let error = |operation, path: &Path| {
         let path = path.to_owned();
-        move |source| PodError::File { operation, path, source }
+        move |source| PodError::File {
+            operation,
+            path,
+            source,
+        }
     };
     for dir in [&directories.run, &directories.state] {
         fs::create_dir_all(dir).map_err(error("create", dir))?;
@@ -151,12 +189,21 @@ fn write_files(pod: &Pod, directories: &Directories, config: &AgentConfig, spec:
         Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error("read", machine)(source)),
         text => text.unwrap_or_default(),
     };
-    let dns = ClusterDns { address: config.cluster_dns, domain: config.cluster_domain.clone() };
+    let dns = ClusterDns {
+        address: config.cluster_dns,
+        domain: config.cluster_domain.clone(),
+    };
     let domain = pod_spec.subdomain.as_ref().filter(|name| !name.is_empty());
     let domain = domain.map(|name| format!("{name}.{}.svc.{}", spec.pod_namespace, config.cluster_domain));
     for (name, text) in [
-        ("resolv.conf", files::resolv_conf(pod_spec, &spec.pod_namespace, &dns, &machine)),
-        ("hosts", files::hosts(pod_spec, spec.address, &spec.hostname, domain.as_deref())),
+        (
+            "resolv.conf",
+            files::resolv_conf(pod_spec, &spec.pod_namespace, &dns, &machine),
+        ),
+        (
+            "hosts",
+            files::hosts(pod_spec, spec.address, &spec.hostname, domain.as_deref()),
+        ),
         ("hostname", format!("{}\n", spec.hostname)),
     ] {
         let path = directories.state.join(name);
@@ -186,9 +233,18 @@ pub async fn remove(worker: &mut Worker) -> Result<(), PodError> {
         let spec = running.spec.clone();
         if spec.netns.is_some() {
             let config = &worker.node.config;
-            let network = PodNetwork::new(&config.cluster, &spec.pod_uid, spec.address, Ipam::gateway(config.node_pod_cidr));
+            let network = PodNetwork::new(
+                &config.cluster,
+                &spec.pod_uid,
+                spec.address,
+                Ipam::gateway(config.node_pod_cidr),
+            );
             worker.node.networks.detach(&network).await?;
-            worker.ipam.lock().unwrap_or_else(PoisonError::into_inner).release(spec.address);
+            worker
+                .ipam
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .release(spec.address);
         }
     }
     let directories = directories(&worker.node.config, worker.uid());
@@ -210,7 +266,11 @@ pub fn forget(worker: &Worker) -> Result<(), PodError> {
 
 fn remove_dir(path: &Path) -> Result<(), PodError> {
     match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PodError::File { operation: "remove", path: path.to_owned(), source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PodError::File {
+            operation: "remove",
+            path: path.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }

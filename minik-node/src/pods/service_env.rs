@@ -37,7 +37,9 @@ pub fn variables<'a>(
 }
 
 fn add(service: &Service, variables: &mut BTreeMap<String, String>) {
-    let (Some(address), Some(first)) = (service.cluster_ip, service.ports.first()) else { return };
+    let (Some(address), Some(first)) = (service.cluster_ip, service.ports.first()) else {
+        return;
+    };
     let prefix = shout(&service.name.name);
     let mut set = |name: String, value: String| drop(variables.insert(format!("{prefix}_{name}"), value));
     set("SERVICE_HOST".to_owned(), address.to_string());
@@ -73,9 +75,9 @@ mod tests {
     use k8s_openapi::api::core::v1 as api;
 
     fn service(namespace: &str, name: &str, ip: &str, ports: &[(&str, i32, &str)]) -> Service {
-        let ports = ports.iter().map(|(name, port, protocol)| {
-            serde_json::json!({"name": name, "port": port, "protocol": protocol})
-        });
+        let ports = ports
+            .iter()
+            .map(|(name, port, protocol)| serde_json::json!({"name": name, "port": port, "protocol": protocol}));
         let object: api::Service = serde_json::from_value(serde_json::json!({
             "metadata": {"namespace": namespace, "name": name},
             "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": ports.collect::<Vec<_>>()},
@@ -88,7 +90,12 @@ mod tests {
         vec![
             service("default", "kubernetes", "10.96.0.1", &[("https", 443, "TCP")]),
             service("mytest", "myweb", "10.97.70.147", &[("80-80", 80, "TCP")]),
-            service("mytest", "kube-dns", "10.96.0.10", &[("dns", 53, "UDP"), ("dns-tcp", 53, "TCP")]),
+            service(
+                "mytest",
+                "kube-dns",
+                "10.96.0.10",
+                &[("dns", 53, "UDP"), ("dns-tcp", 53, "TCP")],
+            ),
             service("mytest", "headless", "None", &[("", 80, "TCP")]),
             service("other", "far", "10.96.0.99", &[("", 80, "TCP")]),
         ]
@@ -97,7 +104,11 @@ mod tests {
     #[test]
     fn a_named_port_gives_the_variables_of_the_kubelet() {
         let variables = variables(&cluster(), "mytest", true);
-        let of_web: Vec<_> = variables.iter().filter(|(name, _)| name.starts_with("MYWEB")).map(|(name, value)| format!("{name}={value}")).collect();
+        let of_web: Vec<_> = variables
+            .iter()
+            .filter(|(name, _)| name.starts_with("MYWEB"))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         assert_eq!(
             of_web,
             [
@@ -120,12 +131,19 @@ mod tests {
     #[test]
     fn headless_and_foreign_services_are_left_out() {
         let variables = variables(&cluster(), "mytest", true);
-        assert!(variables.keys().all(|name| !name.starts_with("HEADLESS") && !name.starts_with("FAR")));
+        assert!(
+            variables
+                .keys()
+                .all(|name| !name.starts_with("HEADLESS") && !name.starts_with("FAR"))
+        );
     }
 
     #[test]
     fn without_links_only_kubernetes_is_left() {
         let variables = variables(&cluster(), "mytest", false);
-        assert!(variables.keys().all(|name| name.starts_with("KUBERNETES_")) && variables.len() == 8, "{variables:?}");
+        assert!(
+            variables.keys().all(|name| name.starts_with("KUBERNETES_")) && variables.len() == 8,
+            "{variables:?}"
+        );
     }
 }

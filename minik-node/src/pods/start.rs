@@ -28,13 +28,23 @@ const KEPT_LOGS: u32 = 2;
 /// Starts a container, or records why it could not be.
 pub async fn start(worker: &mut Worker, name: &str) -> Result<(), PodError> {
     let pod = Arc::clone(&worker.pod);
-    let Some(container) = find(&pod, name) else { return Ok(()) };
-    let Some(image) = pull(worker, container).await else { return Ok(()) };
+    let Some(container) = find(&pod, name) else {
+        return Ok(());
+    };
+    let Some(image) = pull(worker, container).await else {
+        return Ok(());
+    };
     let spec = match prepare(worker, container, image).await {
         Ok(spec) => spec,
         Err((reason, event, message)) => {
-            let text = if event == "Failed" { format!("Error: {message}") } else { message.clone() };
-            worker.events.warning(&pod, (event == "Failed").then_some(name), event, text);
+            let text = if event == "Failed" {
+                format!("Error: {message}")
+            } else {
+                message.clone()
+            };
+            worker
+                .events
+                .warning(&pod, (event == "Failed").then_some(name), event, text);
             trouble(worker, name, reason, message);
             return Ok(());
         }
@@ -43,6 +53,7 @@ pub async fn start(worker: &mut Worker, name: &str) -> Result<(), PodError> {
     if let Some(oldest) = spec.attempt.checked_sub(KEPT_LOGS) {
         remove_log(&spec.log.with_file_name(format!("{oldest}.log")))?;
     }
+    warn_of_probes(worker, container);
     worker.events.normal(&pod, Some(name), "Created", "Container created");
     if worker.knowledge.states.contains_key(name) {
         let now = Timestamp::now();
@@ -51,17 +62,51 @@ pub async fn start(worker: &mut Worker, name: &str) -> Result<(), PodError> {
     }
     let id = spec.id.clone();
     launch(worker, name, spec).await?;
-    worker.until(|states| states.get(name).is_some_and(|state| state.current.id == id)).await;
+    worker
+        .until(|states| states.get(name).is_some_and(|state| state.current.id == id))
+        .await;
     Ok(())
+}
+
+/// A probe that is silently not run would be a lie about readiness.
+fn warn_of_probes(worker: &Worker, container: &Container) {
+    for (probe, kind, meaning) in [
+        (
+            &container.readiness_probe,
+            "readiness",
+            "the container counts as ready as soon as it runs",
+        ),
+        (
+            &container.liveness_probe,
+            "liveness",
+            "the container is restarted only when it ends",
+        ),
+        (
+            &container.startup_probe,
+            "startup",
+            "the container counts as started as soon as it runs",
+        ),
+    ] {
+        if probe.is_some() {
+            let message = format!("this version of minik does not run {kind} probes: {meaning}");
+            worker
+                .events
+                .warning(&worker.pod, Some(&container.name), "ProbeNotRun", message);
+        }
+    }
 }
 
 async fn launch(worker: &Worker, name: &str, spec: ContainerSpec) -> Result<(), PodError> {
     let Some(running) = &worker.running else { return Ok(()) };
     match running.client.start(spec).await {
-        Ok(()) => worker.events.normal(&worker.pod, Some(name), "Started", "Container started"),
+        Ok(()) => worker
+            .events
+            .normal(&worker.pod, Some(name), "Started", "Container started"),
         // The shim's state has it as an attempt that ended with `StartError`.
         Err(ShimClientError::Refused(failure)) => {
-            worker.events.warning(&worker.pod, Some(name), "Failed", format!("Error: {}", failure.message));
+            worker
+                .events
+                .warning(&worker.pod, Some(name), "Failed", format!("Error: {}", failure.message));
         }
         Err(error) => return Err(error.into()),
     }
@@ -70,13 +115,25 @@ async fn launch(worker: &Worker, name: &str, spec: ContainerSpec) -> Result<(), 
 
 fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     let spec = pod.spec.as_ref()?;
-    spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name)
+    spec.init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers)
+        .find(|container| container.name == name)
 }
 
 fn trouble(worker: &mut Worker, name: &str, reason: &str, message: String) {
     let now = Timestamp::now();
     let backoff = Backoff::next(worker.knowledge.troubles.get(name).map(|trouble| trouble.backoff), now);
-    worker.knowledge.troubles.insert(name.to_owned(), Trouble { reason: reason.to_owned(), message, at: now, backoff });
+    worker.knowledge.troubles.insert(
+        name.to_owned(),
+        Trouble {
+            reason: reason.to_owned(),
+            message,
+            at: now,
+            backoff,
+        },
+    );
 }
 
 async fn pull(worker: &mut Worker, container: &Container) -> Option<Arc<Image>> {
@@ -84,7 +141,8 @@ async fn pull(worker: &mut Worker, container: &Container) -> Option<Arc<Image>> 
     let wanted = container.image.clone().unwrap_or_default();
     match worker.node.images.get(&wanted).await {
         Ok(image) => {
-            let message = format!("Container image {wanted:?} already present on machine and can be accessed by the pod");
+            let message =
+                format!("Container image {wanted:?} already present on machine and can be accessed by the pod");
             worker.events.normal(&pod, Some(name), "Pulled", message);
             if let Some(why) = &image.stand_in {
                 let message = format!("{wanted} is a stand-in that knows a small part of the real program: {why}");
@@ -93,28 +151,53 @@ async fn pull(worker: &mut Worker, container: &Container) -> Option<Arc<Image>> 
             Some(image)
         }
         Err(error) => {
-            let known_before = worker.knowledge.troubles.get(name).is_some_and(|trouble| trouble.reason == "ImagePullBackOff");
-            let never = container.image_pull_policy.as_deref() == Some("Never") && matches!(error, ImageError::Unknown { .. });
+            let known_before = worker
+                .knowledge
+                .troubles
+                .get(name)
+                .is_some_and(|trouble| trouble.reason == "ImagePullBackOff");
+            let never =
+                container.image_pull_policy.as_deref() == Some("Never") && matches!(error, ImageError::Unknown { .. });
             let (reason, message) = if never {
-                ("ErrImageNeverPull", format!("Container image {wanted:?} is not present with pull policy of Never"))
+                (
+                    "ErrImageNeverPull",
+                    format!("Container image {wanted:?} is not present with pull policy of Never"),
+                )
             } else {
                 ("ErrImagePull", chain(&error))
             };
             if never {
                 worker.events.warning(&pod, Some(name), reason, message.clone());
             } else {
-                worker.events.warning(&pod, Some(name), "Failed", format!("Failed to pull image {wanted:?}: {message}"));
+                worker.events.warning(
+                    &pod,
+                    Some(name),
+                    "Failed",
+                    format!("Failed to pull image {wanted:?}: {message}"),
+                );
             }
-            worker.events.warning(&pod, Some(name), "Failed", format!("Error: {reason}"));
+            worker
+                .events
+                .warning(&pod, Some(name), "Failed", format!("Error: {reason}"));
             if !never && known_before {
-                worker.events.normal(&pod, Some(name), "BackOff", format!("Back-off pulling image {wanted:?}"));
+                worker.events.normal(
+                    &pod,
+                    Some(name),
+                    "BackOff",
+                    format!("Back-off pulling image {wanted:?}"),
+                );
             }
             // The kubelet shows the pull's failure once, and the back-off from its next look on.
             let first = !known_before && !worker.knowledge.troubles.contains_key(name);
             if never || first {
                 trouble(worker, name, reason, message);
             } else {
-                trouble(worker, name, "ImagePullBackOff", format!("Back-off pulling image {wanted:?}: ErrImagePull: {message}"));
+                trouble(
+                    worker,
+                    name,
+                    "ImagePullBackOff",
+                    format!("Back-off pulling image {wanted:?}: ErrImagePull: {message}"),
+                );
             }
             None
         }
@@ -126,11 +209,19 @@ type Unprepared = (&'static str, &'static str, String);
 async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> Result<ContainerSpec, Unprepared> {
     let config_error = |message: String| ("CreateContainerConfigError", "Failed", message);
     let pod = &worker.pod;
-    let Some(pod_spec) = &pod.spec else { return Err(config_error("the Pod has no spec".to_owned())) };
+    let Some(pod_spec) = &pod.spec else {
+        return Err(config_error("the Pod has no spec".to_owned()));
+    };
     let node = &worker.node;
-    let sources = Sources::fetch(&node.client, worker.namespace(), pod_spec).await.map_err(|error| config_error(chain(&error)))?;
+    let sources = Sources::fetch(&node.client, worker.namespace(), pod_spec)
+        .await
+        .map_err(|error| config_error(chain(&error)))?;
     sandbox::set_up_volumes(worker, &sources).map_err(|message| ("ContainerCreating", "FailedMount", message))?;
-    let facts = PodFacts { node: node.config.node.clone(), host_ip: node.config.node_ip, pod_ip: worker.address() };
+    let facts = PodFacts {
+        node: node.config.node.clone(),
+        host_ip: node.config.node_ip,
+        pod_ip: worker.address(),
+    };
     let env = sources
         .environment(pod, container, base_environment(worker, &image), &facts)
         .map_err(|error| config_error(chain(&error)))?;
@@ -145,23 +236,44 @@ async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> R
         hostname: hostname(pod),
         mounts,
         writable: directories.state.join("containers").join(&container.name),
-        log: sandbox::logs(&node.config, pod).join(&container.name).join(format!("{attempt}.log")),
+        log: sandbox::logs(&node.config, pod)
+            .join(&container.name)
+            .join(format!("{attempt}.log")),
     };
     container::spec(pod, pod_spec, container, parts).map_err(config_error)
 }
 
 fn files(state: &std::path::Path, host_network: bool) -> Vec<Mount> {
-    let names: &[&str] = if host_network { &["resolv.conf", "hosts"] } else { &["resolv.conf", "hosts", "hostname"] };
-    let mount = |name: &&str| Mount { source: state.join(name), target: PathBuf::from("/etc").join(name), read_only: false };
+    let names: &[&str] = if host_network {
+        &["resolv.conf", "hosts"]
+    } else {
+        &["resolv.conf", "hosts", "hostname"]
+    };
+    let mount = |name: &&str| Mount {
+        source: state.join(name),
+        target: PathBuf::from("/etc").join(name),
+        read_only: false,
+    };
     names.iter().map(mount).collect()
 }
 
 fn base_environment(worker: &Worker, image: &Image) -> BTreeMap<String, String> {
-    let links = worker.pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
+    let links = worker
+        .pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.enable_service_links)
+        .unwrap_or(true);
     let view = worker.node.view.borrow().clone();
     let services = view.iter().flat_map(|view| view.services.values()).map(Arc::as_ref);
     let mut env = service_env::variables(services, worker.namespace(), links);
-    env.extend(image.env.iter().filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())));
+    env.extend(
+        image
+            .env
+            .iter()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
     env
 }
 
@@ -171,15 +283,29 @@ fn attempt(worker: &Worker, name: &str) -> u32 {
         return state.current.attempt.saturating_add(1);
     }
     let status = worker.pod.status.as_ref();
-    let mut statuses = status.into_iter().flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
+    let mut statuses = status.into_iter().flat_map(|status| {
+        status
+            .container_statuses
+            .iter()
+            .chain(&status.init_container_statuses)
+            .flatten()
+    });
     let known = statuses.find(|status| status.name == name && status.container_id.is_some());
-    known.map_or(0, |status| u32::try_from(status.restart_count).unwrap_or(0).saturating_add(1))
+    known.map_or(0, |status| {
+        u32::try_from(status.restart_count).unwrap_or(0).saturating_add(1)
+    })
 }
 
 fn remove_log(path: &std::path::Path) -> Result<(), PodError> {
     for path in [path.to_owned(), path.with_extension("log.1")] {
         match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(PodError::File { operation: "remove", path, source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(PodError::File {
+                    operation: "remove",
+                    path,
+                    source,
+                });
+            }
             _ => {}
         }
     }

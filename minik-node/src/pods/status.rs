@@ -24,12 +24,21 @@ pub struct Addresses {
 /// Computes the status. `started` is when the kubelet first saw the Pod.
 #[must_use]
 pub fn status(pod: &Pod, knowledge: &Knowledge, addresses: Addresses, started: Timestamp, now: Timestamp) -> PodStatus {
-    let Some(spec) = &pod.spec else { return PodStatus::default() };
+    let Some(spec) = &pod.spec else {
+        return PodStatus::default();
+    };
     let old = pod.status.clone().unwrap_or_default();
-    let init: Vec<ContainerStatus> =
-        spec.init_containers.iter().flatten().map(|container| container_status(container, pod, knowledge, now)).collect();
-    let containers: Vec<ContainerStatus> =
-        spec.containers.iter().map(|container| container_status(container, pod, knowledge, now)).collect();
+    let init: Vec<ContainerStatus> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|container| container_status(container, pod, knowledge, now))
+        .collect();
+    let containers: Vec<ContainerStatus> = spec
+        .containers
+        .iter()
+        .map(|container| container_status(container, pod, knowledge, now))
+        .collect();
     let phase = phase(pod, spec, knowledge);
     let conditions = Conditions { pod, old: &old, now }.all(spec, &phase, knowledge, &init, &containers);
     let pod_ip = addresses.pod.map(|address| address.to_string()).or(old.pod_ip);
@@ -38,7 +47,9 @@ pub fn status(pod: &Pod, knowledge: &Knowledge, addresses: Addresses, started: T
         phase: Some(phase),
         conditions: Some(conditions),
         host_ip: Some(addresses.host.to_string()),
-        host_ips: Some(vec![HostIP { ip: addresses.host.to_string() }]),
+        host_ips: Some(vec![HostIP {
+            ip: addresses.host.to_string(),
+        }]),
         pod_ips: pod_ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip,
         start_time: Some(old.start_time.unwrap_or(Time(started))),
@@ -55,9 +66,20 @@ fn phase(pod: &Pod, spec: &PodSpec, knowledge: &Knowledge) -> String {
         _ if init_failed(spec, knowledge) => "Failed",
         _ if is_finished(pod, spec, knowledge) => {
             let clean = |container: &Container| exit_code(knowledge, &container.name) == Some(0);
-            if spec.containers.iter().all(clean) { "Succeeded" } else { "Failed" }
+            if spec.containers.iter().all(clean) {
+                "Succeeded"
+            } else {
+                "Failed"
+            }
         }
-        _ if !spec.containers.is_empty() && spec.containers.iter().all(|container| knowledge.states.contains_key(&container.name)) => "Running",
+        _ if !spec.containers.is_empty()
+            && spec
+                .containers
+                .iter()
+                .all(|container| knowledge.states.contains_key(&container.name)) =>
+        {
+            "Running"
+        }
         _ => "Pending",
     };
     phase.to_owned()
@@ -81,7 +103,8 @@ fn container_status(container: &Container, pod: &Pod, knowledge: &Knowledge, now
         });
     };
     let current = &state.current;
-    let trouble = knowledge.troubles.contains_key(&container.name) || crash_wait(&container.name, knowledge, now).is_some();
+    let trouble =
+        knowledge.troubles.contains_key(&container.name) || crash_wait(&container.name, knowledge, now).is_some();
     let held_back = current.ended.is_some() && trouble;
     let (shown, last) = if held_back {
         (waiting(container, pod, knowledge, now), Some(current))
@@ -107,7 +130,11 @@ fn container_status(container: &Container, pod: &Pod, knowledge: &Knowledge, now
 /// What the API remembers of a container that ended in a Pod that is over: its shim has gone.
 fn remembered(container: &Container, pod: &Pod) -> Option<ContainerStatus> {
     let old = pod.status.as_ref()?;
-    let mut statuses = old.container_statuses.iter().chain(&old.init_container_statuses).flatten();
+    let mut statuses = old
+        .container_statuses
+        .iter()
+        .chain(&old.init_container_statuses)
+        .flatten();
     let status = statuses.find(|status| status.name == container.name)?;
     status.state.as_ref()?.terminated.as_ref()?;
     Some(status.clone())
@@ -125,7 +152,12 @@ fn container_id(attempt: &Attempt) -> String {
 fn api_state(attempt: &Attempt) -> ApiState {
     let started_at = Time(attempt.started_at);
     match &attempt.ended {
-        None => ApiState { running: Some(ContainerStateRunning { started_at: Some(started_at) }), ..ApiState::default() },
+        None => ApiState {
+            running: Some(ContainerStateRunning {
+                started_at: Some(started_at),
+            }),
+            ..ApiState::default()
+        },
         Some(ended) => {
             let reason = match (&ended.start_error, ended.exit.code) {
                 (Some(_), _) => "StartError",
@@ -139,9 +171,16 @@ fn api_state(attempt: &Attempt) -> ApiState {
                 message: ended.start_error.clone(),
                 reason: Some(reason.to_owned()),
                 signal: None,
-                started_at: Some(if ended.start_error.is_some() { Time(Timestamp::UNIX_EPOCH) } else { started_at }),
+                started_at: Some(if ended.start_error.is_some() {
+                    Time(Timestamp::UNIX_EPOCH)
+                } else {
+                    started_at
+                }),
             };
-            ApiState { terminated: Some(terminated), ..ApiState::default() }
+            ApiState {
+                terminated: Some(terminated),
+                ..ApiState::default()
+            }
         }
     }
 }
@@ -161,10 +200,27 @@ fn waiting(container: &Container, pod: &Pod, knowledge: &Knowledge, now: Timesta
         );
         ("CrashLoopBackOff".to_owned(), Some(message))
     } else {
-        let has_init = pod.spec.as_ref().is_some_and(|spec| spec.init_containers.as_ref().is_some_and(|init| !init.is_empty()));
-        (if has_init { "PodInitializing" } else { "ContainerCreating" }.to_owned(), None)
+        let has_init = pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.init_containers.as_ref().is_some_and(|init| !init.is_empty()));
+        (
+            if has_init {
+                "PodInitializing"
+            } else {
+                "ContainerCreating"
+            }
+            .to_owned(),
+            None,
+        )
     };
-    ApiState { waiting: Some(ContainerStateWaiting { reason: Some(reason), message }), ..ApiState::default() }
+    ApiState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason),
+            message,
+        }),
+        ..ApiState::default()
+    }
 }
 
 struct Conditions<'a> {
@@ -174,20 +230,53 @@ struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
-    fn all(&self, spec: &PodSpec, phase: &str, knowledge: &Knowledge, init: &[ContainerStatus], containers: &[ContainerStatus]) -> Vec<PodCondition> {
-        let kept = self.old.conditions.iter().flatten().filter(|condition| !OURS.contains(&condition.type_.as_str()));
-        let mut conditions = vec![self.condition("PodReadyToStartContainers", knowledge.sandbox == Sandbox::Ready, None)];
-        let incomplete: Vec<&str> = init.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
-        let initialised = incomplete.is_empty() || spec.containers.iter().any(|container| knowledge.states.contains_key(&container.name));
-        let why = (!initialised).then(|| ("ContainersNotInitialized", format!("containers with incomplete status: [{}]", incomplete.join(" "))));
+    fn all(
+        &self,
+        spec: &PodSpec,
+        phase: &str,
+        knowledge: &Knowledge,
+        init: &[ContainerStatus],
+        containers: &[ContainerStatus],
+    ) -> Vec<PodCondition> {
+        let kept = self
+            .old
+            .conditions
+            .iter()
+            .flatten()
+            .filter(|condition| !OURS.contains(&condition.type_.as_str()));
+        let mut conditions =
+            vec![self.condition("PodReadyToStartContainers", knowledge.sandbox == Sandbox::Ready, None)];
+        let incomplete: Vec<&str> = init
+            .iter()
+            .filter(|status| !status.ready)
+            .map(|status| status.name.as_str())
+            .collect();
+        let initialised = incomplete.is_empty()
+            || spec
+                .containers
+                .iter()
+                .any(|container| knowledge.states.contains_key(&container.name));
+        let why = (!initialised).then(|| {
+            (
+                "ContainersNotInitialized",
+                format!("containers with incomplete status: [{}]", incomplete.join(" ")),
+            )
+        });
         conditions.push(self.condition("Initialized", initialised, why));
-        let unready: Vec<&str> = containers.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+        let unready: Vec<&str> = containers
+            .iter()
+            .filter(|status| !status.ready)
+            .map(|status| status.name.as_str())
+            .collect();
         let ready = phase == "Running" && unready.is_empty();
         let why = || match phase {
             "Succeeded" => Some(("PodCompleted", String::new())),
             "Failed" => Some(("PodFailed", String::new())),
             _ if ready => None,
-            _ => Some(("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))),
+            _ => Some((
+                "ContainersNotReady",
+                format!("containers with unready status: [{}]", unready.join(" ")),
+            )),
         };
         conditions.push(self.condition("Ready", ready, why()));
         conditions.push(self.condition("ContainersReady", ready, why()));
@@ -197,7 +286,12 @@ impl Conditions<'_> {
 
     fn condition(&self, type_: &str, value: bool, why: Option<(&str, String)>) -> PodCondition {
         let status = if value { "True" } else { "False" };
-        let before = self.old.conditions.iter().flatten().find(|condition| condition.type_ == type_ && condition.status == status);
+        let before = self
+            .old
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == type_ && condition.status == status);
         let (reason, message) = match why {
             Some((reason, message)) => (Some(reason.to_owned()), (!message.is_empty()).then_some(message)),
             None => (None, None),
@@ -209,7 +303,9 @@ impl Conditions<'_> {
             message,
             observed_generation: self.pod.metadata.generation,
             last_probe_time: None,
-            last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(self.now))),
+            last_transition_time: before
+                .and_then(|before| before.last_transition_time.clone())
+                .or(Some(Time(self.now))),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, KeyToPath, PodSpec, Volume};
 
 use super::config::{ConfigError, Data, Sources};
-use crate::runtime::spec::{Mount, Tmpfs};
+use crate::runtime::spec::Mount;
 
 /// What failed; the kubelet's event puts `MountVolume.SetUp failed for volume "V" : ` in front.
 #[derive(Debug, thiserror::Error)]
@@ -59,19 +59,26 @@ impl Directories {
         if let Some(host) = &volume.host_path {
             return PathBuf::from(&host.path);
         }
-        let base = if volume.secret.is_some() || in_memory(volume) { &self.run } else { &self.state };
+        let base = if volume.secret.is_some() || in_memory(volume) {
+            &self.run
+        } else {
+            &self.state
+        };
         base.join("volumes").join(&volume.name)
     }
 }
 
 fn in_memory(volume: &Volume) -> bool {
-    volume.empty_dir.as_ref().is_some_and(|dir| dir.medium.as_deref() == Some("Memory"))
+    volume
+        .empty_dir
+        .as_ref()
+        .is_some_and(|dir| dir.medium.as_deref() == Some("Memory"))
 }
 
 /// Memory file systems that the shim mounts for the Pod.
-pub fn tmpfs(spec: &PodSpec, directories: &Directories) -> Vec<Tmpfs> {
+pub fn tmpfs(spec: &PodSpec, directories: &Directories) -> Vec<PathBuf> {
     let volumes = spec.volumes.iter().flatten().filter(|volume| in_memory(volume));
-    volumes.map(|volume| Tmpfs { path: directories.source(volume), size_bytes: None }).collect()
+    volumes.map(|volume| directories.source(volume)).collect()
 }
 
 /// Lays one volume; what is there already is brought up to date.
@@ -83,11 +90,23 @@ pub fn set_up(volume: &Volume, directories: &Directories, sources: &Sources) -> 
     }
     if let Some(source) = &volume.config_map {
         let data = sources.config_map(&source.name, source.optional)?;
-        return write_all(&dir, data, source.items.as_deref(), source.default_mode, source.optional);
+        return write_all(
+            &dir,
+            data,
+            source.items.as_deref(),
+            source.default_mode,
+            source.optional,
+        );
     }
     if let Some(source) = &volume.secret {
         let data = sources.secret(source.secret_name.as_deref().unwrap_or_default(), source.optional)?;
-        return write_all(&dir, data, source.items.as_deref(), source.default_mode, source.optional);
+        return write_all(
+            &dir,
+            data,
+            source.items.as_deref(),
+            source.default_mode,
+            source.optional,
+        );
     }
     if let Some(source) = &volume.host_path {
         return host_path(&dir, source.type_.as_deref().unwrap_or_default());
@@ -106,10 +125,20 @@ fn host_path(path: &Path, kind: &str) -> Result<(), VolumeError> {
         "File" | "FileOrCreate" => path.is_file(),
         _ => path.exists(),
     };
-    if right { Ok(()) } else { Err(VolumeError::HostPath(path.display().to_string())) }
+    if right {
+        Ok(())
+    } else {
+        Err(VolumeError::HostPath(path.display().to_string()))
+    }
 }
 
-fn write_all(dir: &Path, data: Option<&Data>, items: Option<&[KeyToPath]>, mode: Option<i32>, optional: Option<bool>) -> Result<(), VolumeError> {
+fn write_all(
+    dir: &Path,
+    data: Option<&Data>,
+    items: Option<&[KeyToPath]>,
+    mode: Option<i32>,
+    optional: Option<bool>,
+) -> Result<(), VolumeError> {
     make(dir, |dir| fs::create_dir_all(dir))?;
     let Some(data) = data else { return Ok(()) };
     let mode = mode.unwrap_or(0o644);
@@ -137,12 +166,21 @@ fn write(dir: &Path, name: &str, value: &[u8], mode: i32) -> Result<(), VolumeEr
 }
 
 fn inside(dir: &Path, name: &str) -> Result<PathBuf, VolumeError> {
-    let tame = Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if tame { Ok(dir.join(name)) } else { Err(VolumeError::Path(name.to_owned())) }
+    let tame = Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if tame {
+        Ok(dir.join(name))
+    } else {
+        Err(VolumeError::Path(name.to_owned()))
+    }
 }
 
 fn make(path: &Path, operation: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), VolumeError> {
-    operation(path).map_err(|source| VolumeError::Write { path: path.to_owned(), source })
+    operation(path).map_err(|source| VolumeError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The bind mounts of one container.
@@ -163,7 +201,11 @@ pub fn mounts(spec: &PodSpec, container: &Container, directories: &Directories) 
             }
             let fixed = volume.config_map.is_some() || volume.secret.is_some();
             let read_only = fixed || wanted.read_only.unwrap_or(false);
-            Ok(Mount { source, target: PathBuf::from(&wanted.mount_path), read_only })
+            Ok(Mount {
+                source,
+                target: PathBuf::from(&wanted.mount_path),
+                read_only,
+            })
         })
         .collect()
 }

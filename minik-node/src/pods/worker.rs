@@ -115,7 +115,11 @@ impl Worker {
         let mut knowledge = Knowledge::default();
         if let Some(running) = &running {
             let states = running.states.borrow().clone();
-            knowledge.sandbox = if states.is_some() { Sandbox::Ready } else { Sandbox::Lost };
+            knowledge.sandbox = if states.is_some() {
+                Sandbox::Ready
+            } else {
+                Sandbox::Lost
+            };
             knowledge.states = states.unwrap_or_default();
         }
         Self {
@@ -158,7 +162,11 @@ impl Worker {
             }
             self.announce_back_offs();
             if !gone && let Err(error) = self.report().await {
-                tracing::warn!(pod = self.key(), error = &error as &dyn std::error::Error, "report status");
+                tracing::warn!(
+                    pod = self.key(),
+                    error = &error as &dyn std::error::Error,
+                    "report status"
+                );
                 retry = Some(self.retry_at());
             }
             tokio::select! {
@@ -175,8 +183,12 @@ impl Worker {
         for (name, state) in &self.knowledge.states {
             let id = &state.current.id;
             if crash_wait(name, &self.knowledge, now).is_some() && self.announced.get(name) != Some(id) {
-                let message =
-                    format!("Back-off restarting failed container {name} in pod {}_{}({})", self.name(), self.namespace(), self.uid());
+                let message = format!(
+                    "Back-off restarting failed container {name} in pod {}_{}({})",
+                    self.name(),
+                    self.namespace(),
+                    self.uid()
+                );
                 self.events.warning(&self.pod, Some(name), "BackOff", message);
                 self.announced.insert(name.clone(), id.clone());
             }
@@ -210,8 +222,17 @@ impl Worker {
             Step::RemoveSandbox => sandbox::remove(self).await?,
             Step::Start(name) => start::start(self, name).await?,
             Step::Stop(name, kill_at) => {
-                self.events.normal(&self.pod, Some(name), "Killing", "Stopping container ".to_owned() + name);
-                let signal = self.knowledge.states.get(name).map_or(libc::SIGTERM, |state| state.current.stop_signal);
+                self.events.normal(
+                    &self.pod,
+                    Some(name),
+                    "Killing",
+                    "Stopping container ".to_owned() + name,
+                );
+                let signal = self
+                    .knowledge
+                    .states
+                    .get(name)
+                    .map_or(libc::SIGTERM, |state| state.current.stop_signal);
                 self.signal(name, signal).await?;
                 self.knowledge.stopping.insert(name.clone(), Some(*kill_at));
             }
@@ -238,8 +259,15 @@ impl Worker {
     }
 
     async fn release(&self) -> Result<(), PodError> {
-        let preconditions = Preconditions { uid: Some(self.uid().to_owned()), resource_version: None };
-        let params = DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..DeleteParams::default() };
+        let preconditions = Preconditions {
+            uid: Some(self.uid().to_owned()),
+            resource_version: None,
+        };
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
         match self.api().delete(self.name(), &params).await {
             Ok(_) => Ok(()),
             // Gone already, or another Pod has the name.
@@ -249,13 +277,20 @@ impl Worker {
     }
 
     async fn report(&mut self) -> Result<(), PodError> {
-        let addresses = Addresses { host: self.node.config.node_ip, pod: self.running.as_ref().map(|running| running.spec.address) };
+        let addresses = Addresses {
+            host: self.node.config.node_ip,
+            pod: self.running.as_ref().map(|running| running.spec.address),
+        };
         let status = status(&self.pod, &self.knowledge, addresses, self.first_seen, Timestamp::now());
         if self.reported.as_ref() == Some(&status) {
             return Ok(());
         }
         let patch = serde_json::json!({"metadata": {"uid": self.uid()}, "status": status});
-        match self.api().patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch)).await {
+        match self
+            .api()
+            .patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch))
+            .await
+        {
             Ok(_) => {}
             Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
             Err(error) => return Err(PodError::Api("patch the Pod's status", Box::new(error))),
@@ -270,12 +305,28 @@ impl Worker {
         tracing::warn!(pod = self.key(), ?step, error = text, "step failed");
         match step {
             Step::CreateSandbox => {
-                self.events.warning(&self.pod, None, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {text}"));
+                self.events.warning(
+                    &self.pod,
+                    None,
+                    "FailedCreatePodSandBox",
+                    format!("Failed to create pod sandbox: {text}"),
+                );
                 let now = Timestamp::now();
-                let backoff = Backoff::next(self.knowledge.sandbox_trouble.as_ref().map(|trouble| trouble.backoff), now);
-                self.knowledge.sandbox_trouble = Some(Trouble { reason: "FailedCreatePodSandBox".to_owned(), message: text, at: now, backoff });
+                let backoff = Backoff::next(
+                    self.knowledge.sandbox_trouble.as_ref().map(|trouble| trouble.backoff),
+                    now,
+                );
+                self.knowledge.sandbox_trouble = Some(Trouble {
+                    reason: "FailedCreatePodSandBox".to_owned(),
+                    message: text,
+                    at: now,
+                    backoff,
+                });
             }
-            Step::RemoveSandbox => self.events.warning(&self.pod, None, "FailedKillPod", format!("error killing pod: {text}")),
+            Step::RemoveSandbox => {
+                self.events
+                    .warning(&self.pod, None, "FailedKillPod", format!("error killing pod: {text}"))
+            }
             _ => {}
         }
     }
@@ -290,7 +341,11 @@ impl Worker {
     /// Waits until the shim's states say so, or the shim has died.
     pub(super) async fn until(&mut self, condition: impl Fn(&States) -> bool) {
         if let Some(running) = &mut self.running {
-            let seen = running.states.wait_for(|states| states.as_ref().is_none_or(&condition)).await.is_ok();
+            let seen = running
+                .states
+                .wait_for(|states| states.as_ref().is_none_or(&condition))
+                .await
+                .is_ok();
             tracing::trace!(seen, "shim states");
         }
         self.learn();
@@ -318,7 +373,9 @@ impl Worker {
 
     /// The Pod's address once it has a sandbox.
     pub(super) fn address(&self) -> Ipv4Addr {
-        self.running.as_ref().map_or(Ipv4Addr::UNSPECIFIED, |running| running.spec.address)
+        self.running
+            .as_ref()
+            .map_or(Ipv4Addr::UNSPECIFIED, |running| running.spec.address)
     }
 }
 

@@ -71,7 +71,10 @@ impl ShimClient {
     /// Writes the sandbox file and starts a shim in `dir` with `program internal shim --dir DIR`. Returns once
     /// the process runs; requests may be sent at once.
     pub fn spawn(program: &Path, dir: &Path, spec: &SandboxSpec) -> Result<Self, ShimClientError> {
-        write_spec(dir, spec).map_err(|source| ShimClientError::Write { dir: dir.to_owned(), source })?;
+        write_spec(dir, spec).map_err(|source| ShimClientError::Write {
+            dir: dir.to_owned(),
+            source,
+        })?;
         let listener = bind(dir).map_err(ShimClientError::Spawn)?;
         let log = fs::File::create(dir.join("shim.log")).map_err(ShimClientError::Spawn)?;
         let child = tokio::process::Command::new(program)
@@ -91,7 +94,10 @@ impl ShimClient {
 
     /// Finds the shim of an agent that went before.
     pub fn adopt(dir: &Path) -> Result<(Self, SandboxSpec), ShimClientError> {
-        let error = |source| ShimClientError::Read { dir: dir.to_owned(), source };
+        let error = |source| ShimClientError::Read {
+            dir: dir.to_owned(),
+            source,
+        };
         let bytes = fs::read(dir.join(SANDBOX_FILE)).map_err(error)?;
         let spec = serde_json::from_slice(&bytes).map_err(|source| error(source.into()))?;
         Ok((Self { dir: dir.to_owned() }, spec))
@@ -104,7 +110,11 @@ impl ShimClient {
 
     /// Sends a signal to a container's first process; one that has ended needs none.
     pub async fn signal(&self, container: &str, signal: i32) -> Result<(), ShimClientError> {
-        self.call(Request::Signal { container: container.to_owned(), signal }).await
+        self.call(Request::Signal {
+            container: container.to_owned(),
+            signal,
+        })
+        .await
     }
 
     /// Kills what is left and ends the shim; a shim that is gone already is no error.
@@ -141,14 +151,20 @@ impl ShimClient {
 
     async fn open(&self, request: &Request, fds: &[OwnedFd]) -> Result<Conversation, ShimClientError> {
         let stream = connect(&self.dir).map_err(ShimClientError::Connect)?;
-        let talk = |source| ShimClientError::Talk { said: last_words(&self.dir), source };
+        let talk = |source| ShimClientError::Talk {
+            said: last_words(&self.dir),
+            source,
+        };
         let mut line = serde_json::to_vec(request).map_err(|source| talk(source.into()))?;
         line.push(b'\n');
         let sent = send(&stream, &line, fds).map_err(talk)?;
         stream.set_nonblocking(true).map_err(talk)?;
         let mut stream = UnixStream::from_std(stream).map_err(talk)?;
         stream.write_all(&line[sent..]).await.map_err(talk)?;
-        Ok(Conversation { lines: BufReader::new(stream), dir: self.dir.clone() })
+        Ok(Conversation {
+            lines: BufReader::new(stream),
+            dir: self.dir.clone(),
+        })
     }
 }
 
@@ -197,7 +213,10 @@ impl Conversation {
     }
 
     fn broken(&self, source: io::Error) -> ShimClientError {
-        ShimClientError::Talk { said: last_words(&self.dir), source }
+        ShimClientError::Talk {
+            said: last_words(&self.dir),
+            source,
+        }
     }
 }
 
@@ -230,7 +249,13 @@ fn send(stream: &StdStream, line: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
     let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let control = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[] } else { control.as_slice() };
-    Ok(sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(line)], control, MsgFlags::MSG_NOSIGNAL, None)?)
+    Ok(sendmsg::<()>(
+        stream.as_raw_fd(),
+        &[IoSlice::new(line)],
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?)
 }
 
 fn last_words(dir: &Path) -> String {

@@ -38,7 +38,10 @@ impl Splitter {
     /// For a stream that has said nothing yet.
     #[must_use]
     pub const fn new(stream: Stream) -> Self {
-        Self { stream, rest: Vec::new() }
+        Self {
+            stream,
+            rest: Vec::new(),
+        }
     }
 
     /// Appends to `out` the records that `bytes`, read at `now`, complete.
@@ -108,7 +111,13 @@ pub fn parse(line: &[u8]) -> Option<Record<'_>> {
         b"P" => false,
         _ => return None,
     };
-    Some(Record { time, at: time.parse().ok()?, stream, complete, text: fields.next()? })
+    Some(Record {
+        time,
+        at: time.parse().ok()?,
+        stream,
+        complete,
+        text: fields.next()?,
+    })
 }
 
 #[cfg(test)]
@@ -130,7 +139,10 @@ mod tests {
 
     #[test]
     fn a_line_in_two_reads_is_one_record() {
-        assert_eq!(split(&[b"he", b"llo\n\nx"]), format!("{NOW} stdout F hello\n{NOW} stdout F \n{NOW} stdout P x\n"));
+        assert_eq!(
+            split(&[b"he", b"llo\n\nx"]),
+            format!("{NOW} stdout F hello\n{NOW} stdout F \n{NOW} stdout P x\n")
+        );
     }
 
     #[test]
@@ -138,16 +150,28 @@ mod tests {
         let text = vec![b'a'; MAX_PIECE * 2 + 1];
         let log = split(&[&text, b"\n"]);
         let records: Vec<_> = log.lines().map(|line| parse(line.as_bytes()).unwrap()).collect();
-        let shape: Vec<_> = records.iter().map(|record| (record.text.len(), record.complete)).collect();
+        let shape: Vec<_> = records
+            .iter()
+            .map(|record| (record.text.len(), record.complete))
+            .collect();
         assert_eq!(shape, [(MAX_PIECE, false), (MAX_PIECE, false), (1, true)]);
     }
 
     #[test]
     fn what_is_no_record_is_refused() {
-        for line in ["", "x", "2026-01-02T03:04:05Z stdout F", "2026-01-02T03:04:05Z out F x", "when stdout F x"] {
+        for line in [
+            "",
+            "x",
+            "2026-01-02T03:04:05Z stdout F",
+            "2026-01-02T03:04:05Z out F x",
+            "when stdout F x",
+        ] {
             assert_eq!(parse(line.as_bytes()), None, "{line}");
         }
         let record = parse(b"2026-01-02T03:04:05Z stderr P a b ").unwrap();
-        assert_eq!((record.stream, record.complete, record.text), (Stream::Stderr, false, b"a b ".as_slice()));
+        assert_eq!(
+            (record.stream, record.complete, record.text),
+            (Stream::Stderr, false, b"a b ".as_slice())
+        );
     }
 }

@@ -30,17 +30,8 @@ pub struct SandboxSpec {
     pub address: Ipv4Addr,
     /// Directory that survives the machine's reboot: exit codes, writable layers, volumes.
     pub state_dir: PathBuf,
-    /// File systems in memory that the containers share: `/dev/shm` and `emptyDir` with `medium: Memory`.
-    pub tmpfs: Vec<Tmpfs>,
-}
-
-/// A file system in memory, mounted where only the Pod sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tmpfs {
-    /// Mount point, made by the shim.
-    pub path: PathBuf,
-    /// Most bytes it may hold; `None` is the kernel's default, half of the memory.
-    pub size_bytes: Option<u64>,
+    /// Where the shim mounts file systems in memory that the containers share: `emptyDir` with `medium: Memory`.
+    pub tmpfs: Vec<PathBuf>,
 }
 
 impl SandboxSpec {

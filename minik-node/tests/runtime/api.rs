@@ -31,7 +31,10 @@ struct Objects {
 impl Api {
     /// Serves at `socket` for as long as the runtime lives.
     pub fn serve(socket: &Path) -> Self {
-        let api = Self { state: Arc::default(), changed: watch::channel(0).0 };
+        let api = Self {
+            state: Arc::default(),
+            changed: watch::channel(0).0,
+        };
         let listener = UnixListener::bind(socket).unwrap();
         let app = Router::new().fallback(handle).with_state(api.clone());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -46,7 +49,9 @@ impl Api {
     /// Creates or replaces a Pod.
     pub fn put(&self, pod: Value) {
         let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
-        self.change(&format!("/api/v1/namespaces/default/pods/{name}"), "MODIFIED", |old| *old = pod);
+        self.change(&format!("/api/v1/namespaces/default/pods/{name}"), "MODIFIED", |old| {
+            *old = pod
+        });
     }
 
     /// Asks for a Pod's graceful deletion.
@@ -61,14 +66,27 @@ impl Api {
     /// `reason: message` of every event so far.
     pub fn events(&self) -> Vec<String> {
         let events = self.state.lock().unwrap().events.clone();
-        events.iter().map(|event| format!("{}: {}", event["reason"].as_str().unwrap(), event["message"].as_str().unwrap())).collect()
+        events
+            .iter()
+            .map(|event| {
+                format!(
+                    "{}: {}",
+                    event["reason"].as_str().unwrap(),
+                    event["message"].as_str().unwrap()
+                )
+            })
+            .collect()
     }
 
     /// Waits for an event that begins so.
     pub async fn until_event(&self, start: &str) {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while !self.events().iter().any(|event| event.starts_with(start)) {
-            assert!(std::time::Instant::now() < deadline, "no {start:?} in {:#?}", self.events());
+            assert!(
+                std::time::Instant::now() < deadline,
+                "no {start:?} in {:#?}",
+                self.events()
+            );
             tokio::task::yield_now().await;
         }
     }
@@ -79,7 +97,11 @@ impl Api {
         let mut changed = self.changed.subscribe();
         let find = || {
             let state = self.state.lock().unwrap();
-            state.pods.iter().find(|(other, _)| *other == path).map_or(Value::Null, |(_, pod)| pod.clone())
+            state
+                .pods
+                .iter()
+                .find(|(other, _)| *other == path)
+                .map_or(Value::Null, |(_, pod)| pod.clone())
         };
         let waiting = async {
             loop {
@@ -101,7 +123,12 @@ impl Api {
         if !state.pods.iter().any(|(other, _)| other == path) {
             state.pods.push((path.to_owned(), json!({})));
         }
-        let pod = state.pods.iter_mut().find(|(other, _)| other == path).map(|(_, pod)| pod).unwrap();
+        let pod = state
+            .pods
+            .iter_mut()
+            .find(|(other, _)| other == path)
+            .map(|(_, pod)| pod)
+            .unwrap();
         edit(pod);
         pod["metadata"]["resourceVersion"] = json!(version.to_string());
         let pod = pod.clone();
@@ -151,18 +178,26 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
 }
 
 fn watch_pods(api: &Api, query: &str) -> Response {
-    let from = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion=")).unwrap().parse::<usize>().unwrap();
-    let stream = futures::stream::unfold((api.clone(), api.changed.subscribe(), from), |(api, mut changed, next)| async move {
-        loop {
-            changed.borrow_and_update();
-            let change = api.state.lock().unwrap().changes.get(next).cloned();
-            if let Some(change) = change {
-                let line = Bytes::from(format!("{change}\n"));
-                return Some((Ok::<_, std::io::Error>(line), (api, changed, next + 1)));
+    let from = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("resourceVersion="))
+        .unwrap()
+        .parse::<usize>()
+        .unwrap();
+    let stream = futures::stream::unfold(
+        (api.clone(), api.changed.subscribe(), from),
+        |(api, mut changed, next)| async move {
+            loop {
+                changed.borrow_and_update();
+                let change = api.state.lock().unwrap().changes.get(next).cloned();
+                if let Some(change) = change {
+                    let line = Bytes::from(format!("{change}\n"));
+                    return Some((Ok::<_, std::io::Error>(line), (api, changed, next + 1)));
+                }
+                changed.changed().await.ok()?;
             }
-            changed.changed().await.ok()?;
-        }
-    });
+        },
+    );
     Response::new(Body::from_stream(stream))
 }
 

@@ -35,7 +35,12 @@ impl Fixture {
         };
         let client = ShimClient::spawn(&std::env::current_exe().unwrap(), &dir.path().join("run"), &spec).unwrap();
         let images = Images::new(&dir.path().join("images"));
-        Self { dir, client, images, netns }
+        Self {
+            dir,
+            client,
+            images,
+            netns,
+        }
     }
 
     pub fn run_dir(&self) -> PathBuf {
@@ -48,7 +53,10 @@ impl Fixture {
 
     /// Text of a log without times.
     pub fn lines(&self, name: &str, attempt: u32) -> Vec<String> {
-        self.log(name, attempt).lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+        self.log(name, attempt)
+            .lines()
+            .map(|line| line.split_once(' ').unwrap().1.to_owned())
+            .collect()
     }
 
     pub async fn image(&self, name: &str) -> Arc<Image> {
@@ -66,11 +74,24 @@ impl Fixture {
             image_id: image.id.clone(),
             rootfs: image.rootfs.clone(),
             writable: self.dir.path().join("state/containers").join(name),
-            argv: if argv.is_empty() { default() } else { argv.iter().map(ToString::to_string).collect() },
+            argv: if argv.is_empty() {
+                default()
+            } else {
+                argv.iter().map(ToString::to_string).collect()
+            },
             env: image.env.clone(),
             cwd: "/".into(),
             user: User::default(),
-            capabilities: ["CAP_CHOWN", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_DAC_OVERRIDE"].map(str::to_owned).to_vec(),
+            capabilities: [
+                "CAP_CHOWN",
+                "CAP_SETUID",
+                "CAP_SETGID",
+                "CAP_NET_BIND_SERVICE",
+                "CAP_NET_RAW",
+                "CAP_DAC_OVERRIDE",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             mounts: Vec::new(),
             read_only: false,
             stop_signal: image.stop_signal,
@@ -83,7 +104,10 @@ impl Fixture {
         let spec = self.container("main", "busybox", &["sh", "-c", script]).await;
         let mut watch = self.client.watch().await.unwrap();
         self.client.start(spec).await.unwrap();
-        until(&mut watch, |states| states.get("main").is_some_and(|state| state.current.ended.is_some())).await
+        until(&mut watch, |states| {
+            states.get("main").is_some_and(|state| state.current.ended.is_some())
+        })
+        .await
     }
 
     /// Ends the shim and checks that it leaves nothing.
@@ -111,7 +135,10 @@ impl Drop for Fixture {
 /// Ends the shims of these run directories, from a place that may not wait.
 pub fn end_shims(dirs: Vec<PathBuf>) {
     let ended = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         for dir in dirs {
             if let Ok((client, _)) = ShimClient::adopt(&dir) {
                 runtime.block_on(client.shutdown()).unwrap();

@@ -45,7 +45,13 @@ async fn welcome() {
     let answer = get(&pod, "x");
     // `/path` is not there; the page of errors is nginx's own, and the log line has come to stdout.
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}\n{}", pod.log("main", 0));
-    assert!(pod.image("nginx").await.rootfs.join("usr/share/nginx/html/index.html").exists());
+    assert!(
+        pod.image("nginx")
+            .await
+            .rootfs
+            .join("usr/share/nginx/html/index.html")
+            .exists()
+    );
     pod.finish().await;
 }
 
@@ -55,11 +61,18 @@ async fn lesson() {
     let text = "server { listen 80; location / { default_type text/plain; return 200 'srv : $server_addr:$server_port\\nhost: $hostname\\nuri : $request_method $host $request_uri\\ndate: $time_iso8601\\n'; } }";
     std::fs::write(&conf, text).unwrap();
     let mut spec = pod.container("main", "nginx", &[]).await;
-    spec.mounts = vec![Mount { source: conf, target: "/etc/nginx/conf.d/default.conf".into(), read_only: true }];
+    spec.mounts = vec![Mount {
+        source: conf,
+        target: "/etc/nginx/conf.d/default.conf".into(),
+        read_only: true,
+    }];
     pod.client.start(spec).await.unwrap();
     let answer = get(&pod, "10.0.0.1");
     let body: Vec<&str> = answer.split_once("\r\n\r\n").unwrap().1.lines().collect();
-    assert_eq!(&body[..3], ["srv : 127.0.0.1:80", "host: web", "uri : GET 10.0.0.1 /path"]);
+    assert_eq!(
+        &body[..3],
+        ["srv : 127.0.0.1:80", "host: web", "uri : GET 10.0.0.1 /path"]
+    );
     assert!(body[3].starts_with("date: 20") && body.len() == 4, "{body:?}");
     pod.finish().await;
 }
@@ -70,7 +83,10 @@ async fn tools() {
     let spec = pod.container("main", "tools", &["bash", "-c", script]).await;
     let mut watch = pod.client.watch().await.unwrap();
     pod.client.start(spec).await.unwrap();
-    crate::fixture::until(&mut watch, |states| states.get("main").is_some_and(|state| state.current.ended.is_some())).await;
+    crate::fixture::until(&mut watch, |states| {
+        states.get("main").is_some_and(|state| state.current.ended.is_some())
+    })
+    .await;
     assert!(pod.log("main", 0).contains("F code 0"), "{}", pod.log("main", 0));
     pod.finish().await;
 }
@@ -78,6 +94,9 @@ async fn tools() {
 async fn unknown() {
     let pod = Fixture::new();
     let error = pod.images.get("mysql:5.7").await.unwrap_err().to_string();
-    assert!(error.contains("mysql:5.7") && error.contains("busybox, httpd, minik/dns, nginx, pause, tools"), "{error}");
+    assert!(
+        error.contains("mysql:5.7") && error.contains("busybox, httpd, minik/dns, nginx, pause, tools"),
+        "{error}"
+    );
     pod.finish().await;
 }

@@ -19,9 +19,14 @@ fn main() -> ExitCode {
     if let [_, internal, shim, flag, dir] = args.as_slice()
         && (internal.as_str(), shim.as_str(), flag.as_str()) == ("internal", "shim", "--dir")
     {
-        return minik_node::runtime::shim::main(&minik_node::runtime::shim::ShimArgs { dir: PathBuf::from(dir) });
+        return minik_node::runtime::shim::main(&minik_node::runtime::shim::ShimArgs {
+            dir: PathBuf::from(dir),
+        });
     }
-    let trials = [shim::trials(), images::trials(), pods::trials()].into_iter().flatten().collect();
+    let trials = [shim::trials(), images::trials(), pods::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -31,7 +36,10 @@ where
     F: Future<Output = ()> + 'static,
 {
     Trial::test(name, move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
         runtime.block_on(test());
         Ok(())
     })

@@ -48,11 +48,23 @@ struct Node {
 impl Node {
     fn new() -> Self {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let cluster = format!("rt{}x{}", std::process::id(), COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let cluster = format!(
+            "rt{}x{}",
+            std::process::id(),
+            COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        );
         let dir = tempfile::tempdir().unwrap();
         let netns = NetNs::create(&format!("minik.{cluster}.worker1")).unwrap();
         let api = Api::serve(&dir.path().join("api.sock"));
-        let mut node = Self { dir, cluster, netns, api, registry: Registry::default(), shutdown: CancellationToken::new(), manager: None };
+        let mut node = Self {
+            dir,
+            cluster,
+            netns,
+            api,
+            registry: Registry::default(),
+            shutdown: CancellationToken::new(),
+            manager: None,
+        };
         node.start();
         node
     }
@@ -125,7 +137,10 @@ impl Drop for Node {
         if left.is_empty() {
             return;
         }
-        let pods = std::fs::read_dir(self.dir.path().join("run/pods")).into_iter().flatten().filter_map(Result::ok);
+        let pods = std::fs::read_dir(self.dir.path().join("run/pods"))
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
         crate::fixture::end_shims(pods.map(|entry| entry.path()).collect());
         for name in left {
             if let Err(error) = NetNs::delete(&name) {
@@ -150,7 +165,9 @@ fn running(pod: &Value) -> bool {
 
 fn condition<'a>(pod: &'a Value, name: &str) -> &'a str {
     let conditions = pod["status"]["conditions"].as_array().unwrap();
-    conditions.iter().find(|condition| condition["type"] == name).unwrap()["status"].as_str().unwrap()
+    conditions.iter().find(|condition| condition["type"] == name).unwrap()["status"]
+        .as_str()
+        .unwrap()
 }
 
 async fn life() {
@@ -164,14 +181,31 @@ async fn life() {
     let second = node.api.until("second", running).await;
     eprintln!("POST to Running: {:?}", before.elapsed());
     let status = &second["status"];
-    assert_eq!((status["podIP"].as_str(), status["hostIP"].as_str()), (Some("10.244.1.3"), Some("172.30.0.11")));
-    for name in ["PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready"] {
+    assert_eq!(
+        (status["podIP"].as_str(), status["hostIP"].as_str()),
+        (Some("10.244.1.3"), Some("172.30.0.11"))
+    );
+    for name in [
+        "PodScheduled",
+        "PodReadyToStartContainers",
+        "Initialized",
+        "ContainersReady",
+        "Ready",
+    ] {
         assert_eq!(condition(&second, name), "True", "{name}");
     }
     let container = &status["containerStatuses"][0];
-    assert_eq!((container["ready"].as_bool(), container["restartCount"].as_i64()), (Some(true), Some(0)));
+    assert_eq!(
+        (container["ready"].as_bool(), container["restartCount"].as_i64()),
+        (Some(true), Some(0))
+    );
     assert!(container["containerID"].as_str().unwrap().starts_with("minik://"));
-    assert!(container["imageID"].as_str().unwrap().starts_with("minik://busybox@sha256:"));
+    assert!(
+        container["imageID"]
+            .as_str()
+            .unwrap()
+            .starts_with("minik://busybox@sha256:")
+    );
     let expected = [
         "Pulled: Container image \"busybox\" already present on machine and can be accessed by the pod",
         "Created: Container created",
@@ -187,7 +221,10 @@ async fn life() {
 
 async fn restart() {
     let mut node = Node::new();
-    node.api.put(pod("web", json!({"containers": [{"name": "main", "image": "busybox", "command": ["sleep", "1000"]}]})));
+    node.api.put(pod(
+        "web",
+        json!({"containers": [{"name": "main", "image": "busybox", "command": ["sleep", "1000"]}]}),
+    ));
     let before = node.api.until("web", running).await;
     node.stop().await;
     node.start();
@@ -196,8 +233,17 @@ async fn restart() {
     let other = node.api.until("other", running).await;
     let after = node.api.until("web", running).await;
     let id = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
-    assert_eq!(id(&before), id(&after), "{:#}\n{:#?}", after["status"], node.api.events());
-    assert_ne!(other["status"]["podIP"], after["status"]["podIP"], "the address of a running Pod is not given out again");
+    assert_eq!(
+        id(&before),
+        id(&after),
+        "{:#}\n{:#?}",
+        after["status"],
+        node.api.events()
+    );
+    assert_ne!(
+        other["status"]["podIP"], after["status"]["podIP"],
+        "the address of a running Pod is not given out again"
+    );
     node.api.delete("other", 0);
     node.api.until("other", Value::is_null).await;
     node.finish("web").await;
@@ -205,13 +251,29 @@ async fn restart() {
 
 async fn crash_loop() {
     let mut node = Node::new();
-    node.api.put(pod("bad", json!({"containers": [{"name": "main", "image": "busybox", "command": ["sh", "-c", "exit 3"]}]})));
-    let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff";
+    node.api.put(pod(
+        "bad",
+        json!({"containers": [{"name": "main", "image": "busybox", "command": ["sh", "-c", "exit 3"]}]}),
+    ));
+    let waiting =
+        |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff";
     let bad = node.api.until("bad", waiting).await;
     let status = &bad["status"]["containerStatuses"][0];
-    assert_eq!(status["state"]["waiting"]["message"], "back-off 10s restarting failed container=main pod=bad_default(uid-bad)");
-    assert_eq!((status["restartCount"].as_i64(), status["lastState"]["terminated"]["exitCode"].as_i64()), (Some(1), Some(3)));
-    assert_eq!((bad["status"]["phase"].as_str(), condition(&bad, "Ready")), (Some("Running"), "False"));
+    assert_eq!(
+        status["state"]["waiting"]["message"],
+        "back-off 10s restarting failed container=main pod=bad_default(uid-bad)"
+    );
+    assert_eq!(
+        (
+            status["restartCount"].as_i64(),
+            status["lastState"]["terminated"]["exitCode"].as_i64()
+        ),
+        (Some(1), Some(3))
+    );
+    assert_eq!(
+        (bad["status"]["phase"].as_str(), condition(&bad, "Ready")),
+        (Some("Running"), "False")
+    );
     let event = "BackOff: Back-off restarting failed container main in pod bad_default(uid-bad)";
     node.api.until_event(event).await;
     node.finish("bad").await;
@@ -219,13 +281,20 @@ async fn crash_loop() {
 
 async fn unknown_image() {
     let mut node = Node::new();
-    node.api.put(pod("db", json!({"containers": [{"name": "main", "image": "mysql:5.7"}]})));
+    node.api.put(pod(
+        "db",
+        json!({"containers": [{"name": "main", "image": "mysql:5.7"}]}),
+    ));
     let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull";
     let db = node.api.until("db", waiting).await;
     assert_eq!(db["status"]["phase"], "Pending");
-    let message = db["status"]["containerStatuses"][0]["state"]["waiting"]["message"].as_str().unwrap();
+    let message = db["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+        .as_str()
+        .unwrap();
     assert!(message.contains("there are: busybox"), "{message}");
-    node.api.until_event("Failed: Failed to pull image \"mysql:5.7\": ").await;
+    node.api
+        .until_event("Failed: Failed to pull image \"mysql:5.7\": ")
+        .await;
     node.finish("db").await;
 }
 
@@ -234,7 +303,10 @@ async fn finished() {
     node.api.put(pod("job", json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox", "command": ["echo", "done"]}]})));
     let job = node.api.until("job", |pod| pod["status"]["phase"] == "Succeeded").await;
     let terminated = &job["status"]["containerStatuses"][0]["state"]["terminated"];
-    assert_eq!((terminated["reason"].as_str(), terminated["exitCode"].as_i64()), (Some("Completed"), Some(0)));
+    assert_eq!(
+        (terminated["reason"].as_str(), terminated["exitCode"].as_i64()),
+        (Some("Completed"), Some(0))
+    );
     let log = get(&node.registry, "/containerLogs/default/job/main").await;
     assert_eq!(log, (200, "done\n".to_owned()));
     node.finish("job").await;
@@ -255,13 +327,20 @@ async fn init() {
         }),
     ));
     node.api.until("staged", running).await;
-    let log = get(&node.registry, "/containerLogs/default/staged/main?follow=true&limitBytes=4").await;
+    let log = get(
+        &node.registry,
+        "/containerLogs/default/staged/main?follow=true&limitBytes=4",
+    )
+    .await;
     assert_eq!(log, (200, "1\n2\n".to_owned()));
     node.finish("staged").await;
 }
 
 async fn get(registry: &Registry, path: &str) -> (u16, String) {
-    let response = kubelet::router(registry.clone()).oneshot(Request::get(path).body(axum::body::Body::empty()).unwrap()).await.unwrap();
+    let response = kubelet::router(registry.clone())
+        .oneshot(Request::get(path).body(axum::body::Body::empty()).unwrap())
+        .await
+        .unwrap();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -276,15 +355,44 @@ async fn kubelet_endpoint() {
     let server = kubelet::spawn(&socket, node.registry.clone(), node.shutdown.clone()).unwrap();
     assert_eq!(get(&node.registry, "/healthz").await, (200, "ok".to_owned()));
     assert_eq!(get(&node.registry, "/containerLogs/default/none/main").await.0, 404);
-    assert_eq!(get(&node.registry, "/containerLogs/default/web/main?previous=true").await.0, 400);
+    assert_eq!(
+        get(&node.registry, "/containerLogs/default/web/main?previous=true")
+            .await
+            .0,
+        400
+    );
 
-    let failed = exec(&socket, "command=sh&command=-c&command=echo%20out;%20echo%20err%20%3E%262;%20exit%203&output=1&error=1", b"").await;
-    assert_eq!((failed.out.as_str(), failed.err.as_str(), failed.code()), ("out\n", "err\n", Some("3")));
-    let piped = exec(&socket, "command=tr&command=a-z&command=A-Z&input=1&output=1&error=1", b"shout").await;
-    assert_eq!((piped.out.as_str(), piped.status["status"].as_str()), ("SHOUT", Some("Success")));
+    let failed = exec(
+        &socket,
+        "command=sh&command=-c&command=echo%20out;%20echo%20err%20%3E%262;%20exit%203&output=1&error=1",
+        b"",
+    )
+    .await;
+    assert_eq!(
+        (failed.out.as_str(), failed.err.as_str(), failed.code()),
+        ("out\n", "err\n", Some("3"))
+    );
+    let piped = exec(
+        &socket,
+        "command=tr&command=a-z&command=A-Z&input=1&output=1&error=1",
+        b"shout",
+    )
+    .await;
+    assert_eq!(
+        (piped.out.as_str(), piped.status["status"].as_str()),
+        ("SHOUT", Some("Success"))
+    );
     let absent = exec(&socket, "command=bash&output=1&error=1", b"").await;
-    assert_eq!((absent.err.as_str(), absent.code()), ("exec: \"bash\": executable file not found in $PATH\n", Some("127")));
-    let tty = exec(&socket, "command=sh&command=-c&command=tty;%20stty%20size&output=1&tty=1", b"").await;
+    assert_eq!(
+        (absent.err.as_str(), absent.code()),
+        ("exec: \"bash\": executable file not found in $PATH\n", Some("127"))
+    );
+    let tty = exec(
+        &socket,
+        "command=sh&command=-c&command=tty;%20stty%20size&output=1&tty=1",
+        b"",
+    )
+    .await;
     assert!(tty.out.starts_with("/dev/pts/0\r\n"), "{}", tty.out);
 
     let registry = node.registry.clone();
@@ -307,14 +415,20 @@ struct Executed {
 impl Executed {
     fn code(&self) -> Option<&str> {
         let cause = &self.status["details"]["causes"][0];
-        (cause["reason"] == "ExitCode").then(|| cause["message"].as_str()).flatten()
+        (cause["reason"] == "ExitCode")
+            .then(|| cause["message"].as_str())
+            .flatten()
     }
 }
 
 async fn exec(socket: &std::path::Path, query: &str, input: &[u8]) -> Executed {
     use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-    let mut request = format!("ws://minik/exec/default/web/main?{query}").into_client_request().unwrap();
-    request.headers_mut().insert("sec-websocket-protocol", "v5.channel.k8s.io".parse().unwrap());
+    let mut request = format!("ws://minik/exec/default/web/main?{query}")
+        .into_client_request()
+        .unwrap();
+    request
+        .headers_mut()
+        .insert("sec-websocket-protocol", "v5.channel.k8s.io".parse().unwrap());
     let stream = tokio::net::UnixStream::connect(socket).await.unwrap();
     let (mut socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
@@ -324,7 +438,9 @@ async fn exec(socket: &std::path::Path, query: &str, input: &[u8]) -> Executed {
     }
     let mut executed = Executed::default();
     while let Some(message) = socket.next().await {
-        let Message::Binary(message) = message.unwrap() else { continue };
+        let Message::Binary(message) = message.unwrap() else {
+            continue;
+        };
         let text = String::from_utf8(message[1..].to_vec()).unwrap();
         match message[0] {
             1 => executed.out.push_str(&text),
@@ -345,13 +461,25 @@ async fn missing_config() {
     lonely["volumes"] = json!([]);
     lonely["containers"][0]["volumeMounts"] = json!([]);
     node.api.put(pod("lonely", lonely));
-    let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError";
+    let waiting = |pod: &Value| {
+        pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+    };
     let held = node.api.until("lonely", waiting).await;
-    assert_eq!(held["status"]["containerStatuses"][0]["state"]["waiting"]["message"], "configmap \"settings\" not found");
-    node.api.add("/api/v1/namespaces/default/configmaps/settings", json!({"metadata": {"name": "settings"}, "data": {"greeting": "hello", "text": "conf\n"}}));
+    assert_eq!(
+        held["status"]["containerStatuses"][0]["state"]["waiting"]["message"],
+        "configmap \"settings\" not found"
+    );
+    node.api.add(
+        "/api/v1/namespaces/default/configmaps/settings",
+        json!({"metadata": {"name": "settings"}, "data": {"greeting": "hello", "text": "conf\n"}}),
+    );
     node.api.put(pod("web", spec));
     node.api.until("web", running).await;
-    let log = get(&node.registry, "/containerLogs/default/web/main?follow=true&limitBytes=22").await;
+    let log = get(
+        &node.registry,
+        "/containerLogs/default/web/main?follow=true&limitBytes=22",
+    )
+    .await;
     assert_eq!(log, (200, "hello\nconf\n-r--r-----\n".to_owned()));
     node.api.delete("lonely", 0);
     node.api.until("lonely", Value::is_null).await;

@@ -68,13 +68,25 @@ async fn world() {
 
 async fn shared() {
     let pod = Fixture::new();
-    let first = pod.container("first", "busybox", &["sh", "-c", "echo hello > /dev/shm/note; exec sleep 1000"]).await;
+    let first = pod
+        .container(
+            "first",
+            "busybox",
+            &["sh", "-c", "echo hello > /dev/shm/note; exec sleep 1000"],
+        )
+        .await;
     pod.client.start(first).await.unwrap();
-    pod.run("until test -s /dev/shm/note; do usleep 1000; done; cat /dev/shm/note; ls /proc | grep -c '^[0-9]'; hostname").await;
+    pod.run(
+        "until test -s /dev/shm/note; do usleep 1000; done; cat /dev/shm/note; ls /proc | grep -c '^[0-9]'; hostname",
+    )
+    .await;
     let lines = pod.lines("main", 0);
     assert_eq!(lines[0], "stdout F hello");
     assert_eq!(lines[2], "stdout F web");
-    assert!(lines[1].trim_start_matches("stdout F ").parse::<u32>().unwrap() <= 4, "{lines:?}");
+    assert!(
+        lines[1].trim_start_matches("stdout F ").parse::<u32>().unwrap() <= 4,
+        "{lines:?}"
+    );
     pod.finish().await;
 }
 
@@ -82,8 +94,13 @@ async fn missing() {
     let pod = Fixture::new();
     let spec = pod.container("main", "busybox", &["nonesuch"]).await;
     let mut watch = pod.client.watch().await.unwrap();
-    let Err(ShimClientError::Refused(failure)) = pod.client.start(spec).await else { panic!("started") };
-    assert_eq!(failure.message, "exec: \"nonesuch\": executable file not found in $PATH");
+    let Err(ShimClientError::Refused(failure)) = pod.client.start(spec).await else {
+        panic!("started")
+    };
+    assert_eq!(
+        failure.message,
+        "exec: \"nonesuch\": executable file not found in $PATH"
+    );
     let states = until(&mut watch, |states| states.contains_key("main")).await;
     let ended = states["main"].current.ended.clone().unwrap();
     assert_eq!((ended.exit.code, ended.start_error), (128, Some(failure.message)));
@@ -95,7 +112,11 @@ async fn run(client: &ShimClient, argv: &[&str]) -> Result<(String, i32), ShimCl
     let (mut reader, writer) = std::io::pipe().unwrap();
     let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
     let stdio = [null(), OwnedFd::from(writer), null()];
-    let exec = Exec { container: "main".into(), argv: argv.iter().map(ToString::to_string).collect(), tty: false };
+    let exec = Exec {
+        container: "main".into(),
+        argv: argv.iter().map(ToString::to_string).collect(),
+        tty: false,
+    };
     let running = client.exec(exec, &stdio).await?;
     drop(stdio);
     let exit = running.wait().await?;
@@ -108,13 +129,28 @@ async fn exec() {
     let pod = Fixture::new();
     let spec = pod.container("main", "busybox", &["sleep", "1000"]).await;
     pod.client.start(spec).await.unwrap();
-    assert_eq!(run(&pod.client, &["sh", "-c", "hostname; cat /proc/1/comm; exit 3"]).await.unwrap(), ("web\nsleep\n".into(), 3));
+    assert_eq!(
+        run(&pod.client, &["sh", "-c", "hostname; cat /proc/1/comm; exit 3"])
+            .await
+            .unwrap(),
+        ("web\nsleep\n".into(), 3)
+    );
     for (argv, code, text) in [
-        (["bash?"].as_slice(), 127, "exec: \"bash?\": executable file not found in $PATH"),
+        (
+            ["bash?"].as_slice(),
+            127,
+            "exec: \"bash?\": executable file not found in $PATH",
+        ),
         (&["/etc/passwd"], 126, "exec: \"/etc/passwd\": permission denied"),
-        (&["/no/such"], 127, "exec: \"/no/such\": stat /no/such: no such file or directory"),
+        (
+            &["/no/such"],
+            127,
+            "exec: \"/no/such\": stat /no/such: no such file or directory",
+        ),
     ] {
-        let Err(ShimClientError::Refused(failure)) = run(&pod.client, argv).await else { panic!("ran {argv:?}") };
+        let Err(ShimClientError::Refused(failure)) = run(&pod.client, argv).await else {
+            panic!("ran {argv:?}")
+        };
         assert_eq!((failure.code, failure.message.as_str()), (code, text));
     }
     pod.finish().await;
@@ -126,14 +162,27 @@ async fn adopt() {
     pod.client.start(spec).await.unwrap();
     let (found, sandbox) = ShimClient::adopt(&pod.run_dir()).unwrap();
     let states = found.watch().await.unwrap().next().await.unwrap();
-    assert_eq!((sandbox.pod_name.as_str(), states["main"].current.ended.as_ref()), ("web", None));
+    assert_eq!(
+        (sandbox.pod_name.as_str(), states["main"].current.ended.as_ref()),
+        ("web", None)
+    );
     assert_eq!(run(&found, &["hostname"]).await.unwrap(), ("web\n".into(), 0));
     pod.finish().await;
 }
 
 async fn signal() {
     let pod = Fixture::new();
-    let spec = pod.container("main", "busybox", &["sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"]).await;
+    let spec = pod
+        .container(
+            "main",
+            "busybox",
+            &[
+                "sh",
+                "-c",
+                "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done",
+            ],
+        )
+        .await;
     let mut watch = pod.client.watch().await.unwrap();
     pod.client.start(spec).await.unwrap();
     // A first process without a handler ignores the signal, so the trap must be set.
@@ -141,7 +190,10 @@ async fn signal() {
         tokio::task::yield_now().await;
     }
     pod.client.signal("main", libc::SIGTERM).await.unwrap();
-    let states = until(&mut watch, |states| states.get("main").is_some_and(|state| state.current.ended.is_some())).await;
+    let states = until(&mut watch, |states| {
+        states.get("main").is_some_and(|state| state.current.ended.is_some())
+    })
+    .await;
     assert_eq!(states["main"].current.ended.clone().unwrap().exit.code, 5);
     pod.finish().await;
 }
@@ -151,7 +203,9 @@ async fn orphan() {
     let spec = pod.container("main", "busybox", &["sleep", "1000"]).await;
     let mut watch = pod.client.watch().await.unwrap();
     pod.client.start(spec).await.unwrap();
-    let pid = until(&mut watch, |states| states.contains_key("main")).await["main"].current.pid;
+    let pid = until(&mut watch, |states| states.contains_key("main")).await["main"]
+        .current
+        .pid;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let shim = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().to_owned();
     assert!(Command::new("kill").args(["-KILL", &shim]).status().unwrap().success());
@@ -173,7 +227,10 @@ async fn restart() {
     again.log = pod.dir.path().join("logs/main/1.log");
     let mut watch = pod.client.watch().await.unwrap();
     pod.client.start(again).await.unwrap();
-    let states = until(&mut watch, |states| states["main"].current.attempt == 1 && states["main"].current.ended.is_some()).await;
+    let states = until(&mut watch, |states| {
+        states["main"].current.attempt == 1 && states["main"].current.ended.is_some()
+    })
+    .await;
     assert_eq!(states["main"].previous.as_ref().unwrap().attempt, 0);
     assert_eq!(pod.lines("main", 1), ["stdout F done"]);
     pod.finish().await;

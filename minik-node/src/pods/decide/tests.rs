@@ -12,7 +12,12 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn pod(policy: &str, init: &[&str], containers: &[&str]) -> Pod {
-    let list = |names: &[&str]| names.iter().map(|name| json!({"name": name, "image": "busybox"})).collect::<Vec<_>>();
+    let list = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| json!({"name": name, "image": "busybox"}))
+            .collect::<Vec<_>>()
+    };
     serde_json::from_value(json!({
         "metadata": {"name": "web", "namespace": "default", "uid": "u"},
         "spec": {"restartPolicy": policy, "initContainers": list(init), "containers": list(containers)},
@@ -21,7 +26,11 @@ fn pod(policy: &str, init: &[&str], containers: &[&str]) -> Pod {
 }
 
 fn state(ended: Option<(i64, i32)>) -> ContainerState {
-    let ended = ended.map(|(time, code)| Ended { at: at(time), exit: Exit { code, signal: None }, start_error: None });
+    let ended = ended.map(|(time, code)| Ended {
+        at: at(time),
+        exit: Exit { code, signal: None },
+        start_error: None,
+    });
     let current = Attempt {
         id: "id".into(),
         attempt: 0,
@@ -32,12 +41,22 @@ fn state(ended: Option<(i64, i32)>) -> ContainerState {
         started_at: at(0),
         ended,
     };
-    ContainerState { current, previous: None }
+    ContainerState {
+        current,
+        previous: None,
+    }
 }
 
 fn ready(states: &[(&str, Option<(i64, i32)>)]) -> Knowledge {
-    let states = states.iter().map(|(name, ended)| ((*name).to_owned(), state(*ended))).collect();
-    Knowledge { sandbox: Sandbox::Ready, states, ..Knowledge::default() }
+    let states = states
+        .iter()
+        .map(|(name, ended)| ((*name).to_owned(), state(*ended)))
+        .collect();
+    Knowledge {
+        sandbox: Sandbox::Ready,
+        states,
+        ..Knowledge::default()
+    }
 }
 
 fn starts(names: &[&str]) -> Vec<Step> {
@@ -52,9 +71,15 @@ fn deleted(mut pod: Pod, deadline: i64) -> Pod {
 #[test]
 fn a_new_pod_gets_a_sandbox_then_its_containers() {
     let pod = pod("Always", &[], &["a", "b"]);
-    assert_eq!(decide(&pod, false, &Knowledge::default(), at(0)).steps, [Step::CreateSandbox]);
+    assert_eq!(
+        decide(&pod, false, &Knowledge::default(), at(0)).steps,
+        [Step::CreateSandbox]
+    );
     assert_eq!(decide(&pod, false, &ready(&[]), at(0)).steps, starts(&["a", "b"]));
-    assert_eq!(decide(&pod, false, &ready(&[("a", None), ("b", None)]), at(0)), Plan::default());
+    assert_eq!(
+        decide(&pod, false, &ready(&[("a", None), ("b", None)]), at(0)),
+        Plan::default()
+    );
 }
 
 #[test]
@@ -67,7 +92,11 @@ fn init_containers_run_one_after_another() {
         (vec![("i", Some((0, 0)))], starts(&["j"])),
         (vec![("i", Some((0, 0))), ("j", Some((0, 0)))], starts(&["a"])),
     ] {
-        assert_eq!(decide(&pod, false, &ready(&states), at(0)).steps, expected, "{states:?}");
+        assert_eq!(
+            decide(&pod, false, &ready(&states), at(0)).steps,
+            expected,
+            "{states:?}"
+        );
     }
 }
 
@@ -82,7 +111,11 @@ fn the_restart_policy_decides_about_what_ended() {
         ("Never", 0, vec![Step::RemoveSandbox]),
     ] {
         let knowledge = ready(&[("a", Some((0, code)))]);
-        assert_eq!(decide(&pod(policy, &[], &["a"]), false, &knowledge, at(0)).steps, expected, "{policy} {code}");
+        assert_eq!(
+            decide(&pod(policy, &[], &["a"]), false, &knowledge, at(0)).steps,
+            expected,
+            "{policy} {code}"
+        );
     }
 }
 
@@ -91,34 +124,61 @@ fn a_container_that_keeps_failing_waits() {
     let mut knowledge = ready(&[("a", Some((5, 1)))]);
     knowledge.crashes.insert("a".into(), Backoff::next(None, at(4)));
     let pod = pod("Always", &[], &["a"]);
-    assert_eq!(decide(&pod, false, &knowledge, at(6)), Plan { steps: vec![], wake: Some(at(15)) });
+    assert_eq!(
+        decide(&pod, false, &knowledge, at(6)),
+        Plan {
+            steps: vec![],
+            wake: Some(at(15))
+        }
+    );
     assert_eq!(decide(&pod, false, &knowledge, at(15)).steps, starts(&["a"]));
 }
 
 #[test]
 fn a_dead_shim_is_cleared_away_first() {
-    let knowledge = Knowledge { sandbox: Sandbox::Lost, ..ready(&[("a", None)]) };
-    assert_eq!(decide(&pod("Always", &[], &["a"]), false, &knowledge, at(0)).steps, [Step::RemoveSandbox]);
+    let knowledge = Knowledge {
+        sandbox: Sandbox::Lost,
+        ..ready(&[("a", None)])
+    };
+    assert_eq!(
+        decide(&pod("Always", &[], &["a"]), false, &knowledge, at(0)).steps,
+        [Step::RemoveSandbox]
+    );
 }
 
 #[test]
 fn deletion_asks_waits_kills_removes_and_releases() {
     let pod = deleted(pod("Always", &[], &["a"]), 30);
     let mut knowledge = ready(&[("a", None)]);
-    assert_eq!(decide(&pod, false, &knowledge, at(0)).steps, [Step::Stop("a".into(), at(30))]);
+    assert_eq!(
+        decide(&pod, false, &knowledge, at(0)).steps,
+        [Step::Stop("a".into(), at(30))]
+    );
     knowledge.stopping.insert("a".into(), Some(at(30)));
-    assert_eq!(decide(&pod, false, &knowledge, at(1)), Plan { steps: vec![], wake: Some(at(30)) });
+    assert_eq!(
+        decide(&pod, false, &knowledge, at(1)),
+        Plan {
+            steps: vec![],
+            wake: Some(at(30))
+        }
+    );
     assert_eq!(decide(&pod, false, &knowledge, at(30)).steps, [Step::Kill("a".into())]);
     knowledge.stopping.insert("a".into(), None);
     assert_eq!(decide(&pod, false, &knowledge, at(31)), Plan::default());
     let ended = ready(&[("a", Some((31, 137)))]);
-    assert_eq!(decide(&pod, false, &ended, at(31)).steps, [Step::RemoveSandbox, Step::Release]);
+    assert_eq!(
+        decide(&pod, false, &ended, at(31)).steps,
+        [Step::RemoveSandbox, Step::Release]
+    );
 }
 
 #[test]
 fn a_pod_that_the_api_forgot_is_killed_at_once() {
     let knowledge = ready(&[("a", None)]);
-    assert_eq!(decide(&pod("Always", &[], &["a"]), true, &knowledge, at(0)).steps, [Step::Kill("a".into())]);
+    assert_eq!(
+        decide(&pod("Always", &[], &["a"]), true, &knowledge, at(0)).steps,
+        [Step::Kill("a".into())]
+    );
 }
 
 #[test]
@@ -131,9 +191,18 @@ fn a_shorter_grace_period_counts_from_when_it_is_said() {
 }
 
 /// Carries a step out on a node where everything succeeds; containers end as told by `codes`.
-fn apply(knowledge: &mut Knowledge, step: &Step, now: Timestamp, codes: &mut impl Iterator<Item = Option<i32>>) -> bool {
+fn apply(
+    knowledge: &mut Knowledge,
+    step: &Step,
+    now: Timestamp,
+    codes: &mut impl Iterator<Item = Option<i32>>,
+) -> bool {
     let end = |state: &mut ContainerState, code| {
-        state.current.ended.get_or_insert(Ended { at: now, exit: Exit { code, signal: None }, start_error: None });
+        state.current.ended.get_or_insert(Ended {
+            at: now,
+            exit: Exit { code, signal: None },
+            start_error: None,
+        });
     };
     match step {
         Step::CreateSandbox => (knowledge.sandbox, knowledge.states) = (Sandbox::Ready, States::default()),

@@ -26,10 +26,15 @@ const MINIK: &str = "usr/bin/minik";
 /// Builds `recipe` under `dir` unless it is there, or its stand-in when a program is missing.
 pub fn build(dir: &Path, recipe: &Recipe) -> Result<Image, ImageError> {
     if let Some(missing) = recipe.programs.iter().find(|program| !Path::new(program.path).exists()) {
-        let Some(stand_in) = recipe.stand_in else { return Err(missing_error(recipe, missing)) };
+        let Some(stand_in) = recipe.stand_in else {
+            return Err(missing_error(recipe, missing));
+        };
         let mut image = build(dir, stand_in)?;
         image.id = format!("minik://{}", stand_in.name);
-        image.stand_in = Some(format!("{} is not installed (apt-get install {})", missing.path, missing.package));
+        image.stand_in = Some(format!(
+            "{} is not installed (apt-get install {})",
+            missing.path, missing.package
+        ));
         return Ok(image);
     }
     let sources = sources(recipe)?;
@@ -76,8 +81,16 @@ fn sources(recipe: &Recipe) -> Result<BTreeMap<PathBuf, PathBuf>, ImageError> {
         programs.push((PathBuf::from(MINIK), own));
     }
     for (target, program) in programs {
-        let files = closure(&program).map_err(|(path, source)| ImageError::Closure { path, source: Arc::new(source) })?;
-        sources.extend(files.into_iter().filter(|path| *path != program).map(|path| (place(&path), path)));
+        let files = closure(&program).map_err(|(path, source)| ImageError::Closure {
+            path,
+            source: Arc::new(source),
+        })?;
+        sources.extend(
+            files
+                .into_iter()
+                .filter(|path| *path != program)
+                .map(|path| (place(&path), path)),
+        );
         sources.insert(target, program);
     }
     for content in (recipe.content)() {
@@ -106,7 +119,12 @@ fn digest(recipe: &Recipe, sources: &BTreeMap<PathBuf, PathBuf>, content: &[Cont
     hash.update(format!("{content:?}"));
     for (target, source) in sources {
         let metadata = fs::metadata(source).map_err(|error| write_error(source, error))?;
-        hash.update(format!("{target:?} {source:?} {} {} {}\n", metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
+        hash.update(format!(
+            "{target:?} {source:?} {} {} {}\n",
+            metadata.len(),
+            metadata.mtime(),
+            metadata.mtime_nsec()
+        ));
     }
     Ok(HEXLOWER.encode(&hash.finalize()))
 }
@@ -114,7 +132,10 @@ fn digest(recipe: &Recipe, sources: &BTreeMap<PathBuf, PathBuf>, content: &[Cont
 /// The commands that this machine's busybox has; none when it cannot be asked.
 fn applets() -> Vec<String> {
     match Command::new("/bin/busybox").arg("--list").env_clear().output() {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect(),
+        Ok(output) => String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect(),
         Err(error) => {
             tracing::warn!(%error, "ask busybox for its commands");
             Vec::new()
@@ -145,7 +166,12 @@ fn tree(
     }
 }
 
-fn fill(root: &Path, sources: &BTreeMap<PathBuf, PathBuf>, content: &[Content], applets: &[String]) -> Result<(), ImageError> {
+fn fill(
+    root: &Path,
+    sources: &BTreeMap<PathBuf, PathBuf>,
+    content: &[Content],
+    applets: &[String],
+) -> Result<(), ImageError> {
     for dir in ["bin", "sbin", "lib", "lib64"] {
         make(&root.join("usr").join(dir), |path| fs::create_dir_all(path))?;
         make(&root.join(dir), |path| symlink(format!("usr/{dir}"), path))?;
@@ -192,7 +218,10 @@ fn make(path: &Path, operation: impl FnOnce(&Path) -> io::Result<()>) -> Result<
 }
 
 fn write_error(path: &Path, source: io::Error) -> ImageError {
-    ImageError::Write { path: path.to_owned(), source: Arc::new(source) }
+    ImageError::Write {
+        path: path.to_owned(),
+        source: Arc::new(source),
+    }
 }
 
 #[cfg(test)]
@@ -208,19 +237,46 @@ mod tests {
         let before = fs::metadata(&image.rootfs).unwrap().ino();
         assert_eq!(build(dir.path(), &lookup("busybox:1").unwrap()).unwrap(), image);
         assert_eq!(fs::metadata(&image.rootfs).unwrap().ino(), before);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing temporary is left");
-        let run = Command::new("chroot").arg(&image.rootfs).args(["/bin/sh", "-c", "echo ok"]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&run.stdout), "ok\n", "{}", String::from_utf8_lossy(&run.stderr));
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing temporary is left"
+        );
+        let run = Command::new("chroot")
+            .arg(&image.rootfs)
+            .args(["/bin/sh", "-c", "echo ok"])
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&run.stdout),
+            "ok\n",
+            "{}",
+            String::from_utf8_lossy(&run.stderr)
+        );
     }
 
     #[test]
     fn a_missing_program_names_its_package_or_gives_the_stand_in() {
         let dir = tempfile::tempdir().unwrap();
-        let absent: &[Program] = &[Program { path: "/nonexistent/nginx", package: "nginx-light" }];
-        let bare = Recipe { programs: absent, stand_in: None, ..lookup("nginx").unwrap() };
+        let absent: &[Program] = &[Program {
+            path: "/nonexistent/nginx",
+            package: "nginx-light",
+        }];
+        let bare = Recipe {
+            programs: absent,
+            stand_in: None,
+            ..lookup("nginx").unwrap()
+        };
         let error = build(dir.path(), &bare).unwrap_err().to_string();
         assert!(error.contains("apt-get install nginx-light"), "{error}");
-        let image = build(dir.path(), &Recipe { programs: absent, ..lookup("nginx").unwrap() }).unwrap();
+        let image = build(
+            dir.path(),
+            &Recipe {
+                programs: absent,
+                ..lookup("nginx").unwrap()
+            },
+        )
+        .unwrap();
         assert_eq!(image.id, "minik://stand-in/nginx");
         assert!(image.stand_in.unwrap().contains("nginx-light"));
     }

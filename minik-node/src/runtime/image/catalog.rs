@@ -82,7 +82,11 @@ const NGINX: Recipe = Recipe {
 
 const HTTPD: Recipe = Recipe {
     name: "httpd",
-    programs: &[program("/usr/sbin/apache2", "apache2-bin"), program("/usr/lib/apache2/modules/mod_mpm_event.so", "apache2-bin"), SHELL[0]],
+    programs: &[
+        program("/usr/sbin/apache2", "apache2-bin"),
+        program("/usr/lib/apache2/modules/mod_mpm_event.so", "apache2-bin"),
+        SHELL[0],
+    ],
     extras: &[
         CURL,
         SHELL[1],
@@ -91,7 +95,13 @@ const HTTPD: Recipe = Recipe {
         program("/usr/lib/apache2/modules/mod_mime.so", "apache2-bin"),
     ],
     content: content::httpd,
-    entrypoint: &["apache2", "-D", "FOREGROUND", "-f", "/usr/local/apache2/conf/httpd.conf"],
+    entrypoint: &[
+        "apache2",
+        "-D",
+        "FOREGROUND",
+        "-f",
+        "/usr/local/apache2/conf/httpd.conf",
+    ],
     cmd: &[],
     stop_signal: libc::SIGWINCH,
     stand_in: Some(&Recipe {
@@ -130,8 +140,15 @@ const TOOLS: Recipe = Recipe {
     ..EMPTY
 };
 
-const PAUSE: Recipe = Recipe { name: "pause", cmd: &["tail", "-f", "/dev/null"], ..EMPTY };
-const BUSYBOX_IMAGE: Recipe = Recipe { name: "busybox", ..EMPTY };
+const PAUSE: Recipe = Recipe {
+    name: "pause",
+    cmd: &["tail", "-f", "/dev/null"],
+    ..EMPTY
+};
+const BUSYBOX_IMAGE: Recipe = Recipe {
+    name: "busybox",
+    ..EMPTY
+};
 const DNS: Recipe = Recipe {
     name: "minik/dns",
     programs: &[],
@@ -165,7 +182,10 @@ pub fn names() -> Vec<&'static str> {
 #[must_use]
 pub fn lookup(image: &str) -> Option<Recipe> {
     let name = normalise(image);
-    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, target)| target);
+    let name = ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map_or(name, |(_, target)| target);
     ALL.into_iter().find(|recipe| recipe.name == name)
 }
 

@@ -61,10 +61,16 @@ fn needs(path: &Path) -> Result<Vec<PathBuf>, ClosureError> {
     }
     let (interpreter, libraries, own) = dynamic(&bytes).map_err(ClosureError::Parse)?;
     let origin = path.parent().unwrap_or(Path::new("/")).display().to_string();
-    let own: Vec<PathBuf> = own.iter().map(|dir| PathBuf::from(dir.replace("$ORIGIN", &origin))).collect();
+    let own: Vec<PathBuf> = own
+        .iter()
+        .map(|dir| PathBuf::from(dir.replace("$ORIGIN", &origin)))
+        .collect();
     let mut needs: Vec<PathBuf> = interpreter.into_iter().map(PathBuf::from).collect();
     for library in libraries {
-        let candidates = own.iter().map(PathBuf::as_path).chain(DIRECTORIES.iter().map(Path::new));
+        let candidates = own
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(DIRECTORIES.iter().map(Path::new));
         let found = candidates.map(|dir| dir.join(&library)).find(|path| path.is_file());
         needs.push(found.ok_or(ClosureError::Missing(library))?);
     }
@@ -76,13 +82,20 @@ fn needs(path: &Path) -> Result<Vec<PathBuf>, ClosureError> {
 fn dynamic(bytes: &[u8]) -> goblin::error::Result<(Option<String>, Vec<String>, Vec<String>)> {
     let header = Elf::parse_header(bytes)?;
     let context = Ctx::new(container(&header), header.endianness()?);
-    let segments = ProgramHeader::parse(bytes, usize::try_from(header.e_phoff).unwrap_or(usize::MAX), usize::from(header.e_phnum), context)?;
+    let segments = ProgramHeader::parse(
+        bytes,
+        usize::try_from(header.e_phoff).unwrap_or(usize::MAX),
+        usize::from(header.e_phnum),
+        context,
+    )?;
     let interpreter = segments
         .iter()
         .find(|segment| segment.p_type == PT_INTERP)
         .and_then(|segment| bytes.get(segment.file_range()))
         .map(|text| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
-    let Some(dynamic) = Dynamic::parse(bytes, &segments, context)? else { return Ok((interpreter, Vec::new(), Vec::new())) };
+    let Some(dynamic) = Dynamic::parse(bytes, &segments, context)? else {
+        return Ok((interpreter, Vec::new(), Vec::new()));
+    };
     let texts = Strtab::parse(bytes, dynamic.info.strtab, dynamic.info.strsz, 0)?;
     let libraries = dynamic.get_libraries(&texts).into_iter().map(str::to_owned).collect();
     let paths = dynamic
@@ -97,7 +110,11 @@ fn dynamic(bytes: &[u8]) -> goblin::error::Result<(Option<String>, Vec<String>, 
 }
 
 fn container(header: &Header) -> Container {
-    if header.e_ident[EI_CLASS] == ELFCLASS64 { Container::Big } else { Container::Little }
+    if header.e_ident[EI_CLASS] == ELFCLASS64 {
+        Container::Big
+    } else {
+        Container::Little
+    }
 }
 
 #[cfg(test)]

@@ -63,7 +63,10 @@ pub fn base() -> Vec<Content> {
         file("etc/passwd", PASSWD),
         file("etc/group", GROUP),
         file("etc/shells", "/bin/sh\n/bin/bash\n"),
-        file("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n"),
+        file(
+            "etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+        ),
         file("etc/os-release", OS_RELEASE),
         machine("etc/ssl/certs/ca-certificates.crt"),
         machine("etc/services"),
@@ -88,9 +91,15 @@ pub fn nginx() -> Vec<Content> {
         link("var/log/nginx/access.log", "/dev/stdout"),
         link("var/log/nginx/error.log", "/dev/stderr"),
         file("etc/nginx/mime.types", MIME_TYPES),
-        Content::Machine { path: "etc/nginx/fastcgi_params" },
-        Content::Machine { path: "etc/nginx/uwsgi_params" },
-        Content::Machine { path: "etc/nginx/scgi_params" },
+        Content::Machine {
+            path: "etc/nginx/fastcgi_params",
+        },
+        Content::Machine {
+            path: "etc/nginx/uwsgi_params",
+        },
+        Content::Machine {
+            path: "etc/nginx/scgi_params",
+        },
         link("etc/nginx/modules", "/usr/lib/nginx/modules"),
         directory("usr/lib/nginx/modules"),
     ]);
@@ -102,8 +111,14 @@ pub fn httpd() -> Vec<Content> {
     let mut content = base();
     content.extend([
         file("usr/local/apache2/conf/httpd.conf", HTTPD_CONF),
-        file("usr/local/apache2/conf/mime.types", "text/html html htm\ntext/plain txt\ntext/css css\ntext/javascript js\nimage/png png\n"),
-        file("usr/local/apache2/htdocs/index.html", "<html><body><h1>It works!</h1></body></html>\n"),
+        file(
+            "usr/local/apache2/conf/mime.types",
+            "text/html html htm\ntext/plain txt\ntext/css css\ntext/javascript js\nimage/png png\n",
+        ),
+        file(
+            "usr/local/apache2/htdocs/index.html",
+            "<html><body><h1>It works!</h1></body></html>\n",
+        ),
         directory("usr/local/apache2/logs"),
     ]);
     content
@@ -112,7 +127,10 @@ pub fn httpd() -> Vec<Content> {
 /// The tools image: commands by the names that people type.
 pub fn tools() -> Vec<Content> {
     let mut content = base();
-    content.extend([link("usr/bin/nc", "nc.openbsd"), link("usr/bin/traceroute", "traceroute.db")]);
+    content.extend([
+        link("usr/bin/nc", "nc.openbsd"),
+        link("usr/bin/traceroute", "traceroute.db"),
+    ]);
     content
 }
 

@@ -8,7 +8,7 @@ mod catalog;
 mod closure;
 mod content;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -81,19 +81,27 @@ pub enum ImageError {
 #[derive(Debug, Clone)]
 pub struct Images {
     dir: Arc<Path>,
-    built: Arc<Mutex<HashMap<String, Arc<OnceCell<Arc<Image>>>>>>,
+    built: Arc<Mutex<BTreeMap<String, Build>>>,
 }
+
+/// One build, awaited by everybody who needs the image.
+type Build = Arc<OnceCell<Arc<Image>>>;
 
 impl Images {
     /// Over the directory `dir`, shared by all agents of the machine and made at first use.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.into(), built: Arc::default() }
+        Self {
+            dir: dir.into(),
+            built: Arc::default(),
+        }
     }
 
     /// Finds the image that a Pod calls `image`, building it when it is not there. A failure is not remembered.
     pub async fn get(&self, image: &str) -> Result<Arc<Image>, ImageError> {
-        let recipe = lookup(image).ok_or_else(|| ImageError::Unknown { image: image.to_owned() })?;
+        let recipe = lookup(image).ok_or_else(|| ImageError::Unknown {
+            image: image.to_owned(),
+        })?;
         let cell = {
             let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(built.entry(recipe.name.to_owned()).or_default())
@@ -103,7 +111,10 @@ impl Images {
             let name = recipe.name;
             match tokio::task::spawn_blocking(move || build::build(&dir, &recipe)).await {
                 Ok(result) => result.map(Arc::new),
-                Err(error) => Err(ImageError::Write { path: self.dir.join(name), source: Arc::new(error.into()) }),
+                Err(error) => Err(ImageError::Write {
+                    path: self.dir.join(name),
+                    source: Arc::new(error.into()),
+                }),
             }
         };
         cell.get_or_try_init(build).await.map(Arc::clone)

@@ -38,7 +38,13 @@ impl Connection {
     /// Wraps an accepted socket.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, input: Vec::new(), output: Vec::new(), fds: Vec::new(), watching: false })
+        Ok(Self {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            fds: Vec::new(),
+            watching: false,
+        })
     }
 
     /// For `poll`.
@@ -61,7 +67,11 @@ impl Connection {
             Err(_) => return Input::Closed,
         }
         let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else {
-            return if self.input.len() > MAX_LINE { Input::Closed } else { Input::Partial };
+            return if self.input.len() > MAX_LINE {
+                Input::Closed
+            } else {
+                Input::Partial
+            };
         };
         let line: Vec<u8> = self.input.drain(..=end).collect();
         match serde_json::from_slice(&line) {
@@ -76,11 +86,17 @@ impl Connection {
     fn receive(&mut self, buffer: &mut [u8]) -> nix::Result<usize> {
         let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
         let mut slices = [IoSliceMut::new(buffer)];
-        let message = recvmsg::<()>(self.stream.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let message = recvmsg::<()>(
+            self.stream.as_raw_fd(),
+            &mut slices,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(fds) = control {
                 // SAFETY: the kernel has just installed these descriptors for us.
-                self.fds.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                self.fds
+                    .extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
         self.fds.truncate(MAX_FDS);

@@ -55,8 +55,16 @@ impl Container {
             started_at: Timestamp::now(),
             ended: None,
         };
-        let live = Some(Live { process, output, starting: Some(connection) });
-        Ok(Self { spec, state: ContainerState { current, previous }, live })
+        let live = Some(Live {
+            process,
+            output,
+            starting: Some(connection),
+        });
+        Ok(Self {
+            spec,
+            state: ContainerState { current, previous },
+            live,
+        })
     }
 
     /// Reads whether the program runs; gives the connection to tell.
@@ -69,7 +77,10 @@ impl Container {
             self.state.current.pid = 0;
             self.state.current.ended = Some(Ended {
                 at: Timestamp::now(),
-                exit: crate::runtime::protocol::Exit { code: 128, signal: None },
+                exit: crate::runtime::protocol::Exit {
+                    code: 128,
+                    signal: None,
+                },
                 start_error: Some(failure.message.clone()),
             });
         }
@@ -78,13 +89,19 @@ impl Container {
 
     /// Reaps the first process, saves the rest of the output, and puts the end on disk before anybody hears of it.
     pub fn ended(&mut self, state_dir: &Path) -> io::Result<()> {
-        let Some(mut live) = self.live.take() else { return Ok(()) };
+        let Some(mut live) = self.live.take() else {
+            return Ok(());
+        };
         let exit = live.process.reap()?;
         if let Err(error) = live.output.finish() {
             eprintln!("minik shim: container {}: save output: {error}", self.spec.name);
         }
         self.state.current.pid = 0;
-        self.state.current.ended.get_or_insert(Ended { at: Timestamp::now(), exit, start_error: None });
+        self.state.current.ended.get_or_insert(Ended {
+            at: Timestamp::now(),
+            exit,
+            start_error: None,
+        });
         save(&exit_file(state_dir, &self.spec.name), &self.state)
     }
 }

@@ -34,7 +34,10 @@ impl Output {
         let stdout = fifo(&paths[0])?;
         let stderr = fifo(&paths[1])?;
         Ok(Self {
-            streams: [(stdout, Splitter::new(Stream::Stdout)), (stderr, Splitter::new(Stream::Stderr))],
+            streams: [
+                (stdout, Splitter::new(Stream::Stdout)),
+                (stderr, Splitter::new(Stream::Stderr)),
+            ],
             paths,
             log: LogFile::open(log)?,
         })
@@ -90,7 +93,11 @@ fn fifo(path: &Path) -> io::Result<File> {
         Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
 }
 
 #[derive(Debug)]
@@ -107,7 +114,11 @@ impl LogFile {
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, size })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            size,
+        })
     }
 
     fn append(&mut self, records: &[u8]) -> io::Result<()> {

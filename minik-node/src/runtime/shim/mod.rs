@@ -65,7 +65,10 @@ fn run(dir: &Path) -> Result<(), ShimError> {
 }
 
 fn read_spec(path: &Path) -> Result<SandboxSpec, ShimError> {
-    let error = |source| ShimError::Spec { path: path.to_owned(), source };
+    let error = |source| ShimError::Spec {
+        path: path.to_owned(),
+        source,
+    };
     let bytes = std::fs::read(path).map_err(error)?;
     serde_json::from_slice(&bytes).map_err(|source| error(source.into()))
 }

@@ -39,10 +39,20 @@ impl Process {
             rootfs::enter(spec, shm).map_err(|error| failure(128, error.to_string()))?;
             for fd in &stdio[1..] {
                 // `/dev/stdout` is opened again by name, by whoever the process is.
-                nix::unistd::fchown(fd, Some(Uid::from_raw(spec.user.uid)), Some(Gid::from_raw(spec.user.gid)))
-                    .map_err(|error| failure(128, format!("give output to user: {error}")))?;
+                nix::unistd::fchown(
+                    fd,
+                    Some(Uid::from_raw(spec.user.uid)),
+                    Some(Gid::from_raw(spec.user.gid)),
+                )
+                .map_err(|error| failure(128, format!("give output to user: {error}")))?;
             }
-            Program { spec, argv: &spec.argv, tty: false, stdio }.run()
+            Program {
+                spec,
+                argv: &spec.argv,
+                tty: false,
+                stdio,
+            }
+            .run()
         })
     }
 
@@ -60,7 +70,10 @@ impl Process {
         process
     }
 
-    fn fork(namespaces: CloneFlags, child: impl FnOnce() -> Result<std::convert::Infallible, Failure>) -> io::Result<Self> {
+    fn fork(
+        namespaces: CloneFlags,
+        child: impl FnOnce() -> Result<std::convert::Infallible, Failure>,
+    ) -> io::Result<Self> {
         let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let mut pidfd: RawFd = -1;
         let flags = namespaces.bits() | libc::CLONE_PIDFD | libc::SIGCHLD;
@@ -82,7 +95,11 @@ impl Process {
         // SAFETY: the kernel has just made this descriptor for us.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
-        Ok(Self { pid, pidfd, failure: File::from(reader) })
+        Ok(Self {
+            pid,
+            pidfd,
+            failure: File::from(reader),
+        })
     }
 
     /// Reads why the program did not run; to be called once `failure` is readable.
@@ -100,7 +117,10 @@ impl Process {
         use nix::sys::wait::{WaitStatus, waitpid};
         Ok(match waitpid(self.pid, None)? {
             WaitStatus::Exited(_, code) => Exit { code, signal: None },
-            WaitStatus::Signaled(_, signal, _) => Exit { code: 128 + signal as i32, signal: Some(signal as i32) },
+            WaitStatus::Signaled(_, signal, _) => Exit {
+                code: 128 + signal as i32,
+                signal: Some(signal as i32),
+            },
             other => return Err(io::Error::other(format!("unexpected wait status {other:?}"))),
         })
     }
@@ -110,7 +130,11 @@ impl Process {
         // SAFETY: plain system call on a descriptor that we own.
         let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, 0, 0) };
         let error = io::Error::last_os_error();
-        if result == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+        if result == 0 || error.raw_os_error() == Some(libc::ESRCH) {
+            Ok(())
+        } else {
+            Err(error)
+        }
     }
 }
 
@@ -134,11 +158,14 @@ impl Program<'_> {
         reset_signals().map_err(|error| setup("reset signals", error))?;
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         let cwd = &self.spec.cwd;
-        std::fs::create_dir_all(cwd).and_then(|()| std::env::set_current_dir(cwd))
+        std::fs::create_dir_all(cwd)
+            .and_then(|()| nix::unistd::chdir(cwd).map_err(std::io::Error::from))
             .map_err(|error| failure(128, format!("chdir to cwd ({:?}): {error}", cwd.display().to_string())))?;
-        self.identity().map_err(|error| failure(128, format!("set user and capabilities: {error}")))?;
+        self.identity()
+            .map_err(|error| failure(128, format!("set user and capabilities: {error}")))?;
         // A container must not outlive the shim that alone can report its end; changing user clears this.
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(|error| setup("set parent-death signal", error))?;
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+            .map_err(|error| setup("set parent-death signal", error))?;
         self.replace()
     }
 
@@ -152,13 +179,20 @@ impl Program<'_> {
             nix::errno::Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
         }
         // SAFETY: only marks descriptors, so that none of the shim's survives `execve`.
-        nix::errno::Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
+        nix::errno::Errno::result(unsafe {
+            libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        })?;
         Ok(())
     }
 
     fn identity(&self) -> Result<(), Box<dyn std::error::Error>> {
         let user = &self.spec.user;
-        let wanted: CapsHashSet = self.spec.capabilities.iter().map(|name| name.parse::<Capability>()).collect::<Result<_, _>>()?;
+        let wanted: CapsHashSet = self
+            .spec
+            .capabilities
+            .iter()
+            .map(|name| name.parse::<Capability>())
+            .collect::<Result<_, _>>()?;
         let bounding = caps::read(None, CapSet::Bounding)?;
         for capability in bounding.difference(&wanted) {
             caps::drop(None, CapSet::Bounding, *capability)?;
@@ -178,9 +212,17 @@ impl Program<'_> {
     }
 
     fn replace(&self) -> Result<std::convert::Infallible, Failure> {
-        let name = self.argv.first().ok_or_else(|| failure(128, "no command specified".to_owned()))?;
+        let name = self
+            .argv
+            .first()
+            .ok_or_else(|| failure(128, "no command specified".to_owned()))?;
         let program = find(name, &self.spec.env)?;
-        let strings = |texts: &[String]| texts.iter().map(|text| CString::new(text.as_bytes())).collect::<Result<Vec<_>, _>>();
+        let strings = |texts: &[String]| {
+            texts
+                .iter()
+                .map(|text| CString::new(text.as_bytes()))
+                .collect::<Result<Vec<_>, _>>()
+        };
         let nul = |_| failure(128, format!("exec: {name:?}: invalid argument"));
         let argv = strings(self.argv).map_err(nul)?;
         let env = strings(&self.spec.env).map_err(nul)?;
@@ -208,12 +250,20 @@ fn find(name: &str, env: &[String]) -> Result<PathBuf, Failure> {
             Ok(()) => Err(failure(126, format!("exec: {name:?}: is a directory"))),
             Err(error) => {
                 let code = if error == nix::errno::Errno::ENOENT { 127 } else { 126 };
-                let what = if code == 127 { format!("stat {name}: ") } else { String::new() };
+                let what = if code == 127 {
+                    format!("stat {name}: ")
+                } else {
+                    String::new()
+                };
                 Err(failure(code, format!("exec: {name:?}: {what}{}", text(error))))
             }
         };
     }
-    let path = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
+    let path = env
+        .iter()
+        .rev()
+        .find_map(|pair| pair.strip_prefix("PATH="))
+        .unwrap_or_default();
     let mut denied = false;
     for dir in path.split(':').filter(|dir| !dir.is_empty()) {
         let candidate = Path::new(dir).join(name);
@@ -227,7 +277,10 @@ fn find(name: &str, env: &[String]) -> Result<PathBuf, Failure> {
     if denied {
         return Err(failure(126, format!("exec: {name:?}: permission denied")));
     }
-    Err(failure(127, format!("exec: {name:?}: executable file not found in $PATH")))
+    Err(failure(
+        127,
+        format!("exec: {name:?}: executable file not found in $PATH"),
+    ))
 }
 
 /// strerror(3) in lower case, as Go prints it.

@@ -45,7 +45,10 @@ trait Step<T> {
 
 impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     fn step(self, step: impl FnOnce() -> String) -> Result<T, RootfsError> {
-        self.map_err(|source| RootfsError { step: step(), source: source.into() })
+        self.map_err(|source| RootfsError {
+            step: step(),
+            source: source.into(),
+        })
     }
 }
 
@@ -68,7 +71,13 @@ fn overlay(spec: &ContainerSpec) -> Result<PathBuf, RootfsError> {
         // The kernel refuses an upper layer that is itself on an overlay: keep the writable layer in memory.
         let memory = spec.writable.join("memory");
         fs::create_dir_all(&memory).step(|| format!("create {}", memory.display()))?;
-        mount_at("tmpfs", &memory, "tmpfs", MsFlags::MS_NODEV | MsFlags::MS_NOSUID, "mode=755")?;
+        mount_at(
+            "tmpfs",
+            &memory,
+            "tmpfs",
+            MsFlags::MS_NODEV | MsFlags::MS_NOSUID,
+            "mode=755",
+        )?;
         layer(&spec.rootfs, &memory, &root)?;
     }
     Ok(root)
@@ -79,17 +88,27 @@ fn layer(lower: &Path, writable: &Path, root: &Path) -> Result<(), RootfsError> 
     for dir in [&upper, &work] {
         fs::create_dir_all(dir).step(|| format!("create {}", dir.display()))?;
     }
-    let options = format!("lowerdir={},upperdir={},workdir={}", escape(lower), escape(&upper), escape(&work));
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        escape(lower),
+        escape(&upper),
+        escape(&work)
+    );
     // No device on this layer may be opened: there is no device cgroup to stop a container's mknod.
     mount_at("overlay", root, "overlay", MsFlags::MS_NODEV, &options)
 }
 
 fn escape(path: &Path) -> String {
-    path.display().to_string().replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,")
+    path.display()
+        .to_string()
+        .replace('\\', "\\\\")
+        .replace(':', "\\:")
+        .replace(',', "\\,")
 }
 
 fn mount_at(source: &str, target: &Path, fstype: &str, flags: MsFlags, options: &str) -> Result<(), RootfsError> {
-    mount(Some(source), target, Some(fstype), flags, Some(options)).step(|| format!("mount {fstype} on {}", target.display()))
+    mount(Some(source), target, Some(fstype), flags, Some(options))
+        .step(|| format!("mount {fstype} on {}", target.display()))
 }
 
 fn special(root: &Path) -> Result<(), RootfsError> {
@@ -103,7 +122,13 @@ fn special(root: &Path) -> Result<(), RootfsError> {
 
 fn devices(root: &Path, shm: &Path) -> Result<(), RootfsError> {
     let dev = root.join("dev");
-    mount_at("tmpfs", &dev, "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_STRICTATIME, "mode=755,size=65536k")?;
+    mount_at(
+        "tmpfs",
+        &dev,
+        "tmpfs",
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_STRICTATIME,
+        "mode=755,size=65536k",
+    )?;
     for name in DEVICES {
         let target = dev.join(name);
         fs::File::create(&target).step(|| format!("create /dev/{name}"))?;
@@ -113,7 +138,13 @@ fn devices(root: &Path, shm: &Path) -> Result<(), RootfsError> {
         fs::create_dir(dev.join(name)).step(|| format!("create /dev/{name}"))?;
     }
     let guarded = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    mount_at("devpts", &dev.join("pts"), "devpts", guarded, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    mount_at(
+        "devpts",
+        &dev.join("pts"),
+        "devpts",
+        guarded,
+        "newinstance,ptmxmode=0666,mode=0620,gid=5",
+    )?;
     mount_at("mqueue", &dev.join("mqueue"), "mqueue", guarded | MsFlags::MS_NODEV, "")?;
     bind(shm, &dev.join("shm"))?;
     for (link, target) in [
@@ -129,8 +160,14 @@ fn devices(root: &Path, shm: &Path) -> Result<(), RootfsError> {
 }
 
 fn bind(source: &Path, target: &Path) -> Result<(), RootfsError> {
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-        .step(|| format!("bind {} to {}", source.display(), target.display()))
+    mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .step(|| format!("bind {} to {}", source.display(), target.display()))
 }
 
 fn bind_into(root: &Path, wanted: &Mount) -> Result<(), RootfsError> {
@@ -139,7 +176,11 @@ fn bind_into(root: &Path, wanted: &Mount) -> Result<(), RootfsError> {
         fs::create_dir_all(&target)
     } else {
         target.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
-            if target.exists() { Ok(()) } else { fs::File::create(&target).map(drop) }
+            if target.exists() {
+                Ok(())
+            } else {
+                fs::File::create(&target).map(drop)
+            }
         })
     };
     made.step(|| format!("create mount point {}", wanted.target.display()))?;
@@ -148,7 +189,8 @@ fn bind_into(root: &Path, wanted: &Mount) -> Result<(), RootfsError> {
     if wanted.read_only {
         flags |= MsFlags::MS_RDONLY;
     }
-    mount(None::<&str>, &target, None::<&str>, flags, None::<&str>).step(|| format!("restrict {}", wanted.target.display()))
+    mount(None::<&str>, &target, None::<&str>, flags, None::<&str>)
+        .step(|| format!("restrict {}", wanted.target.display()))
 }
 
 /// Where `path` of the container lies under `root`, with the image's links read as the container reads them:
@@ -184,7 +226,11 @@ fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
 /// The components of a path, last first, without roots and dots.
 fn parts(path: &Path) -> Vec<PathBuf> {
     let wanted = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
-    let mut parts: Vec<PathBuf> = path.components().filter(wanted).map(|part| PathBuf::from(part.as_os_str())).collect();
+    let mut parts: Vec<PathBuf> = path
+        .components()
+        .filter(wanted)
+        .map(|part| PathBuf::from(part.as_os_str()))
+        .collect();
     parts.reverse();
     parts
 }
@@ -209,10 +255,18 @@ fn restrict(read_only: bool) -> Result<(), RootfsError> {
     let proc_flags = sealed | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     for path in READ_ONLY.map(Path::new).into_iter().filter(|path| path.exists()) {
         bind(path, path)?;
-        mount(None::<&str>, path, None::<&str>, proc_flags, None::<&str>).step(|| format!("seal {}", path.display()))?;
+        mount(None::<&str>, path, None::<&str>, proc_flags, None::<&str>)
+            .step(|| format!("seal {}", path.display()))?;
     }
     if read_only {
-        mount(None::<&str>, "/", None::<&str>, sealed | MsFlags::MS_NODEV, None::<&str>).step(|| "seal /".to_owned())?;
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            sealed | MsFlags::MS_NODEV,
+            None::<&str>,
+        )
+        .step(|| "seal /".to_owned())?;
     }
     Ok(())
 }
@@ -234,7 +288,11 @@ mod tests {
             ("/new/dir", "new/dir"),
             ("/../../etc", "etc"),
         ] {
-            assert_eq!(resolve(root.path(), Path::new(path)).unwrap(), root.path().join(expected), "{path}");
+            assert_eq!(
+                resolve(root.path(), Path::new(path)).unwrap(),
+                root.path().join(expected),
+                "{path}"
+            );
         }
         assert!(resolve(root.path(), Path::new("/loop")).is_err());
     }

@@ -49,20 +49,27 @@ pub fn enter(spec: &SandboxSpec, dir: &Path) -> Result<(), SandboxError> {
     }
     let mut flags = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNS;
     if let Some(path) = &spec.netns {
-        join(path).map_err(|source| SandboxError::Network { path: path.clone(), source })?;
+        join(path).map_err(|source| SandboxError::Network {
+            path: path.clone(),
+            source,
+        })?;
         flags |= CloneFlags::CLONE_NEWUTS;
     }
     nix::sched::unshare(flags).map_err(SandboxError::Unshare)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).map_err(SandboxError::Unshare)?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .map_err(SandboxError::Unshare)?;
     if spec.netns.is_some() {
-        nix::unistd::sethostname(&spec.hostname).map_err(|error| SandboxError::Hostname(spec.hostname.clone(), error))?;
+        nix::unistd::sethostname(&spec.hostname)
+            .map_err(|error| SandboxError::Hostname(spec.hostname.clone(), error))?;
     }
     memory(&SandboxSpec::shm(dir), "mode=1777,size=65536k")?;
-    for tmpfs in &spec.tmpfs {
-        let size = tmpfs.size_bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
-        memory(&tmpfs.path, &format!("mode=0777{size}"))?;
-    }
-    Ok(())
+    spec.tmpfs.iter().try_for_each(|path| memory(path, "mode=0777"))
 }
 
 fn join(path: &Path) -> io::Result<()> {
@@ -76,5 +83,8 @@ fn memory(path: &Path, options: &str) -> Result<(), SandboxError> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     std::fs::create_dir_all(path)
         .and_then(|()| mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options)).map_err(io::Error::from))
-        .map_err(|source| SandboxError::Memory { path: path.to_owned(), source })
+        .map_err(|source| SandboxError::Memory {
+            path: path.to_owned(),
+            source,
+        })
 }

@@ -94,8 +94,16 @@ impl Server<'_> {
             sources.push((Ready::ExecEnded(*id), process.pidfd.as_fd(), input));
         }
         for (id, connection) in &self.connections {
-            let output = if connection.has_output() { PollFlags::POLLOUT } else { PollFlags::empty() };
-            sources.push((Ready::Connection(*id, PollFlags::empty()), connection.fd(), input | output));
+            let output = if connection.has_output() {
+                PollFlags::POLLOUT
+            } else {
+                PollFlags::empty()
+            };
+            sources.push((
+                Ready::Connection(*id, PollFlags::empty()),
+                connection.fd(),
+                input | output,
+            ));
         }
         let mut fds: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
         match poll(&mut fds, PollTimeout::NONE) {
@@ -118,7 +126,10 @@ impl Server<'_> {
             Ready::Connection(id, flags) => self.talk(id, flags),
             Ready::Started(name) => self.started(&name),
             Ready::Output(name) => {
-                if let Some(live) = self.containers.get_mut(&name).and_then(|container| container.live.as_mut())
+                if let Some(live) = self
+                    .containers
+                    .get_mut(&name)
+                    .and_then(|container| container.live.as_mut())
                     && let Err(error) = live.output.pump()
                 {
                     eprintln!("minik shim: container {name}: save output: {error}");
@@ -150,13 +161,22 @@ impl Server<'_> {
                 self.connections.insert(self.next_connection, Connection::new(stream)?);
                 Ok(())
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted
+                ) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
 
     fn talk(&mut self, id: u64, flags: PollFlags) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if flags.contains(PollFlags::POLLOUT) && connection.flush().is_err() {
             return self.close(id);
         }
@@ -185,7 +205,9 @@ impl Server<'_> {
                 }
             }
             Request::Signal { container, signal } => {
-                let reply = self.signal(&container, signal).map_or_else(Reply::Failed, |()| Reply::Done);
+                let reply = self
+                    .signal(&container, signal)
+                    .map_or_else(Reply::Failed, |()| Reply::Done);
                 self.reply(id, &reply);
             }
             Request::Exec(exec) => {
@@ -222,7 +244,9 @@ impl Server<'_> {
     }
 
     fn started(&mut self, name: &str) {
-        let Some((connection, result)) = self.containers.get_mut(name).and_then(Container::started) else { return };
+        let Some((connection, result)) = self.containers.get_mut(name).and_then(Container::started) else {
+            return;
+        };
         // The state goes first, so that whoever is told of the start finds it there.
         self.publish();
         self.reply(connection, &result.map_or_else(Reply::Failed, |()| Reply::Done));
@@ -230,7 +254,10 @@ impl Server<'_> {
 
     fn signal(&self, name: &str, signal: i32) -> Result<(), Failure> {
         match self.containers.get(name).and_then(|container| container.live.as_ref()) {
-            Some(live) => live.process.signal(signal).map_err(|error| failure(128, error.to_string())),
+            Some(live) => live
+                .process
+                .signal(signal)
+                .map_err(|error| failure(128, error.to_string())),
             None => Ok(()),
         }
     }
@@ -238,8 +265,16 @@ impl Server<'_> {
     fn exec(&mut self, id: u64, exec: &Exec) -> Result<(), Failure> {
         let gone = || failure(128, format!("container {} is not running", exec.container));
         let container = self.containers.get(&exec.container).ok_or_else(gone)?;
-        let live = container.live.as_ref().filter(|live| live.starting.is_none()).ok_or_else(gone)?;
-        let fds = self.connections.get_mut(&id).map(|connection| std::mem::take(&mut connection.fds)).unwrap_or_default();
+        let live = container
+            .live
+            .as_ref()
+            .filter(|live| live.starting.is_none())
+            .ok_or_else(gone)?;
+        let fds = self
+            .connections
+            .get_mut(&id)
+            .map(|connection| std::mem::take(&mut connection.fds))
+            .unwrap_or_default();
         let stdio = Stdio::try_from(fds).map_err(|_| failure(128, "an exec needs three descriptors".to_owned()))?;
         let process = Process::exec(&container.spec, &live.process.pidfd, &exec.argv, exec.tty, &stdio)
             .map_err(|error| failure(128, format!("enter container {}: {error}", exec.container)))?;
@@ -248,26 +283,42 @@ impl Server<'_> {
     }
 
     fn exec_started(&mut self, id: u64) {
-        let Some((process, starting @ true)) = self.execs.get_mut(&id) else { return };
+        let Some((process, starting @ true)) = self.execs.get_mut(&id) else {
+            return;
+        };
         *starting = false;
         let reply = process.started().map_or_else(Reply::Failed, |()| Reply::Done);
         self.reply(id, &reply);
     }
 
     fn state(&self) -> Reply {
-        Reply::State(self.containers.iter().map(|(name, container)| (name.clone(), container.state.clone())).collect())
+        Reply::State(
+            self.containers
+                .iter()
+                .map(|(name, container)| (name.clone(), container.state.clone()))
+                .collect(),
+        )
     }
 
     fn publish(&mut self) {
         let state = self.state();
-        let watching: Vec<u64> = self.connections.iter().filter(|(_, connection)| connection.watching).map(|(id, _)| *id).collect();
+        let watching: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.watching)
+            .map(|(id, _)| *id)
+            .collect();
         for id in watching {
             self.reply(id, &state);
         }
     }
 
     fn reply(&mut self, id: u64, reply: &Reply) {
-        if self.connections.get_mut(&id).is_some_and(|connection| connection.send(reply).is_err()) {
+        if self
+            .connections
+            .get_mut(&id)
+            .is_some_and(|connection| connection.send(reply).is_err())
+        {
             self.close(id);
         }
     }

@@ -10,8 +10,23 @@ use super::variables::check;
 
 /// Directives that change nothing which a client of the lessons could see.
 const WITHOUT_EFFECT: [&str; 17] = [
-    "charset", "daemon", "error_log", "error_page", "gzip", "keepalive_timeout", "log_format", "pid", "sendfile", "server_tokens",
-    "tcp_nodelay", "tcp_nopush", "types_hash_max_size", "user", "worker_connections", "worker_processes", "multi_accept",
+    "charset",
+    "daemon",
+    "error_log",
+    "error_page",
+    "gzip",
+    "keepalive_timeout",
+    "log_format",
+    "pid",
+    "sendfile",
+    "server_tokens",
+    "tcp_nodelay",
+    "tcp_nopush",
+    "types_hash_max_size",
+    "user",
+    "worker_connections",
+    "worker_processes",
+    "multi_accept",
 ];
 /// Files that one configuration may include, all told.
 const MAX_FILES: usize = 256;
@@ -91,12 +106,21 @@ pub fn load(path: &Path) -> Result<Conf, ConfError> {
 
 /// Parses a file with what it includes in the place of each `include`.
 fn read(path: &Path, files: &mut usize) -> Result<Vec<Directive>, ConfError> {
-    let place = super::syntax::Place { file: path.to_owned(), line: 1 };
+    let place = super::syntax::Place {
+        file: path.to_owned(),
+        line: 1,
+    };
     *files += 1;
     if *files > MAX_FILES {
-        return Err(ConfError { message: "too many included files".to_owned(), place });
+        return Err(ConfError {
+            message: "too many included files".to_owned(),
+            place,
+        });
     }
-    let text = fs::read_to_string(path).map_err(|error| ConfError { message: format!("open() {path:?} failed ({error})"), place })?;
+    let text = fs::read_to_string(path).map_err(|error| ConfError {
+        message: format!("open() {path:?} failed ({error})"),
+        place,
+    })?;
     include(parse(&text, path)?, path, files)
 }
 
@@ -122,10 +146,25 @@ fn include(directives: Vec<Directive>, from: &Path, files: &mut usize) -> Result
 /// Files that a path with one `*` in its last part means, sorted; a path without one means itself.
 fn matching(pattern: &Path) -> BTreeSet<PathBuf> {
     let name = pattern.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let Some((before, after)) = name.split_once('*') else { return BTreeSet::from([pattern.to_owned()]) };
-    let entries = pattern.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().filter_map(Result::ok);
-    let fits = |name: &str| name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after) && !name.starts_with('.');
-    entries.filter(|entry| fits(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect()
+    let Some((before, after)) = name.split_once('*') else {
+        return BTreeSet::from([pattern.to_owned()]);
+    };
+    let entries = pattern
+        .parent()
+        .and_then(|dir| fs::read_dir(dir).ok())
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    let fits = |name: &str| {
+        name.len() >= before.len() + after.len()
+            && name.starts_with(before)
+            && name.ends_with(after)
+            && !name.starts_with('.')
+    };
+    entries
+        .filter(|entry| fits(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn http(directives: &[Directive], conf: &mut Conf) -> Result<(), ConfError> {
@@ -144,7 +183,10 @@ fn http(directives: &[Directive], conf: &mut Conf) -> Result<(), ConfError> {
 }
 
 fn server(directive: &Directive, inherited: &Settings) -> Result<Server, ConfError> {
-    let mut server = Server { settings: inherited.clone(), ..Server::default() };
+    let mut server = Server {
+        settings: inherited.clone(),
+        ..Server::default()
+    };
     let block = directive.block.as_deref().unwrap_or_default();
     for directive in block {
         match directive.name.as_str() {
@@ -169,7 +211,12 @@ fn listen(directive: &Directive) -> Result<Option<(u16, bool)>, ConfError> {
     for flag in &directive.args[1..] {
         match flag.as_str() {
             "default_server" => default = true,
-            _ => return Err(error(directive, format!("invalid parameter {flag:?}: the stand-in knows default_server alone"))),
+            _ => {
+                return Err(error(
+                    directive,
+                    format!("invalid parameter {flag:?}: the stand-in knows default_server alone"),
+                ));
+            }
         }
     }
     if address.starts_with('[') {
@@ -179,7 +226,10 @@ fn listen(directive: &Directive) -> Result<Option<(u16, bool)>, ConfError> {
     let port = address.rsplit_once(':').map_or(address, |(_, port)| port);
     match port.parse() {
         Ok(port) => Ok(Some((port, default))),
-        Err(_) => Err(error(directive, format!("invalid port in {address:?} of the \"listen\" directive"))),
+        Err(_) => Err(error(
+            directive,
+            format!("invalid port in {address:?} of the \"listen\" directive"),
+        )),
     }
 }
 
@@ -188,9 +238,21 @@ fn location(directive: &Directive, inherited: &Settings) -> Result<Location, Con
         [path] if path.starts_with('/') => (false, path),
         [modifier, path] if modifier == "=" => (true, path),
         [modifier, path] if modifier == "^~" => (false, path),
-        _ => return Err(error(directive, "the stand-in knows \"location /path\" and \"location = /path\" alone".to_owned())),
+        _ => {
+            return Err(error(
+                directive,
+                "the stand-in knows \"location /path\" and \"location = /path\" alone".to_owned(),
+            ));
+        }
     };
-    let mut location = Location { exact, path: path.clone(), settings: Settings { answer: None, ..inherited.clone() } };
+    let mut location = Location {
+        exact,
+        path: path.clone(),
+        settings: Settings {
+            answer: None,
+            ..inherited.clone()
+        },
+    };
     for directive in directive.block.as_deref().unwrap_or_default() {
         setting(directive, &mut location.settings)?;
     }
@@ -213,7 +275,12 @@ fn answer(directive: &Directive) -> Result<(u16, String), ConfError> {
     let (code, text) = match directive.args.as_slice() {
         [code] => (code, ""),
         [code, text] => (code, text.as_str()),
-        _ => return Err(error(directive, "invalid number of arguments in \"return\" directive".to_owned())),
+        _ => {
+            return Err(error(
+                directive,
+                "invalid number of arguments in \"return\" directive".to_owned(),
+            ));
+        }
     };
     check(text).map_err(|name| error(directive, format!("unknown {name:?} variable")))?;
     match code.parse() {
@@ -223,20 +290,38 @@ fn answer(directive: &Directive) -> Result<(u16, String), ConfError> {
 }
 
 fn ignore(directive: &Directive) -> Result<(), ConfError> {
-    if WITHOUT_EFFECT.contains(&directive.name.as_str()) && directive.block.is_none() { Ok(()) } else { Err(misplaced(directive)) }
+    if WITHOUT_EFFECT.contains(&directive.name.as_str()) && directive.block.is_none() {
+        Ok(())
+    } else {
+        Err(misplaced(directive))
+    }
 }
 
 fn misplaced(directive: &Directive) -> ConfError {
-    error(directive, format!("unknown directive {:?} (this is minik's stand-in; install nginx-light for all of nginx)", directive.name))
+    error(
+        directive,
+        format!(
+            "unknown directive {:?} (this is minik's stand-in; install nginx-light for all of nginx)",
+            directive.name
+        ),
+    )
 }
 
 fn arg(directive: &Directive) -> Result<&str, ConfError> {
-    let wrong = || error(directive, format!("invalid number of arguments in {:?} directive", directive.name));
+    let wrong = || {
+        error(
+            directive,
+            format!("invalid number of arguments in {:?} directive", directive.name),
+        )
+    };
     directive.args.first().map(String::as_str).ok_or_else(wrong)
 }
 
 fn error(directive: &Directive, message: String) -> ConfError {
-    ConfError { message, place: directive.place.clone() }
+    ConfError {
+        message,
+        place: directive.place.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -260,7 +345,10 @@ mod tests {
         let location = &conf.servers[0].locations[0];
         assert_eq!(conf.servers[0].ports, [(80, false)]);
         assert_eq!(location.settings.default_type, "text/plain");
-        assert_eq!(location.settings.answer, Some((200, "srv : $server_addr:$server_port\nhost: $hostname\n".to_owned())));
+        assert_eq!(
+            location.settings.answer,
+            Some((200, "srv : $server_addr:$server_port\nhost: $hostname\n".to_owned()))
+        );
     }
 
     #[test]
@@ -271,21 +359,38 @@ mod tests {
         fs::write(dir.path().join("conf.d/a.conf"), "server { listen 82 default_server; }").unwrap();
         fs::write(dir.path().join("conf.d/a.txt"), "nonsense").unwrap();
         fs::write(dir.path().join("nginx.conf"), "http { include conf.d/*.conf; }").unwrap();
-        let ports: Vec<_> = load(&dir.path().join("nginx.conf")).unwrap().servers.into_iter().flat_map(|server| server.ports).collect();
+        let ports: Vec<_> = load(&dir.path().join("nginx.conf"))
+            .unwrap()
+            .servers
+            .into_iter()
+            .flat_map(|server| server.ports)
+            .collect();
         assert_eq!(ports, [(82, true), (81, false)]);
     }
 
     #[test]
     fn what_is_not_understood_is_refused_by_line() {
         for (text, expected) in [
-            ("http {\n server {\n  location / { proxy_pass http://x; }\n }\n}", "unknown directive \"proxy_pass\""),
+            (
+                "http {\n server {\n  location / { proxy_pass http://x; }\n }\n}",
+                "unknown directive \"proxy_pass\"",
+            ),
             ("http {\n\n server { rewrite a b; } }", "nginx.conf:3"),
             ("http { server { location ~ x { } } }", "\"location /path\""),
             ("http { server { listen 443 ssl; } }", "invalid parameter \"ssl\""),
             ("http { server { listen x; } }", "invalid port in \"x\""),
-            ("http { server { return 200 '$nonesuch'; } }", "unknown \"nonesuch\" variable"),
-            ("http {\n server {", "unexpected end of file, expecting \"}\" in nginx.conf:2"),
-            ("user a", "unexpected end of file, expecting \";\" or \"}\" in nginx.conf:1"),
+            (
+                "http { server { return 200 '$nonesuch'; } }",
+                "unknown \"nonesuch\" variable",
+            ),
+            (
+                "http {\n server {",
+                "unexpected end of file, expecting \"}\" in nginx.conf:2",
+            ),
+            (
+                "user a",
+                "unexpected end of file, expecting \";\" or \"}\" in nginx.conf:1",
+            ),
             ("}", "unexpected \"}\" in nginx.conf:1"),
             ("http { return 200; }", "unknown directive \"return\""),
         ] {

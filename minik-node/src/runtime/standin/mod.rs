@@ -32,7 +32,9 @@ impl StandIn {
         match args.split_first() {
             Some((name, rest)) if name == "nginx" => {
                 let file = rest.iter().position(|arg| arg == "-c").and_then(|at| rest.get(at + 1));
-                Ok(Self::Nginx(file.map_or_else(|| "/etc/nginx/nginx.conf".into(), PathBuf::from)))
+                Ok(Self::Nginx(
+                    file.map_or_else(|| "/etc/nginx/nginx.conf".into(), PathBuf::from),
+                ))
             }
             Some((name, _)) if name == "httpd" => Ok(Self::Httpd("/usr/local/apache2/htdocs".into())),
             _ => Err(format!("no stand-in for {args:?}; there are: nginx, httpd")),
@@ -62,6 +64,16 @@ pub fn run(args: &[String]) -> ExitCode {
 }
 
 fn documents_on_80(documents: &Path) -> Conf {
-    let settings = Settings { root: documents.to_owned(), default_type: "text/html".to_owned(), ..Settings::default() };
-    Conf { servers: vec![Server { ports: vec![(80, true)], settings, ..Server::default() }] }
+    let settings = Settings {
+        root: documents.to_owned(),
+        default_type: "text/html".to_owned(),
+        ..Settings::default()
+    };
+    Conf {
+        servers: vec![Server {
+            ports: vec![(80, true)],
+            settings,
+            ..Server::default()
+        }],
+    }
 }

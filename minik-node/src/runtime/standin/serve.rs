@@ -49,14 +49,22 @@ struct Ends {
 impl Connected<IncomingStream<'_, TcpListener>> for Ends {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
         let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        Self { local: stream.io().local_addr().unwrap_or(unknown), remote: *stream.remote_addr() }
+        Self {
+            local: stream.io().local_addr().unwrap_or(unknown),
+            remote: *stream.remote_addr(),
+        }
     }
 }
 
 /// Serves until SIGTERM, SIGINT, SIGQUIT or SIGWINCH, then finishes what is under way.
 pub async fn serve(conf: Conf) -> Result<(), ServeError> {
     let stop = CancellationToken::new();
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::window_change()] {
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::window_change(),
+    ] {
         let mut signals = signal(kind).map_err(ServeError::Signals)?;
         let stop = stop.clone();
         tokio::spawn(async move {
@@ -73,21 +81,41 @@ pub async fn serve(conf: Conf) -> Result<(), ServeError> {
     }
     let mut listeners = JoinSet::new();
     for (port, servers) in by_port {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.map_err(|source| ServeError::Bind { port, source })?;
-        let app = Router::new().fallback(answer).with_state(Arc::<[Server]>::from(servers));
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+            .await
+            .map_err(|source| ServeError::Bind { port, source })?;
+        let app = Router::new()
+            .fallback(answer)
+            .with_state(Arc::<[Server]>::from(servers));
         let served = axum::serve(listener, app.into_make_service_with_connect_info::<Ends>());
-        listeners.spawn(served.with_graceful_shutdown(stop.clone().cancelled_owned()).into_future());
+        listeners.spawn(
+            served
+                .with_graceful_shutdown(stop.clone().cancelled_owned())
+                .into_future(),
+        );
     }
     while let Some(ended) = listeners.join_next().await {
-        ended.map_err(io::Error::other).and_then(|served| served).map_err(ServeError::Serve)?;
+        ended
+            .map_err(io::Error::other)
+            .and_then(|served| served)
+            .map_err(ServeError::Serve)?;
     }
     Ok(())
 }
 
-async fn answer(State(servers): State<Arc<[Server]>>, ConnectInfo(ends): ConnectInfo<Ends>, request: Request) -> Response {
+async fn answer(
+    State(servers): State<Arc<[Server]>>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
+    request: Request,
+) -> Response {
     let host = host(request.headers());
-    let server = servers.iter().find(|server| server.names.iter().any(|name| name == host)).or(servers.first());
-    let Some(server) = server else { return page(StatusCode::NOT_FOUND) };
+    let server = servers
+        .iter()
+        .find(|server| server.names.iter().any(|name| name == host))
+        .or(servers.first());
+    let Some(server) = server else {
+        return page(StatusCode::NOT_FOUND);
+    };
     let settings = settings(server, request.uri().path());
     let response = match &settings.answer {
         Some((code, text)) => returned(*code, text, settings, ends, &request),
@@ -95,13 +123,23 @@ async fn answer(State(servers): State<Arc<[Server]>>, ConnectInfo(ends): Connect
     };
     if settings.access_log {
         let time = jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z");
-        println!("{} - - [{time}] \"{} {} {:?}\" {}", ends.remote.ip(), request.method(), request.uri(), request.version(), response.status().as_u16());
+        println!(
+            "{} - - [{time}] \"{} {} {:?}\" {}",
+            ends.remote.ip(),
+            request.method(),
+            request.uri(),
+            request.version(),
+            response.status().as_u16()
+        );
     }
     response
 }
 
 fn host(headers: &HeaderMap) -> &str {
-    let value = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value = headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     value.rsplit_once(':').map_or(value, |(host, _)| host)
 }
 
@@ -110,23 +148,37 @@ fn settings<'a>(server: &'a Server, path: &str) -> &'a Settings {
     if server.settings.answer.is_some() {
         return &server.settings;
     }
-    let exact = server.locations.iter().find(|location| location.exact && location.path == path);
+    let exact = server
+        .locations
+        .iter()
+        .find(|location| location.exact && location.path == path);
     let prefix = || {
-        let fitting = server.locations.iter().filter(|location| !location.exact && path.starts_with(&location.path));
+        let fitting = server
+            .locations
+            .iter()
+            .filter(|location| !location.exact && path.starts_with(&location.path));
         fitting.max_by_key(|location| location.path.len())
     };
-    exact.or_else(prefix).map_or(&server.settings, |location| &location.settings)
+    exact
+        .or_else(prefix)
+        .map_or(&server.settings, |location| &location.settings)
 }
 
 fn returned(code: u16, text: &str, settings: &Settings, ends: Ends, request: &Request) -> Response {
     let value = |name: &str| match name {
         "args" => request.uri().query().unwrap_or_default().to_owned(),
         "host" => host(request.headers()).to_owned(),
-        "hostname" => nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        "hostname" => nix::unistd::gethostname()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         "remote_addr" => ends.remote.ip().to_string(),
         "remote_port" => ends.remote.port().to_string(),
         "request_method" => request.method().to_string(),
-        "request_uri" => request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+        "request_uri" => request
+            .uri()
+            .path_and_query()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         "scheme" => "http".to_owned(),
         "server_addr" => ends.local.ip().to_string(),
         "server_port" => ends.local.port().to_string(),
@@ -134,18 +186,31 @@ fn returned(code: u16, text: &str, settings: &Settings, ends: Ends, request: &Re
         "uri" => request.uri().path().to_owned(),
         _ => {
             let header = name.trim_start_matches("http_").replace('_', "-");
-            request.headers().get(header).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+            request
+                .headers()
+                .get(header)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
         }
     };
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
     let text = replace(text, value);
     if status.is_redirection() {
-        return build(Response::builder().status(status).header(header::LOCATION, text), Body::empty());
+        return build(
+            Response::builder().status(status).header(header::LOCATION, text),
+            Body::empty(),
+        );
     }
     if text.is_empty() && code >= 300 {
         return page(status);
     }
-    build(Response::builder().status(status).header(header::CONTENT_TYPE, &settings.default_type), text.into())
+    build(
+        Response::builder()
+            .status(status)
+            .header(header::CONTENT_TYPE, &settings.default_type),
+        text.into(),
+    )
 }
 
 fn file(settings: &Settings, path: &str) -> Response {
@@ -155,13 +220,21 @@ fn file(settings: &Settings, path: &str) -> Response {
     }
     let mut target = settings.root.join(relative);
     if target.is_dir() {
-        match settings.index.iter().map(|name| target.join(name)).find(|file| file.is_file()) {
+        match settings
+            .index
+            .iter()
+            .map(|name| target.join(name))
+            .find(|file| file.is_file())
+        {
             Some(index) => target = index,
             None => return page(StatusCode::FORBIDDEN),
         }
     }
     match std::fs::read(&target) {
-        Ok(bytes) => build(Response::builder().header(header::CONTENT_TYPE, content_type(&target, settings)), bytes.into()),
+        Ok(bytes) => build(
+            Response::builder().header(header::CONTENT_TYPE, content_type(&target, settings)),
+            bytes.into(),
+        ),
         Err(_) => page(StatusCode::NOT_FOUND),
     }
 }
@@ -179,13 +252,23 @@ fn content_type(path: &Path, settings: &Settings) -> String {
 }
 
 fn page(status: StatusCode) -> Response {
-    let text = format!("<html>\n<head><title>{status}</title></head>\n<body>\n<center><h1>{status}</h1></center>\n</body>\n</html>\n");
-    build(Response::builder().status(status).header(header::CONTENT_TYPE, "text/html"), text.into())
+    let text = format!(
+        "<html>\n<head><title>{status}</title></head>\n<body>\n<center><h1>{status}</h1></center>\n</body>\n</html>\n"
+    );
+    build(
+        Response::builder()
+            .status(status)
+            .header(header::CONTENT_TYPE, "text/html"),
+        text.into(),
+    )
 }
 
 fn build(response: axum::http::response::Builder, body: Body) -> Response {
-    response.header(header::SERVER, "minik-stand-in").body(body).unwrap_or_else(|error| {
-        tracing::warn!(%error, "a configured text fits no header");
-        Response::new(Body::empty())
-    })
+    response
+        .header(header::SERVER, "minik-stand-in")
+        .body(body)
+        .unwrap_or_else(|error| {
+            tracing::warn!(%error, "a configured text fits no header");
+            Response::new(Body::empty())
+        })
 }

@@ -47,7 +47,11 @@ const MAX_DEPTH: usize = 16;
 
 /// Parses the text of `file`.
 pub fn parse(text: &str, file: &Path) -> Result<Vec<Directive>, ConfError> {
-    let mut parser = Parser { chars: text.chars().peekable(), file, line: 1 };
+    let mut parser = Parser {
+        chars: text.chars().peekable(),
+        file,
+        line: 1,
+    };
     let directives = parser.block(0)?;
     Ok(directives)
 }
@@ -85,11 +89,23 @@ impl Parser<'_> {
                 None => return Err(self.error("unexpected end of file, expecting \";\" or \"}\"")),
             };
             if words.is_empty() {
-                return Err(self.error(if block.is_some() { "unexpected \"{\"" } else { "unexpected \";\"" }));
+                return Err(self.error(if block.is_some() {
+                    "unexpected \"{\""
+                } else {
+                    "unexpected \";\""
+                }));
             }
             let name = words.remove(0);
-            let place = Place { file: self.file.to_owned(), line: first_line };
-            directives.push(Directive { name, args: std::mem::take(&mut words), block, place });
+            let place = Place {
+                file: self.file.to_owned(),
+                line: first_line,
+            };
+            directives.push(Directive {
+                name,
+                args: std::mem::take(&mut words),
+                block,
+                place,
+            });
         }
     }
 
@@ -153,6 +169,12 @@ impl Parser<'_> {
     }
 
     fn error(&self, message: &str) -> ConfError {
-        ConfError { message: message.to_owned(), place: Place { file: self.file.to_owned(), line: self.line } }
+        ConfError {
+            message: message.to_owned(),
+            place: Place {
+                file: self.file.to_owned(),
+                line: self.line,
+            },
+        }
     }
 }

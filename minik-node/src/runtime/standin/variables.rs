@@ -37,7 +37,9 @@ pub fn replace(text: &str, mut value: impl FnMut(&str) -> String) -> String {
         out.push_str(before);
         let braced = after.strip_prefix('{').and_then(|after| after.split_once('}'));
         let (name, after) = braced.unwrap_or_else(|| {
-            let end = after.find(|char: char| !char.is_ascii_alphanumeric() && char != '_').unwrap_or(after.len());
+            let end = after
+                .find(|char: char| !char.is_ascii_alphanumeric() && char != '_')
+                .unwrap_or(after.len());
             after.split_at(end)
         });
         if name.is_empty() {
