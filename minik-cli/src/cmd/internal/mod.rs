@@ -6,7 +6,6 @@ pub mod apiserver;
 pub mod dns;
 pub mod supervisor;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,11 +35,9 @@ pub enum Internal {
     Dns(dns::Dns),
     /// Stands in for a program that is not installed, in a Pod
     Standin {
-        /// Which
-        program: String,
-        /// Its arguments
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
+        /// Which, and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
 }
 
@@ -74,7 +71,7 @@ impl Internal {
             Self::Agent(agent) => agent.run(),
             Self::Shim { dir } => Ok(minik_node::runtime::shim::main(&minik_node::runtime::shim::ShimArgs { dir })),
             Self::Dns(dns) => dns.run(),
-            Self::Standin { program, arguments } => Ok(minik_node::runtime::standin::run(&program, &arguments)),
+            Self::Standin { arguments } => Ok(minik_node::runtime::standin::run(&arguments)),
         }
     }
 }
