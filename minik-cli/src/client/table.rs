@@ -123,10 +123,11 @@ mod tests {
     use serde_json::json;
 
     fn services() -> Table {
-        let columns = [("Name", 0), ("Type", 0), ("Cluster-IP", 0), ("External-IP", 0), ("Port(s)", 0), ("Age", 0), ("Selector", 1)];
+        let columns = [("Name", 0), ("Type", 0), ("Cluster-IP", 0), ("External-IP", 0), ("Port(s)", 0), ("Age", 0), ("Selector", 1)]
+            .map(|(name, priority)| json!({"name": name, "priority": priority}));
         let row = |cells: Value| json!({"cells": cells, "object": {"metadata": {"namespace": "default"}}});
         serde_json::from_value(json!({
-            "columnDefinitions": columns.map(|(name, priority)| json!({"name": name, "priority": priority})),
+            "columnDefinitions": columns,
             "rows": [
                 row(json!(["kubernetes", "ClusterIP", "10.96.0.1", "<none>", "443/TCP", "26s", null])),
                 row(json!(["my-ns", "ExternalName", "<none>", "www.qq.com", "<none>", "3s", "app=my-ns"])),
@@ -160,8 +161,9 @@ nginx-svc    ClusterIP      10.99.107.89   <none>        80/TCP    5s
     /// As `kubectl get deploy,rs` shows each of them.
     #[test]
     fn several_kinds_are_told_apart_by_prefix() {
+        let columns = ["Name", "Ready", "Up-to-date", "Available", "Age"].map(|name| json!({"name": name}));
         let table: Table = serde_json::from_value(json!({
-            "columnDefinitions": ["Name", "Ready", "Up-to-date", "Available", "Age"].map(|name| json!({"name": name})),
+            "columnDefinitions": columns,
             "rows": [{"cells": ["nginx", "2/2", 2, 2, "8s"]}],
         }))
         .unwrap();
