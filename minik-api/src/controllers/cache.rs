@@ -172,9 +172,9 @@ impl<K: Resource + Clone> Cache<K> {
     }
 
     /// Takes a complete list for the truth, and notifies what differs from what was known.
-    fn replace(&self, list: OrdMap<Key, Arc<K>>) {
+    fn replace(&self, list: &OrdMap<Key, Arc<K>>) {
         let before = self.write(|objects| std::mem::replace(objects, list.clone()));
-        for (key, new) in &list {
+        for (key, new) in list {
             let old = before.get(key).cloned();
             let same = |old: &Arc<K>| {
                 old.meta().resource_version == new.meta().resource_version && old.meta().uid == new.meta().uid
@@ -227,7 +227,7 @@ where
                 let object = slim(object);
                 list.insert(Key::of(&object), Arc::new(object));
             }
-            Ok(Event::InitDone) => cache.replace(std::mem::take(&mut list)),
+            Ok(Event::InitDone) => cache.replace(&std::mem::take(&mut list)),
             Ok(Event::Apply(object)) => cache.set(slim(object)),
             Ok(Event::Delete(object)) => cache.remove(&Key::of(&object)),
             Err(error) => tracing::debug!(%error, "watch interrupted"),
@@ -311,7 +311,7 @@ mod tests {
             object("a", "changed", "9"),
             object("b", "new", "8"),
         ];
-        cache.replace(list.into_iter().map(|o| (Key::of(&o), Arc::new(o))).collect());
+        cache.replace(&list.into_iter().map(|o| (Key::of(&o), Arc::new(o))).collect());
         let mut seen = seen.lock().unwrap().clone();
         seen.sort();
         let expected = [("changed", true, true), ("gone", true, false), ("new", false, true)];

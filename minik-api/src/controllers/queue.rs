@@ -4,10 +4,9 @@
 //! with a growing delay after a failure. The queue is bounded by the number of distinct keys, which
 //! is the number of objects. It knows nothing about what the keys mean.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::future::Future;
-use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,13 +31,13 @@ pub struct Queue<K> {
 struct State<K> {
     ready: VecDeque<K>,
     /// Keys in `ready`, or added again while busy.
-    wanted: HashSet<K>,
-    busy: HashSet<K>,
+    wanted: BTreeSet<K>,
+    busy: BTreeSet<K>,
     /// The earliest moment at which a key was asked to come back.
     later: BTreeMap<(Instant, u64), K>,
-    slots: HashMap<K, (Instant, u64)>,
+    slots: BTreeMap<K, (Instant, u64)>,
     sequence: u64,
-    failures: HashMap<K, u32>,
+    failures: BTreeMap<K, u32>,
 }
 
 impl<K> Default for Queue<K> {
@@ -46,19 +45,19 @@ impl<K> Default for Queue<K> {
         Self {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
-                wanted: HashSet::new(),
-                busy: HashSet::new(),
+                wanted: BTreeSet::new(),
+                busy: BTreeSet::new(),
                 later: BTreeMap::new(),
-                slots: HashMap::new(),
+                slots: BTreeMap::new(),
                 sequence: 0,
-                failures: HashMap::new(),
+                failures: BTreeMap::new(),
             }),
             wake: Notify::new(),
         }
     }
 }
 
-impl<K: Clone + Eq + Hash> State<K> {
+impl<K: Clone + Ord> State<K> {
     fn add(&mut self, key: K) {
         if self.wanted.insert(key.clone()) && !self.busy.contains(&key) {
             self.ready.push_back(key);
@@ -91,7 +90,7 @@ impl<K: Clone + Eq + Hash> State<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash> Queue<K> {
+impl<K: Clone + Ord> Queue<K> {
     fn lock(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,7 +164,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 /// Reconciles keys of `queue`, up to `workers` at a time, for as long as it is polled.
 pub async fn drive<K, F, Fut>(queue: &Queue<K>, workers: usize, reconcile: F)
 where
-    K: Clone + Eq + Hash + Display,
+    K: Clone + Ord + Display,
     F: Fn(K) -> Fut,
     Fut: Future<Output = Result<(), ReconcileError>>,
 {

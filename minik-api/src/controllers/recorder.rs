@@ -4,7 +4,7 @@
 //! what does not fit is dropped with a log line. Repetitions raise `count` on the first event, as
 //! Kubernetes' recorder does.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -128,7 +128,7 @@ pub fn recorder() -> (Recorder, mpsc::Receiver<Event>) {
 }
 
 /// What makes two events the same event.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Identity {
     uid: Option<String>,
     reason: Option<String>,
@@ -150,7 +150,7 @@ impl Identity {
 /// Writes events to the API until all recorders are gone. An event that the server refuses, for
 /// instance because its namespace is being deleted, is logged and forgotten.
 pub async fn write(client: Client, mut events: mpsc::Receiver<Event>) {
-    let mut written: HashMap<Identity, (String, i32)> = HashMap::new();
+    let mut written: BTreeMap<Identity, (String, i32)> = BTreeMap::new();
     while let Some(event) = events.recv().await {
         let api: Api<Event> = Api::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or("default"));
         let identity = Identity::of(&event);

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::cache::Key;
-use super::error::{ReconcileError, is_not_found};
+use super::error::{ReconcileError, found, is_not_found};
 
 /// A namespaced kind with types known at compile time.
 pub trait Kind:
@@ -34,6 +34,19 @@ pub fn what<K: Resource<DynamicType = ()>>(object: &K) -> String {
 
 fn api<K: Kind>(client: &Client, object: &K) -> Api<K> {
     Api::namespaced(client.clone(), &object.namespace().unwrap_or_default())
+}
+
+/// Whether the server still has exactly this object, and nobody has asked it to go.
+///
+/// Caches of different kinds follow the server at different speeds: one may show dependents going
+/// before the other shows that their owner went first. Who is about to replace dependents asks.
+pub async fn is_living<K: Kind>(client: &Client, object: &K) -> Result<bool, ReconcileError> {
+    let live = found(api(client, object).get(&object.name_any()).await);
+    let live = live.map_err(|source| ReconcileError::Read {
+        what: what(object),
+        source,
+    })?;
+    Ok(live.is_some_and(|live| live.uid() == object.uid() && live.meta().deletion_timestamp.is_none()))
 }
 
 /// POSTs a new object.

@@ -184,6 +184,9 @@ impl DeploymentController {
     }
 
     async fn apply(&self, deployment: &Deployment, plan: Plan) -> Result<(), ReconcileError> {
+        if plan.create.is_some() && !write::is_living(&self.context.client, deployment).await? {
+            return Ok(());
+        }
         let mut status = plan.status;
         if let Some(replica_set) = plan.create {
             match write::create(&self.context.client, &replica_set).await {

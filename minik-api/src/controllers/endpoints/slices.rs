@@ -4,7 +4,7 @@
 //! slices; what is there stays where it is; room in slices that must be written anyway is used
 //! first, then a slice that holds all the rest, then new ones.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
@@ -134,7 +134,7 @@ struct Draft {
 
 fn plan_group(frame: &Frame, ports: &[Port], wanted: Vec<Endpoint>, slices: &[Arc<EndpointSlice>], plan: &mut Plan) {
     let mut left: Vec<(Identity, Endpoint)> = wanted.into_iter().map(|e| (identity(&e), e)).collect();
-    let position: HashMap<Identity, usize> = left.iter().enumerate().map(|(i, (id, _))| (id.clone(), i)).collect();
+    let position: BTreeMap<Identity, usize> = left.iter().enumerate().map(|(i, (id, _))| (id.clone(), i)).collect();
     let mut placed = BTreeSet::new();
     let mut drafts = Vec::new();
     for slice in slices {

@@ -1,7 +1,7 @@
 //! When the change happened that made endpoints change: the annotation from which proxies measure
 //! how long programming the network took. Pure bookkeeping, as Kubernetes' `TriggerTimeTracker`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ pub const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time"
 
 /// What has been seen of each Service.
 #[derive(Default)]
-pub struct TriggerTimes(HashMap<Key, Seen>);
+pub struct TriggerTimes(BTreeMap<Key, Seen>);
 
 #[derive(Default)]
 struct Seen {

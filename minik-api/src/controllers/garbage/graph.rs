@@ -3,7 +3,7 @@
 //! Objects are known by uid, so that a namesake of a deleted owner is never taken for it. The rules
 //! are those of Kubernetes' garbage collector: background, foreground and orphan deletion.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -81,7 +81,7 @@ pub enum Action {
 #[derive(Debug, Default)]
 pub struct Graph {
     nodes: BTreeMap<String, Node>,
-    dependents: HashMap<String, BTreeSet<String>>,
+    dependents: BTreeMap<String, BTreeSet<String>>,
     /// Owners that the server does not have. A uid never comes back, so this never turns false.
     absent: BTreeSet<String>,
 }
@@ -94,11 +94,12 @@ impl Graph {
 
     /// Takes in an object's present state; returns the uids to look at.
     pub fn upsert(&mut self, uid: &str, node: Node) -> Vec<String> {
-        let before = self.nodes.insert(uid.to_string(), node.clone());
-        if before.as_ref() == Some(&node) {
+        let before = self.nodes.get(uid);
+        if before == Some(&node) {
             return Vec::new();
         }
-        for owner in before.iter().flat_map(|before| &before.owners) {
+        let former = before.map(|before| before.owners.clone()).unwrap_or_default();
+        for owner in &former {
             self.unlink(&owner.uid, uid);
         }
         for owner in &node.owners {
@@ -111,7 +112,8 @@ impl Graph {
         if node.deleting {
             look.extend(self.dependents_of(uid).map(Into::into));
         }
-        look.extend(before.into_iter().flat_map(|before| self.waiting(&before.owners)));
+        look.extend(self.waiting(&former));
+        self.nodes.insert(uid.to_string(), node);
         look
     }
 

@@ -27,76 +27,10 @@ impl Findings {
 
 /// The conditions as they should be, given those that are there.
 pub fn conditions(old: &[NamespaceCondition], found: &Findings, now: Timestamp) -> Vec<NamespaceCondition> {
-    let list = |counts: &BTreeMap<String, usize>, each: fn(&String, &usize) -> String| {
-        counts
-            .iter()
-            .map(|(name, count)| each(name, count))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let remaining = list(&found.remaining, |name, count| {
-        format!("{name} has {count} resource instances")
-    });
-    let held = list(&found.finalizers, |name, count| {
-        format!("{name} in {count} resource instances")
-    });
-    let wanted = [
-        state(
-            "NamespaceDeletionDiscoveryFailure",
-            None,
-            "ResourcesDiscovered",
-            "All resources successfully discovered",
-        ),
-        state(
-            "NamespaceDeletionGroupVersionParsingFailure",
-            None,
-            "ParsedGroupVersions",
-            "All legacy kube types successfully parsed",
-        ),
-        state(
-            "NamespaceDeletionContentFailure",
-            (!found.failures.is_empty()).then(|| {
-                (
-                    "ContentDeletionFailed",
-                    format!(
-                        "Failed to delete all resource types, {} remaining: {}",
-                        found.failures.len(),
-                        found.failures.join(", ")
-                    ),
-                )
-            }),
-            "ContentDeleted",
-            "All content successfully deleted, may be waiting on finalization",
-        ),
-        state(
-            "NamespaceContentRemaining",
-            (!found.remaining.is_empty()).then(|| {
-                (
-                    "SomeResourcesRemain",
-                    format!("Some resources are remaining: {remaining}"),
-                )
-            }),
-            "ContentRemoved",
-            "All content successfully removed",
-        ),
-        state(
-            "NamespaceFinalizersRemaining",
-            (!found.finalizers.is_empty()).then(|| {
-                (
-                    "SomeFinalizersRemain",
-                    format!("Some content in the namespace has finalizers remaining: {held}"),
-                )
-            }),
-            "ContentHasNoFinalizers",
-            "All content-preserving finalizers finished",
-        ),
-    ];
+    let wanted = found.states();
     let ours: Vec<_> = wanted.iter().map(|(kind, ..)| *kind).collect();
-    let mut conditions: Vec<_> = old
-        .iter()
-        .filter(|condition| !ours.contains(&condition.type_.as_str()))
-        .cloned()
-        .collect();
+    let others = old.iter().filter(|condition| !ours.contains(&condition.type_.as_str()));
+    let mut conditions: Vec<_> = others.cloned().collect();
     for (kind, status, reason, message) in wanted {
         let before = old
             .iter()
@@ -110,6 +44,67 @@ pub fn conditions(old: &[NamespaceCondition], found: &Findings, now: Timestamp) 
         });
     }
     conditions
+}
+
+impl Findings {
+    fn states(&self) -> [Wanted; 5] {
+        [
+            state(
+                "NamespaceDeletionDiscoveryFailure",
+                None,
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
+            state(
+                "NamespaceDeletionGroupVersionParsingFailure",
+                None,
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+            ),
+            state(
+                "NamespaceDeletionContentFailure",
+                self.failed().map(|message| ("ContentDeletionFailed", message)),
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+            state(
+                "NamespaceContentRemaining",
+                self.left().map(|message| ("SomeResourcesRemain", message)),
+                "ContentRemoved",
+                "All content successfully removed",
+            ),
+            state(
+                "NamespaceFinalizersRemaining",
+                self.held().map(|message| ("SomeFinalizersRemain", message)),
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+            ),
+        ]
+    }
+
+    fn failed(&self) -> Option<String> {
+        let (count, texts) = (self.failures.len(), self.failures.join(", "));
+        (count > 0).then(|| format!("Failed to delete all resource types, {count} remaining: {texts}"))
+    }
+
+    fn left(&self) -> Option<String> {
+        let texts: Vec<_> = self
+            .remaining
+            .iter()
+            .map(|(kind, n)| format!("{kind} has {n} resource instances"))
+            .collect();
+        (!texts.is_empty()).then(|| format!("Some resources are remaining: {}", texts.join(", ")))
+    }
+
+    fn held(&self) -> Option<String> {
+        let texts: Vec<_> = self
+            .finalizers
+            .iter()
+            .map(|(name, n)| format!("{name} in {n} resource instances"))
+            .collect();
+        let texts = texts.join(", ");
+        (!texts.is_empty()).then(|| format!("Some content in the namespace has finalizers remaining: {texts}"))
+    }
 }
 
 type Wanted = (&'static str, &'static str, &'static str, String);

@@ -4,7 +4,7 @@
 //! twice. So every creation and deletion is noted before the request is sent, and struck out when the
 //! watch shows it (or the request fails); until all are, the ReplicaSet's size is left alone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The open expectations of all ReplicaSets, by the ReplicaSet's uid.
 #[derive(Default)]
-pub struct Expectations(HashMap<String, Open>);
+pub struct Expectations(BTreeMap<String, Open>);
 
 struct Open {
     creations: usize,

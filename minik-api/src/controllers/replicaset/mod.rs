@@ -105,6 +105,8 @@ impl ReplicaSetController {
         };
         let (acted, failure) = match decide(&view) {
             Action::Nothing => (settled, None),
+            // Its going is on the way, and with it a status that nobody will read.
+            Action::Create(_) if !write::is_living(&self.context.client, &*replica_set).await? => return Ok(()),
             Action::Create(count) => (true, self.create_pods(&replica_set, count).await),
             Action::Delete(pods) => (true, self.delete_pods(&replica_set, &pods).await),
         };

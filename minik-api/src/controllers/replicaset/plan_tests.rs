@@ -90,7 +90,7 @@ fn the_pod_whose_loss_costs_least_goes_first() {
     };
     let pending = Spec {
         node: Some("a"),
-        ..unassigned.clone()
+        ..unassigned
     };
     let unready = Spec { ready: None, ..RUNNING };
     let young = Spec {

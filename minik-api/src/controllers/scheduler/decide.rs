@@ -1,6 +1,6 @@
 //! Where Pods go: the spread of Pods over nodes as one pure decision for all that wait.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -17,7 +17,7 @@ pub struct View<'a> {
     /// Every node, by name.
     pub nodes: Vec<Arc<Node>>,
     /// Bindings that were made, or are being made, and that the Pods do not show yet.
-    pub assumed: &'a HashMap<Key, String>,
+    pub assumed: &'a BTreeMap<Key, String>,
 }
 
 /// Where a waiting Pod goes.
@@ -32,8 +32,8 @@ pub enum Decision {
 /// Pods on each node: of one group, and of all.
 #[derive(Default)]
 struct Tally<'a> {
-    of_group: HashMap<(String, &'a str), usize>,
-    of_node: HashMap<&'a str, usize>,
+    of_group: BTreeMap<(String, &'a str), usize>,
+    of_node: BTreeMap<&'a str, usize>,
 }
 
 impl<'a> Tally<'a> {
@@ -88,7 +88,7 @@ pub fn decide(view: &View<'_>) -> Vec<(Arc<Pod>, Decision)> {
     decisions
 }
 
-fn is_waiting(pod: &Pod, assumed: &HashMap<Key, String>) -> bool {
+fn is_waiting(pod: &Pod, assumed: &BTreeMap<Key, String>) -> bool {
     let spec = pod.spec.as_ref();
     let ours = spec
         .and_then(|spec| spec.scheduler_name.as_deref())

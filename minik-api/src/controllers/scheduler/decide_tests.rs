@@ -51,7 +51,7 @@ fn pod(name: &str, owner: &str, on: Option<&str>) -> Pod {
     pod
 }
 
-fn run(pods: &[Pod], nodes: &[Node], assumed: &HashMap<Key, String>) -> Vec<(String, Decision)> {
+fn run(pods: &[Pod], nodes: &[Node], assumed: &BTreeMap<Key, String>) -> Vec<(String, Decision)> {
     let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
     let view = View {
         pods: pods.iter().collect(),
@@ -65,7 +65,7 @@ fn run(pods: &[Pod], nodes: &[Node], assumed: &HashMap<Key, String>) -> Vec<(Str
 }
 
 fn one(pod: Pod, nodes: &[Node]) -> Decision {
-    run(&[pod], nodes, &HashMap::new()).remove(0).1
+    run(&[pod], nodes, &BTreeMap::new()).remove(0).1
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn the_message_counts_every_reason() {
 fn assumed_bindings_count_and_are_not_made_again() {
     let nodes = [node("a"), node("b")];
     let pods = [pod("p1", "o", None), pod("p2", "o", None)];
-    let assumed = HashMap::from([(Key::new("default", "p1"), "a".to_string())]);
+    let assumed = BTreeMap::from([(Key::new("default", "p1"), "a".to_string())]);
     assert_eq!(
         run(&pods, &nodes, &assumed),
         [("p2".to_string(), Decision::Bind("b".into()))]
@@ -118,7 +118,7 @@ proptest! {
     fn pods_of_an_owner_spread_within_one(nodes in 1usize..6, count in 1usize..80, cut in 0usize..80) {
         let nodes: Vec<_> = (0..nodes).map(|i| node(&format!("n{i}"))).collect();
         let pods: Vec<_> = (0..count).map(|i| pod(&format!("p{i:03}"), "o", None)).collect();
-        let mut assumed = HashMap::new();
+        let mut assumed = BTreeMap::new();
         for end in [cut.min(count), count] {
             for (name, decision) in run(&pods[..end], &nodes, &assumed) {
                 let Decision::Bind(node) = decision else { panic!("{decision:?}") };

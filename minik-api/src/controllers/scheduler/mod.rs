@@ -7,7 +7,7 @@
 mod decide;
 mod filter;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,17 +37,17 @@ const RETRY: Duration = Duration::from_millis(100);
 pub struct Scheduler {
     context: Arc<Context>,
     recorder: Recorder,
-    assumed: Arc<Mutex<HashMap<Key, String>>>,
+    assumed: Arc<Mutex<BTreeMap<Key, String>>>,
     /// What Pods that fit nowhere have been told last.
-    told: Arc<Mutex<HashMap<Key, String>>>,
+    told: Arc<Mutex<BTreeMap<Key, String>>>,
     wake: Arc<Notify>,
 }
 
 impl Scheduler {
     /// A scheduler that learns of changes from now on.
     pub fn new(context: Arc<Context>) -> Self {
-        let assumed = Arc::<Mutex<HashMap<Key, String>>>::default();
-        let told = Arc::<Mutex<HashMap<Key, String>>>::default();
+        let assumed = Arc::<Mutex<BTreeMap<Key, String>>>::default();
+        let told = Arc::<Mutex<BTreeMap<Key, String>>>::default();
         let wake = Arc::new(Notify::new());
         let (bound, informed, changed) = (assumed.clone(), told.clone(), wake.clone());
         context.pods.on_change(move |change| {
@@ -233,6 +233,6 @@ fn is_noted(pod: &Pod, why: &str) -> bool {
         .any(|c| c.type_ == "PodScheduled" && c.status == "False" && c.message.as_deref() == Some(why))
 }
 
-fn lock(map: &Mutex<HashMap<Key, String>>) -> MutexGuard<'_, HashMap<Key, String>> {
+fn lock(map: &Mutex<BTreeMap<Key, String>>) -> MutexGuard<'_, BTreeMap<Key, String>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
