@@ -50,7 +50,9 @@ pub async fn api(client: &Client, spec: &ClusterSpec) -> Result<(), ReadinessErr
     let answered = async { while let Some(Err(_) | Ok(watcher::Event::Init)) = answers.next().await {} };
     tokio::time::timeout(PATIENCE, answered)
         .await
-        .map_err(|_| ReadinessError::Api { log: spec.log_dir().join("apiserver.log") })
+        .map_err(|_elapsed| ReadinessError::Api {
+            log: spec.log_dir().join("apiserver.log"),
+        })
 }
 
 /// Waits until every node is Ready; tells `progress` the name of each.
@@ -90,7 +92,9 @@ pub async fn dns(client: &Client) -> Result<(), ReadinessError> {
     let config = watcher::Config::default().labels("kubernetes.io/service-name=kube-dns");
     let mut seen = std::pin::pin!(objects(slices, config));
     let ready = async { while seen.next().await.is_some_and(|slice| !has_ready_endpoint(&slice)) {} };
-    tokio::time::timeout(PATIENCE, ready).await.map_err(|_| ReadinessError::Dns)
+    tokio::time::timeout(PATIENCE, ready)
+        .await
+        .map_err(|_elapsed| ReadinessError::Dns)
 }
 
 /// Every object as it is first and after each change. What the watch itself says is retried by it.
@@ -109,13 +113,23 @@ where
 /// Its condition `Ready` is `True`.
 #[must_use]
 pub fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let conditions = node
+        .status
+        .iter()
+        .filter_map(|status| status.conditions.as_ref())
+        .flatten();
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// A missing `ready` means ready (EndpointSlice API).
 fn has_ready_endpoint(slice: &EndpointSlice) -> bool {
     slice.endpoints.iter().flatten().any(|endpoint| {
-        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+        endpoint
+            .conditions
+            .as_ref()
+            .and_then(|conditions| conditions.ready)
+            .unwrap_or(true)
     })
 }

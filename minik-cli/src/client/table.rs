@@ -101,7 +101,14 @@ pub fn render(lines: &[Vec<String>]) -> String {
     const PADDING: usize = 3;
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)
-        .map(|i| lines.iter().filter_map(|line| line.get(i)).map(|cell| cell.chars().count()).max().unwrap_or_default())
+        .map(|i| {
+            lines
+                .iter()
+                .filter_map(|line| line.get(i))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
+        })
         .collect();
     let mut text = String::new();
     for line in lines {
@@ -123,8 +130,16 @@ mod tests {
     use serde_json::json;
 
     fn services() -> Table {
-        let columns = [("Name", 0), ("Type", 0), ("Cluster-IP", 0), ("External-IP", 0), ("Port(s)", 0), ("Age", 0), ("Selector", 1)]
-            .map(|(name, priority)| json!({"name": name, "priority": priority}));
+        let columns = [
+            ("Name", 0),
+            ("Type", 0),
+            ("Cluster-IP", 0),
+            ("External-IP", 0),
+            ("Port(s)", 0),
+            ("Age", 0),
+            ("Selector", 1),
+        ]
+        .map(|(name, priority)| json!({"name": name, "priority": priority}));
         let row = |cells: Value| json!({"cells": cells, "object": {"metadata": {"namespace": "default"}}});
         serde_json::from_value(json!({
             "columnDefinitions": columns,
@@ -153,7 +168,13 @@ nginx-svc    ClusterIP      10.99.107.89   <none>        80/TCP    5s
 
     #[test]
     fn wide_adds_columns_and_null_is_none() {
-        let text = print(&services(), Style { wide: true, ..Style::default() });
+        let text = print(
+            &services(),
+            Style {
+                wide: true,
+                ..Style::default()
+            },
+        );
         assert!(text.lines().next().unwrap().ends_with("AGE   SELECTOR"));
         assert!(text.contains("443/TCP   26s   <none>\n"));
     }
@@ -168,7 +189,13 @@ nginx-svc    ClusterIP      10.99.107.89   <none>        80/TCP    5s
         }))
         .unwrap();
         assert_eq!(
-            print(&table, Style { kind: Some("deployment.apps"), ..Style::default() }),
+            print(
+                &table,
+                Style {
+                    kind: Some("deployment.apps"),
+                    ..Style::default()
+                }
+            ),
             "NAME                    READY   UP-TO-DATE   AVAILABLE   AGE\n\
              deployment.apps/nginx   2/2     2            2           8s\n"
         );
@@ -176,9 +203,25 @@ nginx-svc    ClusterIP      10.99.107.89   <none>        80/TCP    5s
 
     #[test]
     fn namespaces_and_headers_are_as_asked() {
-        let text = print(&services(), Style { with_namespace: true, no_headers: true, ..Style::default() });
+        let text = print(
+            &services(),
+            Style {
+                with_namespace: true,
+                no_headers: true,
+                ..Style::default()
+            },
+        );
         assert!(text.starts_with("default   kubernetes   ClusterIP"));
-        assert_eq!(print(&Table { rows: vec![], ..services() }, Style::default()), "");
+        assert_eq!(
+            print(
+                &Table {
+                    rows: vec![],
+                    ..services()
+                },
+                Style::default()
+            ),
+            ""
+        );
     }
 
     #[test]

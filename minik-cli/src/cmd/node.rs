@@ -75,7 +75,9 @@ impl Exec {
             let names: Vec<&str> = spec.nodes.iter().map(|node| node.name.as_str()).collect();
             bail!("node {:?} not found: there are {}", self.node, names.join(", "));
         }
-        node_netns(&spec, &self.node)?.enter().with_context(|| format!("enter node {}", self.node))?;
+        node_netns(&spec, &self.node)?
+            .enter()
+            .with_context(|| format!("enter node {}", self.node))?;
         host::replace_with(&self.command)
     }
 }
