@@ -62,7 +62,7 @@ impl Apply {
     ) -> anyhow::Result<&'static str> {
         let resource = resource_of(resources, manifest)?;
         let mut object = manifest.object.clone();
-        let namespace = super::namespace_of(manifest, resource, &self.namespace.name)?;
+        let namespace = super::namespace_of(manifest, resource, &self.namespace.namespace)?;
         if resource.namespaced {
             object["metadata"]["namespace"] = json!(namespace);
         }

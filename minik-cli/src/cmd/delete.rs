@@ -71,7 +71,7 @@ impl Delete {
             return targets(resources, &self.what)?
                 .into_iter()
                 .map(|(resource, name)| match name {
-                    Some(name) => Ok((resource, self.namespace.name.clone(), name)),
+                    Some(name) => Ok((resource, self.namespace.namespace.clone(), name)),
                     None => bail!("resource(s) were provided, but no name was specified"),
                 })
                 .collect();
@@ -80,7 +80,7 @@ impl Delete {
             .iter()
             .map(|manifest| {
                 let resource = resource_of(resources, manifest)?;
-                let namespace = super::namespace_of(manifest, resource, &self.namespace.name)?;
+                let namespace = super::namespace_of(manifest, resource, &self.namespace.namespace)?;
                 Ok((resource, namespace, manifest.text("/metadata/name").to_owned()))
             })
             .collect()

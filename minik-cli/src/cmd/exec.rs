@@ -52,7 +52,7 @@ impl Exec {
     }
 
     async fn exec(self) -> anyhow::Result<Option<Status>> {
-        let pods: Api<Pod> = Api::namespaced(client::connect(&self.cluster.name)?, &self.namespace.name);
+        let pods: Api<Pod> = Api::namespaced(client::connect(&self.cluster.name)?, &self.namespace.namespace);
         let pod_name = self.pod.strip_prefix("pod/").unwrap_or(&self.pod);
         let pod = pods.get(pod_name).await.map_err(Rejected::from_kube)?;
         let tty = self.tty && std::io::stdin().is_terminal();

@@ -43,8 +43,8 @@ pub struct Get {
 #[derive(Debug, Args)]
 pub struct Namespace {
     /// Namespace
-    #[arg(short = 'n', long = "namespace", default_value = "default")]
-    pub name: String,
+    #[arg(short = 'n', long, default_value = "default")]
+    pub namespace: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,7 +71,7 @@ impl Get {
     }
 
     fn path(&self, resource: &Resource, name: Option<&str>) -> String {
-        let namespace = (!self.all_namespaces).then_some(self.namespace.name.as_str());
+        let namespace = (!self.all_namespaces).then_some(self.namespace.namespace.as_str());
         let path = resource.path(namespace, name);
         let query = self
             .selector
@@ -111,7 +111,7 @@ impl Get {
             if self.all_namespaces || !blocks.iter().any(|(resource, _)| resource.namespaced) {
                 eprintln!("No resources found");
             } else {
-                eprintln!("No resources found in {} namespace.", self.namespace.name);
+                eprintln!("No resources found in {} namespace.", self.namespace.namespace);
             }
         }
         std::io::stdout().write_all(printed.join("\n").as_bytes())?;

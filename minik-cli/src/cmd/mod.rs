@@ -158,3 +158,26 @@ fn container_of(pod: &Pod, asked: Option<&str>) -> anyhow::Result<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Minik::command().debug_assert();
+    }
+
+    #[test]
+    fn a_query_is_encoded() {
+        assert_eq!(percent_encode("app=web,tier in (a,b)"), "app%3Dweb%2Ctier%20in%20%28a%2Cb%29");
+    }
+
+    #[test]
+    fn commands_for_others_come_after_the_dashes() {
+        let parsed = Minik::try_parse_from(["minik", "node", "exec", "worker1", "--", "ip", "-br", "--name", "x"]);
+        assert!(parsed.is_ok(), "{parsed:?}");
+        assert!(Minik::try_parse_from(["minik", "host", "exec", "ip"]).is_err());
+    }
+}
