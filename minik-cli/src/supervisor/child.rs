@@ -3,10 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::backoff::Backoff;
@@ -137,6 +139,9 @@ impl Child {
             .args(["--name", &spec.name])
             .arg("--state-dir")
             .arg(&spec.state_dir);
+        // The signals that we take by descriptor are blocked here, and a blocked signal stays so over exec.
+        // SAFETY: between fork and exec it makes one system call and allocates nothing.
+        unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(io::Error::from)) };
         let child = command
             .spawn()
             .map_err(|source| SpawnError::Start { child: name, source })?;

@@ -4,7 +4,7 @@
 //! Each binary message begins with its channel: 0 stdin, 1 stdout, 2 stderr, 3 the closing Status, 4 terminal
 //! size; in v5, 255 closes the channel whose number follows (KEP-4006).
 
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -70,6 +70,9 @@ async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wan
     };
     let closing = async {
         sink.send(Message::Binary([&[STATUS], status.to_string().as_bytes()].concat().into())).await?;
+        // A close without a code is a broken connection to kubectl.
+        let normal = CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::default() };
+        sink.send(Message::Close(Some(normal))).await?;
         sink.close().await
     };
     if let Err(error) = closing.await {
