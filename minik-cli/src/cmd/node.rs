@@ -54,7 +54,12 @@ impl Ls {
         let spec = store::load_running(&self.cluster.name)?;
         let header = ["NAME", "ADDRESS", "POD-CIDR", "NETNS"].map(str::to_owned).to_vec();
         let rows = spec.nodes.iter().map(|node| {
-            vec![node.name.clone(), node.ip.to_string(), node.pod_cidr.to_string(), spec.node_netns(&node.name)]
+            vec![
+                node.name.clone(),
+                node.ip.to_string(),
+                node.pod_cidr.to_string(),
+                spec.node_netns(&node.name),
+            ]
         });
         let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
         std::io::stdout().write_all(render(&lines).as_bytes())?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -140,7 +141,7 @@ async fn ready_nodes(spec: &ClusterSpec) -> Option<BTreeMap<String, bool>> {
         .ok()?;
     Some(
         list.iter()
-            .map(|node| (node.name_any(), readiness::is_ready(node)))
+            .map(|node| (node.name_any(), readiness::is_ready(node, Timestamp::UNIX_EPOCH)))
             .collect(),
     )
 }

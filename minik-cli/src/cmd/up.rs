@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 
 use super::{Cluster, kubeconfig};
@@ -100,6 +101,12 @@ impl Up {
                 return Err(error);
             }
         };
+        // What was written earlier tells of an earlier run, unless that run goes on.
+        let since = if was_up {
+            Timestamp::UNIX_EPOCH
+        } else {
+            Timestamp::now()
+        };
         let spec = if was_up {
             spec
         } else {
@@ -112,7 +119,7 @@ impl Up {
         // From here on `minik down` may come at any time.
         drop(lock);
 
-        self.wait_for(&spec, &progress).await?;
+        self.wait_for(&spec, since, &progress).await?;
         if was_up {
             progress.line(&format!("cluster {:?} is already up, and well", spec.name));
         }
@@ -165,17 +172,17 @@ impl Up {
         }
     }
 
-    async fn wait_for(&self, spec: &ClusterSpec, progress: &Progress) -> anyhow::Result<()> {
+    async fn wait_for(&self, spec: &ClusterSpec, since: Timestamp, progress: &Progress) -> anyhow::Result<()> {
         let client = client::connect(&spec.name)?;
         let step = progress.step("API server");
         readiness::api(&client, spec).await?;
         step.done();
         let step = progress.step("nodes");
-        readiness::nodes(&client, spec, |node| step.detail(&format!("{node} is ready"))).await?;
+        readiness::nodes(&client, spec, since, |node| step.detail(&format!("{node} is ready"))).await?;
         step.done();
         if self.wait {
             let step = progress.step("DNS");
-            readiness::dns(&client).await?;
+            readiness::dns(&client, since).await?;
             step.done();
         }
         Ok(())
