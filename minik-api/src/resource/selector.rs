@@ -1,1 +1,0 @@
-//! Label and field selectors: parse a query string, match an object.
