@@ -101,7 +101,11 @@ pub mod names {
     /// `minik`, or `minik-NAME`: cluster, user and context in the kubeconfig.
     #[must_use]
     pub fn context(cluster: &str) -> String {
-        if cluster == "minik" { cluster.to_owned() } else { format!("minik-{cluster}") }
+        if cluster == "minik" {
+            cluster.to_owned()
+        } else {
+            format!("minik-{cluster}")
+        }
     }
 }
 

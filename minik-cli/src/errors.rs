@@ -42,7 +42,9 @@ pub fn report(error: &anyhow::Error) -> (Option<String>, u8) {
 }
 
 fn is_broken_pipe(cause: &(dyn Error + 'static)) -> bool {
-    cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    cause
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The API server's refusal, told as kubectl tells it, with what was being done when it came.
@@ -67,14 +69,20 @@ impl Rejected {
     /// Whether the server knows no such object.
     #[must_use]
     pub fn is_not_found(error: &anyhow::Error) -> bool {
-        error.downcast_ref::<Self>().is_some_and(|rejected| rejected.status.reason == "NotFound")
+        error
+            .downcast_ref::<Self>()
+            .is_some_and(|rejected| rejected.status.reason == "NotFound")
     }
 
     /// Says what was being done when it came.
     #[must_use]
     pub fn while_doing(error: anyhow::Error, doing: String) -> anyhow::Error {
         match error.downcast::<Self>() {
-            Ok(rejected) => Self { doing: Some(doing), ..rejected }.into(),
+            Ok(rejected) => Self {
+                doing: Some(doing),
+                ..rejected
+            }
+            .into(),
             Err(other) => other,
         }
     }
@@ -96,8 +104,11 @@ fn rejection(status: &Status, doing: Option<&str>) -> String {
             return format!("The request is invalid: {}", status.message);
         };
         let subject = format!("The {} {:?} is invalid", details.kind, details.name);
-        let causes: Vec<String> =
-            details.causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let causes: Vec<String> = details
+            .causes
+            .iter()
+            .map(|cause| format!("{}: {}", cause.field, cause.message))
+            .collect();
         return match causes.as_slice() {
             [] => subject,
             [only] => format!("{subject}: {only}"),
@@ -119,13 +130,19 @@ mod tests {
     use super::*;
 
     fn status(json: serde_json::Value) -> Rejected {
-        Rejected { status: serde_json::from_value(json).unwrap(), doing: None }
+        Rejected {
+            status: serde_json::from_value(json).unwrap(),
+            doing: None,
+        }
     }
 
     #[test]
     fn a_refusal_reads_as_from_kubectl() {
         let missing = status(serde_json::json!({"reason": "NotFound", "message": "services \"nope\" not found"}));
-        assert_eq!(missing.to_string(), "Error from server (NotFound): services \"nope\" not found");
+        assert_eq!(
+            missing.to_string(),
+            "Error from server (NotFound): services \"nope\" not found"
+        );
     }
 
     #[test]
@@ -150,9 +167,8 @@ mod tests {
 
     #[test]
     fn a_manifest_is_named_where_kubectl_names_it() {
-        let mut exists = status(
-            serde_json::json!({"reason": "AlreadyExists", "message": "services \"my-service\" already exists"}),
-        );
+        let mut exists =
+            status(serde_json::json!({"reason": "AlreadyExists", "message": "services \"my-service\" already exists"}));
         exists.doing = Some("error when creating \"svc.yaml\"".to_owned());
         assert_eq!(
             exists.to_string(),

@@ -112,13 +112,18 @@ pub fn resolve(asked: &Asked, stored: Option<&ClusterSpec>) -> Result<ClusterSpe
     let node_network_cidr = asked.node_network_cidr.unwrap_or_else(|| range([172, 30, 0, 0], 24));
     let pod_network_cidr = asked.pod_network_cidr.unwrap_or_else(|| range([10, 244, 0, 0], 16));
     let service_cidr = asked.service_cidr.unwrap_or_else(|| range([10, 96, 0, 0], 12));
-    let cluster_domain = asked.cluster_domain.clone().unwrap_or_else(|| "cluster.local".to_owned());
+    let cluster_domain = asked
+        .cluster_domain
+        .clone()
+        .unwrap_or_else(|| "cluster.local".to_owned());
     check_domain(&cluster_domain)?;
     let nodes = asked.nodes.unwrap_or(DEFAULT_NODES);
     check_room(nodes, node_network_cidr, pod_network_cidr, service_cidr)?;
     Ok(ClusterSpec {
         name: asked.name.clone(),
-        nodes: (0..nodes).map(|index| node(index, node_network_cidr, pod_network_cidr)).collect(),
+        nodes: (0..nodes)
+            .map(|index| node(index, node_network_cidr, pod_network_cidr))
+            .collect(),
         node_network_cidr,
         pod_network_cidr,
         service_cidr,
@@ -126,7 +131,10 @@ pub fn resolve(asked: &Asked, stored: Option<&ClusterSpec>) -> Result<ClusterSpe
         isolated: asked.isolated,
         egress: asked.egress,
         proxy_mode: asked.proxy_mode.unwrap_or(ProxyMode::Iptables),
-        state_dir: asked.state_dir.clone().unwrap_or_else(|| names::default_state_dir(&asked.name)),
+        state_dir: asked
+            .state_dir
+            .clone()
+            .unwrap_or_else(|| names::default_state_dir(&asked.name)),
         api_port: None,
     })
 }
@@ -136,10 +144,19 @@ fn range(network: [u8; 4], prefix: u8) -> Ipv4Net {
 }
 
 fn node(index: u8, nodes: Ipv4Net, pods: Ipv4Net) -> NodeSpec {
-    let name = if index == 0 { "control-plane".to_owned() } else { format!("worker{index}") };
+    let name = if index == 0 {
+        "control-plane".to_owned()
+    } else {
+        format!("worker{index}")
+    };
     let ip = Ipv4Addr::from(u32::from(nodes.network()) + FIRST_NODE + u32::from(index));
     let pod_network = Ipv4Addr::from(u32::from(pods.network()) + (u32::from(index) << 8));
-    NodeSpec { name, index, ip, pod_cidr: Ipv4Net::new_assert(pod_network, 24) }
+    NodeSpec {
+        name,
+        index,
+        ip,
+        pod_cidr: Ipv4Net::new_assert(pod_network, 24),
+    }
 }
 
 fn is_label(text: &str) -> bool {
@@ -175,18 +192,35 @@ fn check_room(nodes: u8, node_range: Ipv4Net, pod_range: Ipv4Net, services: Ipv4
     let room = u32::from(node_range.broadcast()) - u32::from(node_range.network());
     let room = room.saturating_sub(FIRST_NODE);
     if room < u32::from(nodes) {
-        return Err(ParameterError::NodeRange { range: node_range, room, nodes });
+        return Err(ParameterError::NodeRange {
+            range: node_range,
+            room,
+            nodes,
+        });
     }
     let room = 24_u8.checked_sub(pod_range.prefix_len()).map_or(0, |bits| 1 << bits);
     if room < u32::from(nodes) {
-        return Err(ParameterError::PodRange { range: pod_range, room, nodes });
+        return Err(ParameterError::PodRange {
+            range: pod_range,
+            room,
+            nodes,
+        });
     }
-    if (12..=28).contains(&services.prefix_len()) { Ok(()) } else { Err(ParameterError::ServiceRange(services)) }
+    if (12..=28).contains(&services.prefix_len()) {
+        Ok(())
+    } else {
+        Err(ParameterError::ServiceRange(services))
+    }
 }
 
 fn check_same(asked: &Asked, stored: &ClusterSpec) -> Result<(), ParameterError> {
     let differs = |flag, kept: String, wanted: String| {
-        Err(ParameterError::Differs { cluster: stored.name.clone(), flag, stored: kept, asked: wanted })
+        Err(ParameterError::Differs {
+            cluster: stored.name.clone(),
+            flag,
+            stored: kept,
+            asked: wanted,
+        })
     };
     let nodes = stored.nodes.len();
     if let Some(count) = asked.nodes.filter(|count| usize::from(*count) != nodes) {
@@ -201,12 +235,24 @@ fn check_same(asked: &Asked, stored: &ClusterSpec) -> Result<(), ParameterError>
             return differs(flag, kept.to_string(), wanted.to_string());
         }
     }
-    if let Some(domain) = asked.cluster_domain.as_ref().filter(|domain| **domain != stored.cluster_domain) {
+    if let Some(dir) = asked.state_dir.as_ref().filter(|dir| **dir != stored.state_dir) {
+        return differs(
+            "--state-dir",
+            stored.state_dir.display().to_string(),
+            dir.display().to_string(),
+        );
+    }
+    if let Some(domain) = asked
+        .cluster_domain
+        .as_ref()
+        .filter(|domain| **domain != stored.cluster_domain)
+    {
         return differs("--cluster-domain", stored.cluster_domain.clone(), domain.clone());
     }
-    for (flag, kept, wanted) in
-        [("--isolated", stored.isolated, asked.isolated), ("--egress", stored.egress, asked.egress)]
-    {
+    for (flag, kept, wanted) in [
+        ("--isolated", stored.isolated, asked.isolated),
+        ("--egress", stored.egress, asked.egress),
+    ] {
         if wanted && !kept {
             return differs(flag, "off".to_owned(), "on".to_owned());
         }
@@ -219,7 +265,10 @@ mod tests {
     use super::*;
 
     fn asked() -> Asked {
-        Asked { name: "minik".to_owned(), ..Asked::default() }
+        Asked {
+            name: "minik".to_owned(),
+            ..Asked::default()
+        }
     }
 
     fn net(text: &str) -> Ipv4Net {
@@ -229,8 +278,11 @@ mod tests {
     #[test]
     fn defaults_are_the_documented_ones() {
         let spec = resolve(&asked(), None).unwrap();
-        let nodes: Vec<_> =
-            spec.nodes.iter().map(|node| format!("{} {} {}", node.name, node.ip, node.pod_cidr)).collect();
+        let nodes: Vec<_> = spec
+            .nodes
+            .iter()
+            .map(|node| format!("{} {} {}", node.name, node.ip, node.pod_cidr))
+            .collect();
         assert_eq!(
             nodes,
             [
@@ -246,7 +298,17 @@ mod tests {
 
     #[test]
     fn names_become_paths_so_only_labels_pass() {
-        for bad in ["", "-a", "a-", "A", "a.b", "../x", "a/b", "images", "twenty-one-characters"] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a.b",
+            "../x",
+            "a/b",
+            "images",
+            "twenty-one-characters",
+        ] {
             assert_eq!(check_name(bad), Err(ParameterError::Name(bad.to_owned())), "{bad}");
         }
         for good in ["a", "minik", "s01", "twenty-characters-20"] {
@@ -256,22 +318,88 @@ mod tests {
 
     #[test]
     fn a_range_must_have_room_for_every_node() {
-        let small = Asked { node_network_cidr: Some(net("172.30.0.0/28")), nodes: Some(6), ..asked() };
-        assert!(matches!(resolve(&small, None), Err(ParameterError::NodeRange { room: 5, .. })));
-        let small = Asked { pod_network_cidr: Some(net("10.244.0.0/23")), ..asked() };
-        assert!(matches!(resolve(&small, None), Err(ParameterError::PodRange { room: 2, .. })));
-        let tiny = Asked { pod_network_cidr: Some(net("10.244.0.0/26")), ..asked() };
-        assert!(matches!(resolve(&tiny, None), Err(ParameterError::PodRange { room: 0, .. })));
+        let small = Asked {
+            node_network_cidr: Some(net("172.30.0.0/28")),
+            nodes: Some(6),
+            ..asked()
+        };
+        assert!(matches!(
+            resolve(&small, None),
+            Err(ParameterError::NodeRange { room: 5, .. })
+        ));
+        let small = Asked {
+            pod_network_cidr: Some(net("10.244.0.0/23")),
+            ..asked()
+        };
+        assert!(matches!(
+            resolve(&small, None),
+            Err(ParameterError::PodRange { room: 2, .. })
+        ));
+        let tiny = Asked {
+            pod_network_cidr: Some(net("10.244.0.0/26")),
+            ..asked()
+        };
+        assert!(matches!(
+            resolve(&tiny, None),
+            Err(ParameterError::PodRange { room: 0, .. })
+        ));
     }
 
     #[test]
     fn stored_parameters_win_over_silence_and_refuse_contradiction() {
-        let stored = resolve(&Asked { nodes: Some(2), isolated: true, ..asked() }, None).unwrap();
+        let stored = resolve(
+            &Asked {
+                nodes: Some(2),
+                isolated: true,
+                ..asked()
+            },
+            None,
+        )
+        .unwrap();
         assert_eq!(resolve(&asked(), Some(&stored)).unwrap(), stored);
-        assert_eq!(resolve(&Asked { nodes: Some(2), ..asked() }, Some(&stored)).unwrap(), stored);
-        let error = resolve(&Asked { nodes: Some(4), ..asked() }, Some(&stored)).unwrap_err();
+        assert_eq!(
+            resolve(
+                &Asked {
+                    nodes: Some(2),
+                    ..asked()
+                },
+                Some(&stored)
+            )
+            .unwrap(),
+            stored
+        );
+        let error = resolve(
+            &Asked {
+                nodes: Some(4),
+                ..asked()
+            },
+            Some(&stored),
+        )
+        .unwrap_err();
         assert!(matches!(error, ParameterError::Differs { flag: "--nodes", .. }));
-        let error = resolve(&Asked { egress: true, ..asked() }, Some(&stored)).unwrap_err();
+        let error = resolve(
+            &Asked {
+                state_dir: Some("/elsewhere".into()),
+                ..asked()
+            },
+            Some(&stored),
+        )
+        .unwrap_err();
+        assert!(matches!(
+            error,
+            ParameterError::Differs {
+                flag: "--state-dir",
+                ..
+            }
+        ));
+        let error = resolve(
+            &Asked {
+                egress: true,
+                ..asked()
+            },
+            Some(&stored),
+        )
+        .unwrap_err();
         assert!(matches!(error, ParameterError::Differs { flag: "--egress", .. }));
     }
 }

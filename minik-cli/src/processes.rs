@@ -59,7 +59,10 @@ pub fn belongs(
         && names_cluster(&process.arguments, cluster)
     {
         let node = flag(&process.arguments, "--node").map(str::to_owned);
-        return Some(Belonging::Internal { what: what.to_owned(), node });
+        return Some(Belonging::Internal {
+            what: what.to_owned(),
+            node,
+        });
     }
     let namespace = namespaces.get(&process.network?)?.clone();
     Some(Belonging::Inside { namespace })
@@ -112,8 +115,7 @@ pub fn caller_is_inside(cluster: &str) -> io::Result<Option<String>> {
 }
 
 fn namespaces_of(cluster: &str) -> io::Result<BTreeMap<(u64, u64), String>> {
-    let names = minik_node::kernel::netns::NetNs::list(&names::netns_prefix(cluster))
-        .map_err(io::Error::other)?;
+    let names = minik_node::kernel::netns::NetNs::list(&names::netns_prefix(cluster)).map_err(io::Error::other)?;
     Ok(names
         .into_iter()
         .filter_map(|name| {
@@ -135,7 +137,9 @@ fn executable_name(path: &Path) -> String {
 
 fn read(pid: i32) -> Option<Process> {
     let process = procfs::process::Process::new(pid).ok()?;
-    let network = fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|there| (there.dev(), there.ino()));
+    let network = fs::metadata(format!("/proc/{pid}/ns/net"))
+        .ok()
+        .map(|there| (there.dev(), there.ino()));
     Some(Process {
         pid,
         executable: process.exe().map(|path| executable_name(&path)).unwrap_or_default(),
@@ -175,16 +179,21 @@ pub fn end(pids: impl IntoIterator<Item = i32>, signal: Signal, patience: Durati
     }
     while !waiting.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds: Vec<PollFd<'_>> =
-            waiting.values().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+        let mut fds: Vec<PollFd<'_>> = waiting
+            .values()
+            .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+            .collect();
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Ok(0) => break,
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         let over: Vec<bool> = fds.iter().map(|fd| fd.any() == Some(true)).collect();
-        let ended: Vec<i32> =
-            waiting.keys().zip(over).filter_map(|(pid, over)| over.then_some(*pid)).collect();
+        let ended: Vec<i32> = waiting
+            .keys()
+            .zip(over)
+            .filter_map(|(pid, over)| over.then_some(*pid))
+            .collect();
         for pid in ended {
             waiting.remove(&pid);
             done.ended.insert(pid);
@@ -198,7 +207,9 @@ fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two integers; the descriptor it returns is new and ours.
     unsafe {
         let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
-        Ok(OwnedFd::from_raw_fd(i32::try_from(fd).map_err(|_| Errno::EBADF)?))
+        Ok(OwnedFd::from_raw_fd(
+            i32::try_from(fd).map_err(|_out_of_range| Errno::EBADF)?,
+        ))
     }
 }
 
@@ -215,7 +226,12 @@ mod tests {
 
     fn process(executable: &str, arguments: &str, network: Option<(u64, u64)>) -> Process {
         let arguments = arguments.split(' ').map(str::to_owned).collect();
-        Process { pid: 7, executable: executable.to_owned(), arguments, network }
+        Process {
+            pid: 7,
+            executable: executable.to_owned(),
+            arguments,
+            network,
+        }
     }
 
     fn check(process: &Process) -> Option<Belonging> {
@@ -228,10 +244,23 @@ mod tests {
         let agent = process("minik", "/usr/bin/minik internal agent --node worker1 --name lab", None);
         assert_eq!(
             check(&agent),
-            Some(Belonging::Internal { what: "agent".to_owned(), node: Some("worker1".to_owned()) })
+            Some(Belonging::Internal {
+                what: "agent".to_owned(),
+                node: Some("worker1".to_owned())
+            })
         );
-        let shim = process("minik", "minik internal shim --dir /run/minik/lab/nodes/worker1/pods/1", Some((4, 1)));
-        assert_eq!(check(&shim), Some(Belonging::Internal { what: "shim".to_owned(), node: None }));
+        let shim = process(
+            "minik",
+            "minik internal shim --dir /run/minik/lab/nodes/worker1/pods/1",
+            Some((4, 1)),
+        );
+        assert_eq!(
+            check(&shim),
+            Some(Belonging::Internal {
+                what: "shim".to_owned(),
+                node: None
+            })
+        );
     }
 
     #[test]
@@ -239,21 +268,33 @@ mod tests {
         for (executable, arguments) in [
             ("minik", "minik internal agent --name lab2"),
             ("minik", "minik internal agent --name=la"),
-            ("minik", "minik internal shim --dir /run/minik/lab2/nodes/worker1/pods/1"),
+            (
+                "minik",
+                "minik internal shim --dir /run/minik/lab2/nodes/worker1/pods/1",
+            ),
             ("minik", "minik up --name lab"),
             ("minik", "minik host exec -- internal --name lab"),
             ("minik", "minik internal standin -- --name lab"),
             ("vim", "vim internal --name lab"),
             ("minik", "minik"),
         ] {
-            assert_eq!(check(&process(executable, arguments, Some((4, 1)))), None, "{arguments}");
+            assert_eq!(
+                check(&process(executable, arguments, Some((4, 1)))),
+                None,
+                "{arguments}"
+            );
         }
     }
 
     #[test]
     fn whatever_runs_in_a_namespace_of_the_cluster_belongs() {
-        let inside = Belonging::Inside { namespace: "minik.lab.worker1".to_owned() };
-        assert_eq!(check(&process("nginx", "nginx: master process", Some((4, 100)))), Some(inside));
+        let inside = Belonging::Inside {
+            namespace: "minik.lab.worker1".to_owned(),
+        };
+        assert_eq!(
+            check(&process("nginx", "nginx: master process", Some((4, 100)))),
+            Some(inside)
+        );
         assert_eq!(check(&process("nginx", "nginx: master process", Some((5, 100)))), None);
         assert_eq!(check(&process("nginx", "nginx: master process", None)), None);
     }

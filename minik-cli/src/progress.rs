@@ -37,7 +37,11 @@ impl Progress {
             bar.set_message(what.to_owned());
             bar.enable_steady_tick(Duration::from_millis(80));
         }
-        Step { progress: self, what: what.to_owned(), since: Instant::now() }
+        Step {
+            progress: self,
+            what: what.to_owned(),
+            since: Instant::now(),
+        }
     }
 
     /// Prints a line above the spinner.
@@ -74,5 +78,9 @@ impl Drop for Step<'_> {
 }
 
 fn milliseconds(time: Duration) -> String {
-    if time < Duration::from_secs(10) { format!("{} ms", time.as_millis()) } else { format!("{:.1} s", time.as_secs_f64()) }
+    if time < Duration::from_secs(10) {
+        format!("{} ms", time.as_millis())
+    } else {
+        format!("{:.1} s", time.as_secs_f64())
+    }
 }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::Node;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -50,21 +51,28 @@ pub async fn api(client: &Client, spec: &ClusterSpec) -> Result<(), ReadinessErr
     let answered = async { while let Some(Err(_) | Ok(watcher::Event::Init)) = answers.next().await {} };
     tokio::time::timeout(PATIENCE, answered)
         .await
-        .map_err(|_| ReadinessError::Api { log: spec.log_dir().join("apiserver.log") })
+        .map_err(|_elapsed| ReadinessError::Api {
+            log: spec.log_dir().join("apiserver.log"),
+        })
 }
 
-/// Waits until every node is Ready; tells `progress` the name of each.
+/// Waits until every node is Ready and has said so since `since`; tells `progress` the name of each.
 ///
 /// # Errors
 /// [`ReadinessError::Nodes`]
-pub async fn nodes(client: &Client, spec: &ClusterSpec, progress: impl Fn(&str)) -> Result<(), ReadinessError> {
+pub async fn nodes(
+    client: &Client,
+    spec: &ClusterSpec,
+    since: Timestamp,
+    progress: impl Fn(&str),
+) -> Result<(), ReadinessError> {
     let mut missing: BTreeSet<String> = spec.nodes.iter().map(|node| node.name.clone()).collect();
     let mut seen = std::pin::pin!(objects::<Node>(Api::all(client.clone()), watcher::Config::default()));
     let all_ready = async {
         while !missing.is_empty()
             && let Some(node) = seen.next().await
         {
-            if is_ready(&node) && missing.remove(&node.name_any()) {
+            if is_ready(&node, since) && missing.remove(&node.name_any()) {
                 progress(&node.name_any());
             }
         }
@@ -81,16 +89,40 @@ pub async fn nodes(client: &Client, spec: &ClusterSpec, progress: impl Fn(&str))
     })
 }
 
-/// Waits until a DNS server is ready to be asked.
+/// Waits until a DNS server that was started since `since` is ready to be asked.
 ///
 /// # Errors
 /// [`ReadinessError::Dns`]
-pub async fn dns(client: &Client) -> Result<(), ReadinessError> {
+pub async fn dns(client: &Client, since: Timestamp) -> Result<(), ReadinessError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "kube-system");
+    let config = watcher::Config::default().labels("k8s-app=kube-dns");
+    let mut servers = std::pin::pin!(objects(pods, config));
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "kube-system");
     let config = watcher::Config::default().labels("kubernetes.io/service-name=kube-dns");
     let mut seen = std::pin::pin!(objects(slices, config));
-    let ready = async { while seen.next().await.is_some_and(|slice| !has_ready_endpoint(&slice)) {} };
-    tokio::time::timeout(PATIENCE, ready).await.map_err(|_| ReadinessError::Dns)
+    let ready = async {
+        let Some(address) = first_address(servers.as_mut(), since).await else {
+            return;
+        };
+        while seen
+            .next()
+            .await
+            .is_some_and(|slice| !has_ready_endpoint(&slice, &address))
+        {}
+    };
+    tokio::time::timeout(PATIENCE, ready)
+        .await
+        .map_err(|_elapsed| ReadinessError::Dns)
+}
+
+/// The address of the first Pod that is ready.
+async fn first_address(mut pods: impl Stream<Item = Pod> + Unpin, since: Timestamp) -> Option<String> {
+    while let Some(pod) = pods.next().await {
+        if is_serving(&pod, since) {
+            return pod.status?.pod_ip;
+        }
+    }
+    None
 }
 
 /// Every object as it is first and after each change. What the watch itself says is retried by it.
@@ -106,16 +138,79 @@ where
         .filter_map(|seen| std::future::ready(seen.ok()))
 }
 
-/// Its condition `Ready` is `True`.
+/// Its condition `Ready` is `True`, and was reported at `since` or later: what an earlier run of the cluster left
+/// in the storage says nothing about this one. Kubernetes' times have whole seconds.
 #[must_use]
-pub fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+pub fn is_ready(node: &Node, since: Timestamp) -> bool {
+    let conditions = node
+        .status
+        .iter()
+        .filter_map(|status| status.conditions.as_ref())
+        .flatten();
+    conditions.into_iter().any(|condition| {
+        let reported = condition.last_heartbeat_time.as_ref().map(|time| time.0.as_second());
+        condition.type_ == "Ready" && condition.status == "True" && reported >= Some(since.as_second())
+    })
+}
+
+/// Its containers are ready, and one of them runs since `since` or later.
+fn is_serving(pod: &Pod, since: Timestamp) -> bool {
+    let containers = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_deref());
+    let containers = containers.unwrap_or_default();
+    let is_new = |container: &ContainerStatus| {
+        let running = container.state.as_ref().and_then(|state| state.running.as_ref());
+        let started = running.and_then(|running| running.started_at.as_ref());
+        started.is_some_and(|time| time.0.as_second() >= since.as_second())
+    };
+    containers.iter().all(|container| container.ready) && containers.iter().any(is_new)
 }
 
 /// A missing `ready` means ready (EndpointSlice API).
-fn has_ready_endpoint(slice: &EndpointSlice) -> bool {
+fn has_ready_endpoint(slice: &EndpointSlice, address: &str) -> bool {
     slice.endpoints.iter().flatten().any(|endpoint| {
-        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+        let ready = endpoint
+            .conditions
+            .as_ref()
+            .and_then(|conditions| conditions.ready)
+            .unwrap_or(true);
+        ready && endpoint.addresses.iter().any(|it| it == address)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_node_is_ready_only_if_it_said_so_lately() {
+        let node = |status: &str| -> Node {
+            let condition = json!({"type": "Ready", "status": status, "lastHeartbeatTime": "2026-11-21T05:00:00Z"});
+            serde_json::from_value(json!({"metadata": {}, "status": {"conditions": [condition]}})).unwrap()
+        };
+        assert!(is_ready(&node("True"), at("2026-11-21T05:00:00.9Z")));
+        assert!(!is_ready(&node("True"), at("2026-11-21T05:00:01Z")));
+        assert!(!is_ready(&node("Unknown"), at("2026-11-21T04:00:00Z")));
+        assert!(!is_ready(&Node::default(), at("2026-11-21T04:00:00Z")));
+    }
+
+    #[test]
+    fn a_server_of_an_earlier_run_does_not_count() {
+        let pod = |ready: bool| -> Pod {
+            let container = json!({"name": "dns", "ready": ready, "restartCount": 0, "image": "i", "imageID": "i",
+                "state": {"running": {"startedAt": "2026-11-21T05:00:00Z"}}});
+            serde_json::from_value(json!({"metadata": {}, "status": {"containerStatuses": [container]}})).unwrap()
+        };
+        assert!(is_serving(&pod(true), at("2026-11-21T05:00:00Z")));
+        assert!(!is_serving(&pod(true), at("2026-11-21T05:00:01Z")));
+        assert!(!is_serving(&pod(false), at("2026-11-21T05:00:00Z")));
+        assert!(!is_serving(&Pod::default(), at("2026-11-21T05:00:00Z")));
+    }
 }

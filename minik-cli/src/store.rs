@@ -73,7 +73,11 @@ pub enum StoreError {
 /// What to add to a command so that it means `cluster`: nothing for the default one.
 #[must_use]
 pub fn name_flag(cluster: &str) -> String {
-    if cluster == "minik" { String::new() } else { format!(" --name {cluster}") }
+    if cluster == "minik" {
+        String::new()
+    } else {
+        format!(" --name {cluster}")
+    }
 }
 
 /// Reads `STATE_DIR/cluster.json`; `None` if there is none.
@@ -87,7 +91,9 @@ pub fn load(state_dir: &Path) -> Result<Option<ClusterSpec>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(StoreError::Read { path, source }),
     };
-    serde_json::from_slice(&text).map(Some).map_err(|source| StoreError::Parse { path, source })
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| StoreError::Parse { path, source })
 }
 
 /// Reads the parameters of a cluster that is up, through the link in its run directory.
@@ -95,7 +101,9 @@ pub fn load(state_dir: &Path) -> Result<Option<ClusterSpec>, StoreError> {
 /// # Errors
 /// [`StoreError::NotUp`] and those of [`load`].
 pub fn load_running(cluster: &str) -> Result<ClusterSpec, StoreError> {
-    load(&names::state_link(cluster))?.ok_or_else(|| StoreError::NotUp { cluster: cluster.to_owned() })
+    load(&names::state_link(cluster))?.ok_or_else(|| StoreError::NotUp {
+        cluster: cluster.to_owned(),
+    })
 }
 
 /// Writes `STATE_DIR/cluster.json`, mode 0600, durably, and links it from the run directory.
@@ -105,7 +113,10 @@ pub fn load_running(cluster: &str) -> Result<ClusterSpec, StoreError> {
 pub fn save(spec: &ClusterSpec) -> Result<(), StoreError> {
     make_dir(&spec.state_dir)?;
     let path = spec.state_dir.join("cluster.json");
-    let failed = |source| StoreError::Write { path: path.clone(), source };
+    let failed = |source| StoreError::Write {
+        path: path.clone(),
+        source,
+    };
     // A temporary file is made with mode 0600 and keeps it.
     let mut file = tempfile::NamedTempFile::new_in(&spec.state_dir).map_err(failed)?;
     serde_json::to_writer_pretty(&mut file, spec).map_err(|error| failed(error.into()))?;
@@ -129,7 +140,10 @@ pub fn make_dir(path: &Path) -> Result<(), StoreError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| StoreError::MakeDir { path: path.to_owned(), source })
+        .map_err(|source| StoreError::MakeDir {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Whether a supervisor of this cluster lives: it alone holds the lock.
@@ -155,7 +169,10 @@ pub fn hold_supervisor_lock(cluster: &str) -> Result<Option<File>, StoreError> {
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
         Ok(_) => Ok(Some(file)),
         Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
-        Err(errno) => Err(StoreError::Lock { path, source: errno.into() }),
+        Err(errno) => Err(StoreError::Lock {
+            path,
+            source: errno.into(),
+        }),
     }
 }
 
@@ -200,7 +217,10 @@ impl RunLock {
         for _ in 0..ATTEMPTS {
             make_dir(&path)?;
             let Ok(directory) = File::open(&path) else { continue };
-            let failed = |source| StoreError::Lock { path: path.clone(), source };
+            let failed = |source| StoreError::Lock {
+                path: path.clone(),
+                source,
+            };
             match when_busy {
                 WhenBusy::Wait => directory.lock().map_err(failed)?,
                 WhenBusy::Refuse => match directory.try_lock() {
@@ -212,7 +232,10 @@ impl RunLock {
             // The holder before us may have removed it: then the lock is on a directory nobody can find.
             let held = directory.metadata().map_err(failed)?.ino();
             if fs::metadata(&path).is_ok_and(|there| there.ino() == held) {
-                return Ok(Self { path, _directory: directory });
+                return Ok(Self {
+                    path,
+                    _directory: directory,
+                });
             }
         }
         Err(StoreError::Busy(cluster.to_owned()))

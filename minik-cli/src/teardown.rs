@@ -57,8 +57,15 @@ pub async fn run(cluster: &str, state_dir: &Path, purge: bool) -> Result<Outcome
     let run_dir = names::run_dir(cluster);
     unmount(&[&run_dir, state_dir], &mut outcome)?;
     let network = remove(cluster).await?;
-    outcome.done.extend(network.removed.into_iter().map(|what| format!("removed {what}")));
-    outcome.left.extend(network.left.into_iter().map(|it| format!("{}: {}: {}", it.what, it.why, it.command)));
+    outcome
+        .done
+        .extend(network.removed.into_iter().map(|what| format!("removed {what}")));
+    outcome.left.extend(
+        network
+            .left
+            .into_iter()
+            .map(|it| format!("{}: {}: {}", it.what, it.why, it.command)),
+    );
     if purge {
         remove_tree(state_dir, &mut outcome);
         remove_empty(Path::new(names::STATE));
@@ -90,7 +97,10 @@ fn end_processes(cluster: &str, outcome: &mut Outcome) -> Result<(), TeardownErr
     if found > left.len() {
         outcome.done.push(format!("ended {} processes", found - left.len()));
     }
-    outcome.left.extend(left.keys().map(|pid| format!("process {pid} does not end: kill -9 {pid}")));
+    outcome.left.extend(
+        left.keys()
+            .map(|pid| format!("process {pid} does not end: kill -9 {pid}")),
+    );
     Ok(())
 }
 
@@ -104,7 +114,9 @@ fn end(pids: impl IntoIterator<Item = i32>, signal: Signal, patience: Duration) 
 
 /// Unmounts everything below the directories, innermost first.
 fn unmount(below: &[&Path], outcome: &mut Outcome) -> Result<(), TeardownError> {
-    let mounts = procfs::process::Process::myself().and_then(|me| me.mountinfo()).map_err(TeardownError::Mounts)?;
+    let mounts = procfs::process::Process::myself()
+        .and_then(|me| me.mountinfo())
+        .map_err(TeardownError::Mounts)?;
     let points = innermost_first(mounts.0.into_iter().map(|mount| mount.mount_point), below);
     let mut count = 0;
     for point in points {
@@ -113,7 +125,9 @@ fn unmount(below: &[&Path], outcome: &mut Outcome) -> Result<(), TeardownError> 
             Ok(()) => count += 1,
             // Went with another.
             Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
-            Err(errno) => outcome.left.push(format!("mount {0}: {errno}: umount -l {0}", point.display())),
+            Err(errno) => outcome
+                .left
+                .push(format!("mount {0}: {errno}: umount -l {0}", point.display())),
         }
     }
     if count > 0 {
@@ -124,8 +138,9 @@ fn unmount(below: &[&Path], outcome: &mut Outcome) -> Result<(), TeardownError> 
 
 /// The mount points below any of the directories, in an order in which they can be unmounted. Pure.
 fn innermost_first(mounts: impl Iterator<Item = PathBuf>, below: &[&Path]) -> Vec<PathBuf> {
-    let mut points: Vec<PathBuf> =
-        mounts.filter(|point| below.iter().any(|dir| point.starts_with(dir))).collect();
+    let mut points: Vec<PathBuf> = mounts
+        .filter(|point| below.iter().any(|dir| point.starts_with(dir)))
+        .collect();
     // The kernel lists a mount after what it is mounted on, also where two share one point.
     points.reverse();
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
@@ -134,14 +149,23 @@ fn innermost_first(mounts: impl Iterator<Item = PathBuf>, below: &[&Path]) -> Ve
 
 /// Removes a directory and all below it. Never goes into a mount that could not be undone.
 fn remove_tree(path: &Path, outcome: &mut Outcome) {
-    if outcome.left.iter().any(|left| left.starts_with("mount ") && left.contains(&*path.to_string_lossy())) {
-        outcome.left.push(format!("directory {0}: something is mounted in it: rm -r --one-file-system {0}", path.display()));
+    if outcome
+        .left
+        .iter()
+        .any(|left| left.starts_with("mount ") && left.contains(&*path.to_string_lossy()))
+    {
+        outcome.left.push(format!(
+            "directory {0}: something is mounted in it: rm -r --one-file-system {0}",
+            path.display()
+        ));
         return;
     }
     match fs::remove_dir_all(path) {
         Ok(()) => outcome.done.push(format!("removed {}", path.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => outcome.left.push(format!("directory {0}: {error}: rm -r {0}", path.display())),
+        Err(error) => outcome
+            .left
+            .push(format!("directory {0}: {error}: rm -r {0}", path.display())),
     }
 }
 
@@ -156,7 +180,13 @@ mod tests {
 
     #[test]
     fn mounts_are_undone_from_the_inside() {
-        let mounts = ["/", "/run/minik/a/pods/1", "/run/minik/a/pods/1/proc", "/run/minik/ab/x", "/var/lib/minik/a/m"];
+        let mounts = [
+            "/",
+            "/run/minik/a/pods/1",
+            "/run/minik/a/pods/1/proc",
+            "/run/minik/ab/x",
+            "/var/lib/minik/a/m",
+        ];
         let below = [Path::new("/run/minik/a"), Path::new("/var/lib/minik/a")];
         assert_eq!(
             innermost_first(mounts.iter().map(PathBuf::from), &below),

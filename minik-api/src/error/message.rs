@@ -23,7 +23,8 @@ pub fn cause(error: &FieldError) -> Cause {
     let reason = match error.reason {
         Reason::Required => "FieldValueRequired",
         Reason::Invalid(_) => "FieldValueInvalid",
-        Reason::Duplicate(_) => "FieldValueDuplicate",
+        Reason::Duplicate(_) | Reason::DuplicateStruct(_) => "FieldValueDuplicate",
+        Reason::NotFound(_) => "FieldValueNotFound",
         Reason::NotSupported(_) => "FieldValueNotSupported",
         Reason::Forbidden => "FieldValueForbidden",
         Reason::TooLong => "FieldValueTooLong",
@@ -42,6 +43,8 @@ fn body(error: &FieldError) -> String {
         Reason::Required => ("Required value", None),
         Reason::Invalid(value) => ("Invalid value", Some(value)),
         Reason::Duplicate(value) => ("Duplicate value", Some(value)),
+        Reason::DuplicateStruct(text) => return format!("Duplicate value: {text}"),
+        Reason::NotFound(value) => ("Not found", Some(value)),
         Reason::NotSupported(value) => ("Unsupported value", Some(value)),
         Reason::Forbidden => ("Forbidden", None),
         Reason::TooLong => ("Too long", None),

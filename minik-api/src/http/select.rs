@@ -34,7 +34,7 @@ impl Selection {
             fields: FieldSelector::parse(fields.unwrap_or_default()).map_err(|e| bad(&e))?,
         };
         for requirement in selection.fields.requirements() {
-            let label = requirement.label.as_str();
+            let label = requirement.field.as_str();
             let general = matches!(label, "metadata.name" | "metadata.namespace");
             if !general && !kind.strategy.selectable_fields().contains(&label) {
                 return Err(ApiError::BadRequest(format!("field label not supported: {label}")));

@@ -6,11 +6,14 @@
 
 pub mod decode;
 pub mod field;
+mod kinds;
 pub mod patch;
+mod print;
+mod registry;
 pub mod schema;
 pub mod selector;
-mod registry;
 mod strategy;
+pub mod validation;
 
 pub use registry::{KindInfo, Registered, Registry, Subresource};
 pub use strategy::{Column, DynStrategy, Strategy};

@@ -1,7 +1,9 @@
 //! The table of served kinds. `http` routes, discovery and OpenAPI are all read from it, so a kind
 //! that is listed here is served, and nothing else is.
 
-use super::DynStrategy;
+use serde_json::Value;
+
+use super::{DynStrategy, kinds};
 
 /// A subresource with a path of its own under an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,22 @@ pub struct KindInfo {
     pub subresources: &'static [Subresource],
 }
 
+impl KindInfo {
+    /// `v1`, `apps/v1`.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Writes `apiVersion` and `kind` into an object of this kind.
+    pub fn stamp(&self, object: &mut Value) {
+        if let Value::Object(fields) = object {
+            fields.insert("apiVersion".to_owned(), Value::String(self.api_version()));
+            fields.insert("kind".to_owned(), Value::String(self.kind.to_owned()));
+        }
+    }
+}
+
 /// One row of the registry.
 pub struct Registered {
     /// Names and shape.
@@ -62,7 +80,7 @@ impl Registry {
     /// The kinds of this server.
     #[must_use]
     pub fn standard() -> Self {
-        Self { kinds: Vec::new() }
+        Self { kinds: kinds::all() }
     }
 
     /// The kind served at `/apis/GROUP/VERSION/…/PLURAL`.

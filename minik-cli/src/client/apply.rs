@@ -33,7 +33,9 @@ fn annotations(object: &mut Value) -> &mut Map<String, Value> {
             }
         }
     }
-    object["metadata"]["annotations"].as_object_mut().expect("was made an object")
+    object["metadata"]["annotations"]
+        .as_object_mut()
+        .expect("was made an object")
 }
 
 /// The patch that turns `current` into what [`annotated`] `modified` wants; `None` if it is so already.
@@ -44,14 +46,18 @@ pub fn patch(current: &Value, modified: &Value) -> Option<Value> {
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or(Value::Null);
     let patch = merge(&original, modified, current);
-    let Value::Object(fields) = &patch else { return Some(patch) };
+    let Value::Object(fields) = &patch else {
+        return Some(patch);
+    };
     (!fields.is_empty()).then_some(patch)
 }
 
 /// What differs, object by object.
 fn merge(original: &Value, modified: &Value, current: &Value) -> Value {
     let empty = Map::new();
-    let (Some(wanted), Some(there)) = (modified.as_object(), current.as_object()) else { return modified.clone() };
+    let (Some(wanted), Some(there)) = (modified.as_object(), current.as_object()) else {
+        return modified.clone();
+    };
     let before = original.as_object().unwrap_or(&empty);
     let mut patch = Map::new();
     for (key, wanted) in wanted {
@@ -66,7 +72,10 @@ fn merge(original: &Value, modified: &Value, current: &Value) -> Value {
             _ => drop(patch.insert(key.clone(), wanted.clone())),
         }
     }
-    for key in before.keys().filter(|key| !wanted.contains_key(*key) && there.contains_key(*key)) {
+    for key in before
+        .keys()
+        .filter(|key| !wanted.contains_key(*key) && there.contains_key(*key))
+    {
         patch.insert(key.clone(), Value::Null);
     }
     Value::Object(patch)
@@ -89,15 +98,19 @@ fn covers(there: &Value, wanted: &Value) -> bool {
 fn has_removals(before: Option<&Value>, wanted: &Value, there: &Value) -> bool {
     match (before, wanted, there) {
         (Some(Value::Object(before)), Value::Object(wanted), Value::Object(there)) => {
-            before.iter().any(|(key, before)| match (wanted.get(key), there.get(key)) {
-                (None, Some(_)) => true,
-                (Some(wanted), Some(there)) => has_removals(Some(before), wanted, there),
-                _ => false,
-            })
+            before
+                .iter()
+                .any(|(key, before)| match (wanted.get(key), there.get(key)) {
+                    (None, Some(_)) => true,
+                    (Some(wanted), Some(there)) => has_removals(Some(before), wanted, there),
+                    _ => false,
+                })
         }
         (Some(Value::Array(before)), Value::Array(wanted), Value::Array(there)) => {
             let items = before.iter().zip(wanted).zip(there);
-            items.into_iter().any(|((before, wanted), there)| has_removals(Some(before), wanted, there))
+            items
+                .into_iter()
+                .any(|((before, wanted), there)| has_removals(Some(before), wanted, there))
         }
         _ => false,
     }
@@ -107,7 +120,8 @@ fn has_removals(before: Option<&Value>, wanted: &Value, there: &Value) -> bool {
 mod tests {
     use super::*;
 
-    fn service(spec: Value) -> Value {
+    fn service(spec: impl Into<Value>) -> Value {
+        let spec: Value = spec.into();
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec})
     }
 
@@ -155,7 +169,10 @@ mod tests {
         let mut there = stored(&before);
         there["spec"]["selector"]["other"] = json!("theirs");
         let patch = patch(&there, &annotated(&after)).unwrap();
-        assert_eq!(patch["spec"], json!({"selector": {"tier": null}, "sessionAffinity": null}));
+        assert_eq!(
+            patch["spec"],
+            json!({"selector": {"tier": null}, "sessionAffinity": null})
+        );
     }
 
     #[test]

@@ -72,18 +72,27 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, ManifestError> {
             let source_name = "STDIN".to_owned();
             io::stdin()
                 .read_to_string(&mut text)
-                .map_err(|source| ManifestError::Read { source_name: source_name.clone(), source })?;
+                .map_err(|source| ManifestError::Read {
+                    source_name: source_name.clone(),
+                    source,
+                })?;
             manifests.extend(parse(&source_name, &text)?);
             continue;
         }
         for file in files(path)? {
             let source_name = file.display().to_string();
-            let text = fs::read_to_string(&file)
-                .map_err(|source| ManifestError::Read { source_name: source_name.clone(), source })?;
+            let text = fs::read_to_string(&file).map_err(|source| ManifestError::Read {
+                source_name: source_name.clone(),
+                source,
+            })?;
             manifests.extend(parse(&source_name, &text)?);
         }
     }
-    if manifests.is_empty() { Err(ManifestError::Nothing) } else { Ok(manifests) }
+    if manifests.is_empty() {
+        Err(ManifestError::Nothing)
+    } else {
+        Ok(manifests)
+    }
 }
 
 /// The file itself, or the manifests in a directory by name, as kubectl without `-R`.
@@ -94,11 +103,16 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let failed = |source| ManifestError::Read { source_name: path.display().to_string(), source };
+    let failed = |source| ManifestError::Read {
+        source_name: path.display().to_string(),
+        source,
+    };
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
-        let is_manifest = file.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
+        let is_manifest = file
+            .extension()
+            .is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
         if is_manifest && file.is_file() {
             files.push(file);
         }
@@ -134,10 +148,16 @@ pub fn parse(source_name: &str, text: &str) -> Result<Vec<Manifest>, ManifestErr
 fn check(source_name: &str, object: Value) -> Result<Manifest, ManifestError> {
     for field in ["apiVersion", "kind"] {
         if object[field].as_str().is_none_or(str::is_empty) {
-            return Err(ManifestError::Unset { source_name: source_name.to_owned(), field });
+            return Err(ManifestError::Unset {
+                source_name: source_name.to_owned(),
+                field,
+            });
         }
     }
-    Ok(Manifest { source: source_name.to_owned(), object })
+    Ok(Manifest {
+        source: source_name.to_owned(),
+        object,
+    })
 }
 
 #[cfg(test)]
@@ -147,27 +167,49 @@ mod tests {
     #[test]
     fn documents_and_lists_are_unfolded() {
         let text = "# comment\n---\nkind: A\napiVersion: v1\n---\n---\nkind: List\napiVersion: v1\nitems:\n- {kind: B, apiVersion: v1}\n- {kind: C, apiVersion: v1}\n";
-        let kinds: Vec<String> =
-            parse("x", text).unwrap().iter().map(|manifest| manifest.text("/kind").to_owned()).collect();
+        let kinds: Vec<String> = parse("x", text)
+            .unwrap()
+            .iter()
+            .map(|manifest| manifest.text("/kind").to_owned())
+            .collect();
         assert_eq!(kinds, ["A", "B", "C"]);
     }
 
     #[test]
     fn what_is_no_object_is_named() {
-        assert!(matches!(parse("x", "kind: [").unwrap_err(), ManifestError::Parse { .. }));
+        assert!(matches!(
+            parse("x", "kind: [").unwrap_err(),
+            ManifestError::Parse { .. }
+        ));
         let error = parse("x.yaml", "apiVersion: v1").unwrap_err();
-        assert_eq!(error.to_string(), "error validating \"x.yaml\": error validating data: kind not set");
-        assert!(matches!(parse("x", "text").unwrap_err(), ManifestError::Unset { field: "apiVersion", .. }));
+        assert_eq!(
+            error.to_string(),
+            "error validating \"x.yaml\": error validating data: kind not set"
+        );
+        assert!(matches!(
+            parse("x", "text").unwrap_err(),
+            ManifestError::Unset {
+                field: "apiVersion",
+                ..
+            }
+        ));
     }
 
     #[test]
     fn a_directory_gives_its_manifests_by_name() {
         let directory = tempfile::tempdir().unwrap();
-        for (name, text) in [("b.yaml", "{kind: B, apiVersion: v1}"), ("a.json", "{\"kind\": \"A\", \"apiVersion\": \"v1\"}"), ("README.md", "no")] {
+        for (name, text) in [
+            ("b.yaml", "{kind: B, apiVersion: v1}"),
+            ("a.json", "{\"kind\": \"A\", \"apiVersion\": \"v1\"}"),
+            ("README.md", "no"),
+        ] {
             fs::write(directory.path().join(name), text).unwrap();
         }
         let found = read(&[directory.path().to_owned()]).unwrap();
         assert_eq!(found.iter().map(|it| it.text("/kind")).collect::<Vec<_>>(), ["A", "B"]);
-        assert!(matches!(read(&["/nonexistent/x".into()]), Err(ManifestError::Missing(_))));
+        assert!(matches!(
+            read(&["/nonexistent/x".into()]),
+            Err(ManifestError::Missing(_))
+        ));
     }
 }

@@ -32,7 +32,9 @@ const MOST: usize = 256 << 20;
 /// [`StoreError::NotUp`]
 pub fn connect(cluster: &str) -> Result<Client, StoreError> {
     if !supervisor_runs(cluster) {
-        return Err(StoreError::NotUp { cluster: cluster.to_owned() });
+        return Err(StoreError::NotUp {
+            cluster: cluster.to_owned(),
+        });
     }
     Ok(over_socket(names::run_dir(cluster).join("api.sock")))
 }
@@ -56,18 +58,26 @@ fn over_socket(path: PathBuf) -> Client {
 /// # Errors
 /// [`Rejected`] if the server refuses; what keeps it from being asked otherwise.
 pub async fn call(client: &Client, request: Request<Vec<u8>>) -> anyhow::Result<Vec<u8>> {
-    let response = client.send(request.map(Body::from)).await.context("reach the API server")?;
+    let response = client
+        .send(request.map(Body::from))
+        .await
+        .context("reach the API server")?;
     for warning in response.headers().get_all(header::WARNING) {
         if let Some(text) = warning.to_str().ok().and_then(warning_text) {
             eprintln!("Warning: {text}");
         }
     }
     let code = response.status();
-    let body = Limited::new(response.into_body(), MOST).collect().await.map_err(|error| {
-        anyhow::anyhow!("read the API server's answer: {error}")
-    })?;
+    let body = Limited::new(response.into_body(), MOST)
+        .collect()
+        .await
+        .map_err(|error| anyhow::anyhow!("read the API server's answer: {error}"))?;
     let body = body.to_bytes().to_vec();
-    if code.is_success() { Ok(body) } else { Err(refusal(code, &body)) }
+    if code.is_success() {
+        Ok(body)
+    } else {
+        Err(refusal(code, &body))
+    }
 }
 
 /// A request that wants `accept`.
@@ -75,12 +85,20 @@ pub async fn call(client: &Client, request: Request<Vec<u8>>) -> anyhow::Result<
 /// # Errors
 /// A path that is none.
 pub fn request(method: http::Method, path: &str, accept: &str, body: Vec<u8>) -> anyhow::Result<Request<Vec<u8>>> {
-    Ok(Request::builder().method(method).uri(path).header(header::ACCEPT, accept).body(body)?)
+    Ok(Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::ACCEPT, accept)
+        .body(body)?)
 }
 
 fn refusal(code: StatusCode, body: &[u8]) -> anyhow::Error {
     match serde_json::from_slice::<Status>(body) {
-        Ok(status) => Rejected { status: Box::new(status), doing: None }.into(),
+        Ok(status) => Rejected {
+            status: Box::new(status),
+            doing: None,
+        }
+        .into(),
         Err(_) => anyhow::anyhow!("the server answered {code}: {}", String::from_utf8_lossy(body).trim()),
     }
 }

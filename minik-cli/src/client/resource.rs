@@ -60,28 +60,46 @@ impl Resource {
     /// `v1` or `apps/v1`
     #[must_use]
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// `service` or `deployment.apps`: how output names objects.
     #[must_use]
     pub fn label(&self) -> String {
         let kind = self.kind.to_lowercase();
-        if self.group.is_empty() { kind } else { format!("{kind}.{}", self.group) }
+        if self.group.is_empty() {
+            kind
+        } else {
+            format!("{kind}.{}", self.group)
+        }
     }
 
     /// Path of the kind in a namespace (`None` is all of them), or of one object.
     #[must_use]
     pub fn path(&self, namespace: Option<&str>, name: Option<&str>) -> String {
-        let root = if self.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", self.group) };
-        let namespace = namespace.filter(|_| self.namespaced).map(|it| format!("/namespaces/{it}")).unwrap_or_default();
+        let root = if self.group.is_empty() {
+            "/api".to_owned()
+        } else {
+            format!("/apis/{}", self.group)
+        };
+        let namespace = namespace
+            .filter(|_| self.namespaced)
+            .map(|it| format!("/namespaces/{it}"))
+            .unwrap_or_default();
         let name = name.map(|it| format!("/{it}")).unwrap_or_default();
         format!("{root}/{}{namespace}/{}{name}", self.version, self.plural)
     }
 
     fn answers_to(&self, word: &str) -> bool {
         let is = |name: &str| name == word || (word.strip_prefix(name) == Some(&*format!(".{}", self.group)));
-        is(&self.plural) || is(&self.singular) || self.short_names.iter().any(|name| is(name)) || is(&self.kind.to_lowercase())
+        is(&self.plural)
+            || is(&self.singular)
+            || self.short_names.iter().any(|name| is(name))
+            || is(&self.kind.to_lowercase())
     }
 }
 
@@ -91,7 +109,10 @@ impl Resources {
     /// # Errors
     /// The request's.
     pub async fn discover(client: &Client) -> Result<Self, anyhow::Error> {
-        let core = client.list_core_api_versions_aggregated().await.map_err(Rejected::from_kube)?;
+        let core = client
+            .list_core_api_versions_aggregated()
+            .await
+            .map_err(Rejected::from_kube)?;
         let groups = client.list_api_groups_aggregated().await.map_err(Rejected::from_kube)?;
         Ok(Self([core, groups].into_iter().flat_map(flatten).collect()))
     }
@@ -105,14 +126,24 @@ impl Resources {
         if let Some(one) = self.0.iter().find(|resource| resource.answers_to(&lower)) {
             return Ok(vec![one]);
         }
-        let category: Vec<_> = self.0.iter().filter(|resource| resource.categories.contains(&lower)).collect();
-        if category.is_empty() { Err(ResourceError::UnknownType(word.to_owned())) } else { Ok(category) }
+        let category: Vec<_> = self
+            .0
+            .iter()
+            .filter(|resource| resource.categories.contains(&lower))
+            .collect();
+        if category.is_empty() {
+            Err(ResourceError::UnknownType(word.to_owned()))
+        } else {
+            Ok(category)
+        }
     }
 
     /// The kind of a manifest.
     #[must_use]
     pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Resource> {
-        self.0.iter().find(|resource| resource.kind == kind && resource.api_version() == api_version)
+        self.0
+            .iter()
+            .find(|resource| resource.kind == kind && resource.api_version() == api_version)
     }
 }
 
@@ -185,7 +216,10 @@ mod tests {
         let [node, service, deployment] = [&served.0[0], &served.0[1], &served.0[2]];
         assert_eq!(node.path(Some("default"), Some("worker1")), "/api/v1/nodes/worker1");
         assert_eq!(service.path(None, None), "/api/v1/services");
-        assert_eq!(deployment.path(Some("a"), Some("web")), "/apis/apps/v1/namespaces/a/deployments/web");
+        assert_eq!(
+            deployment.path(Some("a"), Some("web")),
+            "/apis/apps/v1/namespaces/a/deployments/web"
+        );
         assert_eq!(deployment.label(), "deployment.apps");
     }
 }

@@ -101,7 +101,14 @@ pub fn render(lines: &[Vec<String>]) -> String {
     const PADDING: usize = 3;
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)
-        .map(|i| lines.iter().filter_map(|line| line.get(i)).map(|cell| cell.chars().count()).max().unwrap_or_default())
+        .map(|i| {
+            lines
+                .iter()
+                .filter_map(|line| line.get(i))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
+        })
         .collect();
     let mut text = String::new();
     for line in lines {
@@ -123,10 +130,19 @@ mod tests {
     use serde_json::json;
 
     fn services() -> Table {
-        let columns = [("Name", 0), ("Type", 0), ("Cluster-IP", 0), ("External-IP", 0), ("Port(s)", 0), ("Age", 0), ("Selector", 1)];
+        let columns = [
+            ("Name", 0),
+            ("Type", 0),
+            ("Cluster-IP", 0),
+            ("External-IP", 0),
+            ("Port(s)", 0),
+            ("Age", 0),
+            ("Selector", 1),
+        ]
+        .map(|(name, priority)| json!({"name": name, "priority": priority}));
         let row = |cells: Value| json!({"cells": cells, "object": {"metadata": {"namespace": "default"}}});
         serde_json::from_value(json!({
-            "columnDefinitions": columns.map(|(name, priority)| json!({"name": name, "priority": priority})),
+            "columnDefinitions": columns,
             "rows": [
                 row(json!(["kubernetes", "ClusterIP", "10.96.0.1", "<none>", "443/TCP", "26s", null])),
                 row(json!(["my-ns", "ExternalName", "<none>", "www.qq.com", "<none>", "3s", "app=my-ns"])),
@@ -152,7 +168,13 @@ nginx-svc    ClusterIP      10.99.107.89   <none>        80/TCP    5s
 
     #[test]
     fn wide_adds_columns_and_null_is_none() {
-        let text = print(&services(), Style { wide: true, ..Style::default() });
+        let text = print(
+            &services(),
+            Style {
+                wide: true,
+                ..Style::default()
+            },
+        );
         assert!(text.lines().next().unwrap().ends_with("AGE   SELECTOR"));
         assert!(text.contains("443/TCP   26s   <none>\n"));
     }
@@ -160,13 +182,20 @@ nginx-svc    ClusterIP      10.99.107.89   <none>        80/TCP    5s
     /// As `kubectl get deploy,rs` shows each of them.
     #[test]
     fn several_kinds_are_told_apart_by_prefix() {
+        let columns = ["Name", "Ready", "Up-to-date", "Available", "Age"].map(|name| json!({"name": name}));
         let table: Table = serde_json::from_value(json!({
-            "columnDefinitions": ["Name", "Ready", "Up-to-date", "Available", "Age"].map(|name| json!({"name": name})),
+            "columnDefinitions": columns,
             "rows": [{"cells": ["nginx", "2/2", 2, 2, "8s"]}],
         }))
         .unwrap();
         assert_eq!(
-            print(&table, Style { kind: Some("deployment.apps"), ..Style::default() }),
+            print(
+                &table,
+                Style {
+                    kind: Some("deployment.apps"),
+                    ..Style::default()
+                }
+            ),
             "NAME                    READY   UP-TO-DATE   AVAILABLE   AGE\n\
              deployment.apps/nginx   2/2     2            2           8s\n"
         );
@@ -174,9 +203,25 @@ nginx-svc    ClusterIP      10.99.107.89   <none>        80/TCP    5s
 
     #[test]
     fn namespaces_and_headers_are_as_asked() {
-        let text = print(&services(), Style { with_namespace: true, no_headers: true, ..Style::default() });
+        let text = print(
+            &services(),
+            Style {
+                with_namespace: true,
+                no_headers: true,
+                ..Style::default()
+            },
+        );
         assert!(text.starts_with("default   kubernetes   ClusterIP"));
-        assert_eq!(print(&Table { rows: vec![], ..services() }, Style::default()), "");
+        assert_eq!(
+            print(
+                &Table {
+                    rows: vec![],
+                    ..services()
+                },
+                Style::default()
+            ),
+            ""
+        );
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Apply {
     ) -> anyhow::Result<&'static str> {
         let resource = resource_of(resources, manifest)?;
         let mut object = manifest.object.clone();
-        let namespace = super::namespace_of(manifest, resource, &self.namespace.name)?;
+        let namespace = super::namespace_of(manifest, resource, &self.namespace.namespace)?;
         if resource.namespaced {
             object["metadata"]["namespace"] = json!(namespace);
         }
@@ -77,14 +77,24 @@ impl Apply {
                 return send(client, Method::POST, &path, "application/json", &wanted)
                     .await
                     .map(|_| "created")
-                    .map_err(|error| Rejected::while_doing(error, format!("error when creating {:?}", manifest.source)));
+                    .map_err(|error| {
+                        Rejected::while_doing(error, format!("error when creating {:?}", manifest.source))
+                    });
             }
             Err(error) => return Err(error),
         };
-        let Some(patch) = patch(&current, &wanted) else { return Ok("unchanged") };
-        let patched = send(client, Method::PATCH, &(path + OPTIONS), "application/merge-patch+json", &patch)
-            .await
-            .map_err(|error| Rejected::while_doing(error, format!("error when applying patch to {:?}", manifest.source)))?;
+        let Some(patch) = patch(&current, &wanted) else {
+            return Ok("unchanged");
+        };
+        let patched = send(
+            client,
+            Method::PATCH,
+            &(path + OPTIONS),
+            "application/merge-patch+json",
+            &patch,
+        )
+        .await
+        .map_err(|error| Rejected::while_doing(error, format!("error when applying patch to {:?}", manifest.source)))?;
         let same = patched["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"];
         Ok(if same { "unchanged" } else { "configured" })
     }
@@ -99,11 +109,13 @@ async fn send(client: &kube::Client, method: Method, path: &str, media: &str, bo
 /// The served kind of a manifest.
 pub fn resource_of<'a>(resources: &'a Resources, manifest: &Manifest) -> Result<&'a Resource, ResourceError> {
     let (api_version, kind) = (manifest.text("/apiVersion"), manifest.text("/kind"));
-    resources.of_kind(api_version, kind).ok_or_else(|| ResourceError::UnknownKind {
-        name: manifest.text("/metadata/name").to_owned(),
-        namespace: manifest.text("/metadata/namespace").to_owned(),
-        source_name: manifest.source.clone(),
-        kind: kind.to_owned(),
-        api_version: api_version.to_owned(),
-    })
+    resources
+        .of_kind(api_version, kind)
+        .ok_or_else(|| ResourceError::UnknownKind {
+            name: manifest.text("/metadata/name").to_owned(),
+            namespace: manifest.text("/metadata/namespace").to_owned(),
+            source_name: manifest.source.clone(),
+            kind: kind.to_owned(),
+            api_version: api_version.to_owned(),
+        })
 }

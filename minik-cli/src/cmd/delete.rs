@@ -46,7 +46,11 @@ impl Delete {
         for (resource, namespace, name) in self.objects(&resources)? {
             match delete_one(&client, resource, &namespace, &name).await {
                 Ok(uid) => {
-                    let place = if resource.namespaced { format!(" from {namespace} namespace") } else { String::new() };
+                    let place = if resource.namespaced {
+                        format!(" from {namespace} namespace")
+                    } else {
+                        String::new()
+                    };
                     writeln!(std::io::stdout(), "{} {name:?} deleted{place}", resource.label())?;
                     going.push((resource, namespace, name, uid));
                 }
@@ -67,7 +71,7 @@ impl Delete {
             return targets(resources, &self.what)?
                 .into_iter()
                 .map(|(resource, name)| match name {
-                    Some(name) => Ok((resource, self.namespace.name.clone(), name)),
+                    Some(name) => Ok((resource, self.namespace.namespace.clone(), name)),
                     None => bail!("resource(s) were provided, but no name was specified"),
                 })
                 .collect();
@@ -76,7 +80,7 @@ impl Delete {
             .iter()
             .map(|manifest| {
                 let resource = resource_of(resources, manifest)?;
-                let namespace = super::namespace_of(manifest, resource, &self.namespace.name)?;
+                let namespace = super::namespace_of(manifest, resource, &self.namespace.namespace)?;
                 Ok((resource, namespace, manifest.text("/metadata/name").to_owned()))
             })
             .collect()
@@ -89,7 +93,9 @@ async fn delete_one(client: &kube::Client, resource: &Resource, namespace: &str,
     let request = client::request(Method::DELETE, &path, "application/json", Vec::new())?;
     let answer: Value = serde_json::from_slice(&client::call(client, request).await?)?;
     // The object while it is going, a Status when it has gone.
-    let uid = answer.pointer("/details/uid").or_else(|| answer.pointer("/metadata/uid"));
+    let uid = answer
+        .pointer("/details/uid")
+        .or_else(|| answer.pointer("/metadata/uid"));
     Ok(uid.and_then(Value::as_str).unwrap_or_default().to_owned())
 }
 

@@ -49,21 +49,31 @@ impl Down {
         let mut outcome = outcome?;
         if !was_there {
             // Made for the lock, by us.
-            outcome.done.retain(|line| !line.ends_with(&*names::run_dir(name).to_string_lossy()));
+            outcome
+                .done
+                .retain(|line| !line.ends_with(&*names::run_dir(name).to_string_lossy()));
         }
         match kubeconfig::remove(&Environment::of_process(self.kubeconfig.clone()), &names::context(name)) {
             Ok(files) => {
-                let cleaned = files.iter().map(|file| format!("removed context {} from {}", names::context(name), file.display()));
+                let cleaned = files
+                    .iter()
+                    .map(|file| format!("removed context {} from {}", names::context(name), file.display()));
                 outcome.done.extend(cleaned);
             }
             Err(error) => {
                 let context = names::context(name);
                 let error = crate::errors::chain(&error);
-                outcome.left.push(format!("context {context}: {error}: kubectl config delete-context {context}"));
+                outcome.left.push(format!(
+                    "context {context}: {error}: kubectl config delete-context {context}"
+                ));
             }
         }
         print(name, &outcome);
-        Ok(if outcome.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if outcome.left.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 

@@ -52,7 +52,7 @@ impl Exec {
     }
 
     async fn exec(self) -> anyhow::Result<Option<Status>> {
-        let pods: Api<Pod> = Api::namespaced(client::connect(&self.cluster.name)?, &self.namespace.name);
+        let pods: Api<Pod> = Api::namespaced(client::connect(&self.cluster.name)?, &self.namespace.namespace);
         let pod_name = self.pod.strip_prefix("pod/").unwrap_or(&self.pod);
         let pod = pods.get(pod_name).await.map_err(Rejected::from_kube)?;
         let tty = self.tty && std::io::stdin().is_terminal();
@@ -66,8 +66,15 @@ impl Exec {
             // With a terminal there is one stream of output.
             .stderr(!tty)
             .tty(tty);
-        let mut process = pods.exec(pod_name, &self.command, &params).await.map_err(Rejected::from_kube)?;
-        let _raw = if tty { Some(RawTerminal::enter().context("set the terminal to raw mode")?) } else { None };
+        let mut process = pods
+            .exec(pod_name, &self.command, &params)
+            .await
+            .map_err(Rejected::from_kube)?;
+        let _raw = if tty {
+            Some(RawTerminal::enter().context("set the terminal to raw mode")?)
+        } else {
+            None
+        };
         Ok(converse(&mut process, tty).await)
     }
 }
@@ -103,7 +110,9 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
 }
 
 async fn follow_size(mut sizes: impl futures::Sink<TerminalSize> + Unpin) {
-    let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
+    let Ok(mut changes) = signal(SignalKind::window_change()) else {
+        return;
+    };
     loop {
         if let Some((width, height)) = terminal_size()
             && sizes.send(TerminalSize { width, height }).await.is_err()
@@ -117,7 +126,12 @@ async fn follow_size(mut sizes: impl futures::Sink<TerminalSize> + Unpin) {
 nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
 
 fn terminal_size() -> Option<(u16, u16)> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the kernel fills the structure it is given, which lives until the call returns.
     unsafe { window_size(libc::STDIN_FILENO, &raw mut size) }.ok()?;
     Some((size.ws_col, size.ws_row))
@@ -145,7 +159,9 @@ impl Drop for RawTerminal {
 
 /// The remote exit code becomes ours, said as kubectl says it.
 fn finish(status: &Option<Status>) -> anyhow::Result<ExitCode> {
-    let Some(status) = status else { anyhow::bail!("the connection ended before the command did") };
+    let Some(status) = status else {
+        anyhow::bail!("the connection ended before the command did")
+    };
     if status.status.as_deref() == Some("Success") {
         return Ok(ExitCode::SUCCESS);
     }

@@ -43,8 +43,8 @@ pub struct Get {
 #[derive(Debug, Args)]
 pub struct Namespace {
     /// Namespace
-    #[arg(short = 'n', long = "namespace", default_value = "default")]
-    pub name: String,
+    #[arg(short = 'n', long, default_value = "default")]
+    pub namespace: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,11 +71,13 @@ impl Get {
     }
 
     fn path(&self, resource: &Resource, name: Option<&str>) -> String {
-        let namespace = (!self.all_namespaces).then_some(self.namespace.name.as_str());
+        let namespace = (!self.all_namespaces).then_some(self.namespace.namespace.as_str());
         let path = resource.path(namespace, name);
-        let query = self.selector.as_deref().filter(|_| name.is_none()).map(|selector| {
-            format!("?labelSelector={}", super::percent_encode(selector))
-        });
+        let query = self
+            .selector
+            .as_deref()
+            .filter(|_| name.is_none())
+            .map(|selector| format!("?labelSelector={}", super::percent_encode(selector)));
         path + &query.unwrap_or_default()
     }
 
@@ -109,7 +111,7 @@ impl Get {
             if self.all_namespaces || !blocks.iter().any(|(resource, _)| resource.namespaced) {
                 eprintln!("No resources found");
             } else {
-                eprintln!("No resources found in {} namespace.", self.namespace.name);
+                eprintln!("No resources found in {} namespace.", self.namespace.namespace);
             }
         }
         std::io::stdout().write_all(printed.join("\n").as_bytes())?;
@@ -182,17 +184,17 @@ fn hide_managed_fields(object: &mut Value) {
 pub fn object_name(object: &Value) -> String {
     let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    match object["apiVersion"].as_str().and_then(|version| version.split_once('/')) {
+    match object["apiVersion"]
+        .as_str()
+        .and_then(|version| version.split_once('/'))
+    {
         Some((group, _)) => format!("{kind}.{group}/{name}"),
         None => format!("{kind}/{name}"),
     }
 }
 
 /// What `TYPE NAME…`, `TYPE,TYPE` and `TYPE/NAME…` mean: kinds, each with a name or all of them.
-pub fn targets<'a>(
-    resources: &'a Resources,
-    words: &[String],
-) -> anyhow::Result<Vec<(&'a Resource, Option<String>)>> {
+pub fn targets<'a>(resources: &'a Resources, words: &[String]) -> anyhow::Result<Vec<(&'a Resource, Option<String>)>> {
     if words.iter().any(|word| word.contains('/')) {
         return words
             .iter()
@@ -202,7 +204,9 @@ pub fn targets<'a>(
             })
             .collect();
     }
-    let Some((kinds, names)) = words.split_first() else { return Ok(Vec::new()) };
+    let Some((kinds, names)) = words.split_first() else {
+        return Ok(Vec::new());
+    };
     let mut wanted = Vec::new();
     for kind in kinds.split(',') {
         for resource in resources.named(kind)? {

@@ -44,9 +44,15 @@ impl Host {
 /// # Errors
 /// Only when it cannot be run; as a shell says, 127 if there is no such program and 126 otherwise.
 pub fn replace_with(command: &[OsString]) -> anyhow::Result<ExitCode> {
-    let [program, arguments @ ..] = command else { anyhow::bail!("no command to run") };
+    let [program, arguments @ ..] = command else {
+        anyhow::bail!("no command to run")
+    };
     let error = std::process::Command::new(program).args(arguments).exec();
     eprintln!("error: run {}: {error}", program.display());
-    let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+    let code = if error.kind() == std::io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
     Err(Exit(code).into())
 }

@@ -42,7 +42,7 @@ impl Logs {
     }
 
     async fn print(self) -> anyhow::Result<()> {
-        let pods: Api<Pod> = Api::namespaced(client::connect(&self.cluster.name)?, &self.namespace.name);
+        let pods: Api<Pod> = Api::namespaced(client::connect(&self.cluster.name)?, &self.namespace.namespace);
         let pod_name = self.pod.strip_prefix("pod/").unwrap_or(&self.pod);
         let pod = pods.get(pod_name).await.map_err(Rejected::from_kube)?;
         let params = LogParams {

@@ -105,7 +105,10 @@ impl Command {
 /// A runtime on the calling thread, for commands that mostly wait.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     use anyhow::Context;
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the async runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")
 }
 
 /// For a query's value: everything but RFC 3986's unreserved characters.
@@ -139,8 +142,12 @@ fn container_of(pod: &Pod, asked: Option<&str>) -> anyhow::Result<String> {
         return Ok(asked.to_owned());
     }
     let preferred = pod.annotations().get("kubectl.kubernetes.io/default-container");
-    let names: Vec<&str> =
-        pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str()).collect();
+    let names: Vec<&str> = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .map(|container| container.name.as_str())
+        .collect();
     match (preferred, names.as_slice()) {
         (Some(preferred), _) => Ok(preferred.clone()),
         (None, []) => anyhow::bail!("pod {} has no containers", pod.name_any()),
@@ -149,5 +156,28 @@ fn container_of(pod: &Pod, asked: Option<&str>) -> anyhow::Result<String> {
             eprintln!("Defaulted container {first:?} out of: {}", names.join(", "));
             Ok((*first).to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Minik::command().debug_assert();
+    }
+
+    #[test]
+    fn a_query_is_encoded() {
+        assert_eq!(percent_encode("app=web,tier in (a,b)"), "app%3Dweb%2Ctier%20in%20%28a%2Cb%29");
+    }
+
+    #[test]
+    fn commands_for_others_come_after_the_dashes() {
+        let parsed = Minik::try_parse_from(["minik", "node", "exec", "worker1", "--", "ip", "-br", "--name", "x"]);
+        assert!(parsed.is_ok(), "{parsed:?}");
+        assert!(Minik::try_parse_from(["minik", "host", "exec", "ip"]).is_err());
     }
 }

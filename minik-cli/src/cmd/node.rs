@@ -5,10 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use tabled::builder::Builder;
-use tabled::settings::{Padding, Style};
 
 use super::{Cluster, host};
+use crate::client::table::render;
 use crate::provider::netns::node_netns;
 use crate::store;
 
@@ -53,17 +52,17 @@ impl Node {
 impl Ls {
     fn run(self) -> anyhow::Result<()> {
         let spec = store::load_running(&self.cluster.name)?;
-        let mut table = Builder::default();
-        table.push_record(["NAME", "ADDRESS", "POD-CIDR", "NETNS"]);
-        for node in &spec.nodes {
-            let netns = spec.node_netns(&node.name);
-            table.push_record([node.name.clone(), node.ip.to_string(), node.pod_cidr.to_string(), netns]);
-        }
-        let mut table = table.build();
-        table.with(Style::empty()).with(Padding::new(0, 3, 0, 0));
-        for line in table.to_string().lines() {
-            writeln!(std::io::stdout(), "{}", line.trim_end())?;
-        }
+        let header = ["NAME", "ADDRESS", "POD-CIDR", "NETNS"].map(str::to_owned).to_vec();
+        let rows = spec.nodes.iter().map(|node| {
+            vec![
+                node.name.clone(),
+                node.ip.to_string(),
+                node.pod_cidr.to_string(),
+                spec.node_netns(&node.name),
+            ]
+        });
+        let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+        std::io::stdout().write_all(render(&lines).as_bytes())?;
         Ok(())
     }
 }
@@ -75,7 +74,9 @@ impl Exec {
             let names: Vec<&str> = spec.nodes.iter().map(|node| node.name.as_str()).collect();
             bail!("node {:?} not found: there are {}", self.node, names.join(", "));
         }
-        node_netns(&spec, &self.node)?.enter().with_context(|| format!("enter node {}", self.node))?;
+        node_netns(&spec, &self.node)?
+            .enter()
+            .with_context(|| format!("enter node {}", self.node))?;
         host::replace_with(&self.command)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -73,7 +74,11 @@ impl Status {
             None => text(&report),
         };
         std::io::stdout().write_all(text.as_bytes())?;
-        Ok(if report.state == "Running" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if report.state == "Running" {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
@@ -130,21 +135,36 @@ fn look(spec: &ClusterSpec) -> anyhow::Result<Report> {
 async fn ready_nodes(spec: &ClusterSpec) -> Option<BTreeMap<String, bool>> {
     let client = client::connect(&spec.name).ok()?;
     let nodes: Api<Node> = Api::all(client);
-    let list = tokio::time::timeout(PATIENCE, nodes.list(&ListParams::default())).await.ok()?.ok()?;
-    Some(list.iter().map(|node| (node.name_any(), readiness::is_ready(node))).collect())
+    let list = tokio::time::timeout(PATIENCE, nodes.list(&ListParams::default()))
+        .await
+        .ok()?
+        .ok()?;
+    Some(
+        list.iter()
+            .map(|node| (node.name_any(), readiness::is_ready(node, Timestamp::UNIX_EPOCH)))
+            .collect(),
+    )
 }
 
 fn text(report: &Report) -> String {
     let mut lines = vec![format!("cluster {}: {}", report.name, report.state)];
     lines.extend(report.server.iter().map(|server| format!("  server     {server}")));
     if report.state != "Stopped" {
-        lines.push(format!("  outside    {}", if report.isolated { "isolated" } else { "this machine" }));
+        lines.push(format!(
+            "  outside    {}",
+            if report.isolated { "isolated" } else { "this machine" }
+        ));
     }
     lines.push(format!("  state      {}", report.state_dir));
     for node in &report.nodes {
         let ready = if node.ready { "Ready" } else { "NotReady" };
         lines.push(format!("  node       {:<15} {:<15} {ready}", node.name, node.ip));
     }
-    lines.extend(report.processes.iter().map(|(name, pid)| format!("  process    {name:<31} {pid}")));
+    lines.extend(
+        report
+            .processes
+            .iter()
+            .map(|(name, pid)| format!("  process    {name:<31} {pid}")),
+    );
     lines.join("\n") + "\n"
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 
 use super::{Cluster, kubeconfig};
@@ -74,7 +75,10 @@ enum Mode {
 impl Up {
     pub fn run(self) -> anyhow::Result<()> {
         if let Some(mode @ (Mode::Nftables | Mode::Ipvs)) = self.proxy_mode {
-            let mode = mode.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            let mode = mode
+                .to_possible_value()
+                .map(|value| value.get_name().to_owned())
+                .unwrap_or_default();
             bail!("proxy mode {mode} is not in this version, which has iptables only");
         }
         if self.egress {
@@ -97,13 +101,25 @@ impl Up {
                 return Err(error);
             }
         };
-        let spec = if was_up { spec } else { bring_up(spec, &progress).await.with_context(|| hint(&self.cluster.name))? };
+        // What was written earlier tells of an earlier run, unless that run goes on.
+        let since = if was_up {
+            Timestamp::UNIX_EPOCH
+        } else {
+            Timestamp::now()
+        };
+        let spec = if was_up {
+            spec
+        } else {
+            bring_up(spec, &progress)
+                .await
+                .with_context(|| hint(&self.cluster.name))?
+        };
         let access = kubeconfig::access(&spec)?;
         let file = crate::kubeconfig::add(&Environment::of_process(self.kubeconfig.clone()), &access)?;
         // From here on `minik down` may come at any time.
         drop(lock);
 
-        self.wait_for(&spec, &progress).await?;
+        self.wait_for(&spec, since, &progress).await?;
         if was_up {
             progress.line(&format!("cluster {:?} is already up, and well", spec.name));
         }
@@ -116,11 +132,10 @@ impl Up {
         let name = &self.cluster.name;
         let was_up = store::supervisor_runs(name);
         let asked = self.asked();
-        let stored = if was_up {
-            Some(store::load_running(name)?)
-        } else {
-            let state_dir = asked.state_dir.clone().unwrap_or_else(|| names::default_state_dir(name));
-            store::load(&state_dir)?
+        // A run directory knows where its cluster's state is, even when every process has died.
+        let stored = match store::load(&names::state_link(name))? {
+            Some(stored) => Some(stored),
+            None => store::load(asked.state_dir.as_deref().unwrap_or(&names::default_state_dir(name)))?,
         };
         let spec = resolve(&asked, stored.as_ref())?;
         if was_up {
@@ -157,17 +172,17 @@ impl Up {
         }
     }
 
-    async fn wait_for(&self, spec: &ClusterSpec, progress: &Progress) -> anyhow::Result<()> {
+    async fn wait_for(&self, spec: &ClusterSpec, since: Timestamp, progress: &Progress) -> anyhow::Result<()> {
         let client = client::connect(&spec.name)?;
         let step = progress.step("API server");
         readiness::api(&client, spec).await?;
         step.done();
         let step = progress.step("nodes");
-        readiness::nodes(&client, spec, |node| step.detail(&format!("{node} is ready"))).await?;
+        readiness::nodes(&client, spec, since, |node| step.detail(&format!("{node} is ready"))).await?;
         step.done();
         if self.wait {
             let step = progress.step("DNS");
-            readiness::dns(&client).await?;
+            readiness::dns(&client, since).await?;
             step.done();
         }
         Ok(())
@@ -182,7 +197,9 @@ async fn bring_up(mut spec: ClusterSpec, progress: &Progress) -> anyhow::Result<
     super::internal::apiserver::pki(&spec)?;
     step.done();
     let step = progress.step("network");
-    provision(&spec, &|part| step.detail(part)).await.context("make the nodes' network")?;
+    provision(&spec, &|part| step.detail(part))
+        .await
+        .context("make the nodes' network")?;
     step.done();
     let step = progress.step("supervisor");
     let port = launch(&spec)?;
@@ -211,13 +228,20 @@ fn end_leftovers(cluster: &str) -> anyhow::Result<()> {
 }
 
 fn hint(cluster: &str) -> String {
-    format!("cluster {cluster:?} did not come up (`minik down{}` removes what there is of it)", name_flag(cluster))
+    format!(
+        "cluster {cluster:?} did not come up (`minik down{}` removes what there is of it)",
+        name_flag(cluster)
+    )
 }
 
 /// How to reach it, on standard error: there is no data in it.
 fn tell(spec: &ClusterSpec, context: &str, kubeconfig: &std::path::Path) {
     let name = name_flag(&spec.name);
-    let nodes: Vec<String> = spec.nodes.iter().map(|node| format!("{} {}", node.name, node.ip)).collect();
+    let nodes: Vec<String> = spec
+        .nodes
+        .iter()
+        .map(|node| format!("{} {}", node.name, node.ip))
+        .collect();
     let outside = if spec.isolated {
         format!("outside  minik host exec{name} -- curl http://NODE-IP:NODEPORT")
     } else {

@@ -62,7 +62,9 @@ pub fn current_context(config: &Value) -> Option<&str> {
 #[must_use]
 pub fn holds(config: &Value, name: &str) -> bool {
     LISTS.iter().any(|(list, _)| {
-        config[list].as_array().is_some_and(|entries| entries.iter().any(|entry| entry["name"] == name))
+        config[list]
+            .as_array()
+            .is_some_and(|entries| entries.iter().any(|entry| entry["name"] == name))
     })
 }
 
@@ -91,10 +93,12 @@ pub fn is_empty(config: &Value) -> bool {
     config.as_object().is_some_and(|config| {
         config.iter().all(|(key, value)| match key.as_str() {
             "apiVersion" | "kind" => true,
-            _ => matches!(value, Value::Null)
-                || value.as_array().is_some_and(Vec::is_empty)
-                || value.as_object().is_some_and(Map::is_empty)
-                || value == "",
+            _ => {
+                matches!(value, Value::Null)
+                    || value.as_array().is_some_and(Vec::is_empty)
+                    || value.as_object().is_some_and(Map::is_empty)
+                    || value == ""
+            }
         })
     })
 }
@@ -174,7 +178,13 @@ mod tests {
     fn adding_again_replaces() {
         let mut config = foreign();
         add(&mut config, &access("minik"));
-        add(&mut config, &Access { server: "https://127.0.0.1:7000".to_owned(), ..access("minik") });
+        add(
+            &mut config,
+            &Access {
+                server: "https://127.0.0.1:7000".to_owned(),
+                ..access("minik")
+            },
+        );
         let clusters = config["clusters"].as_array().unwrap();
         assert_eq!(clusters.len(), 2);
         assert_eq!(clusters[1]["cluster"]["server"], "https://127.0.0.1:7000");
@@ -193,7 +203,11 @@ mod tests {
 
     #[test]
     fn odd_files_are_taken_as_they_are() {
-        for mut config in [Value::Null, json!({}), json!({"clusters": null, "users": null, "contexts": null})] {
+        for mut config in [
+            Value::Null,
+            json!({}),
+            json!({"clusters": null, "users": null, "contexts": null}),
+        ] {
             assert!(!remove(&mut config, "minik"));
             add(&mut config, &access("minik"));
             assert!(holds(&config, "minik"));

@@ -79,7 +79,9 @@ impl Environment {
     /// Of this process.
     #[must_use]
     pub fn of_process(flag: Option<PathBuf>) -> Self {
-        let caller = std::env::var("SUDO_USER").ok().and_then(|name| User::from_name(&name).ok().flatten());
+        let caller = std::env::var("SUDO_USER")
+            .ok()
+            .and_then(|name| User::from_name(&name).ok().flatten());
         let home = std::env::var_os("HOME").map(PathBuf::from);
         Self {
             flag,
@@ -96,7 +98,9 @@ impl Environment {
             return vec![flag.clone()];
         }
         if let Some(variable) = self.variable.as_ref().filter(|variable| !variable.is_empty()) {
-            return std::env::split_paths(variable).filter(|path| !path.as_os_str().is_empty()).collect();
+            return std::env::split_paths(variable)
+                .filter(|path| !path.as_os_str().is_empty())
+                .collect();
         }
         self.home.iter().map(|home| home.join(".kube/config")).collect()
     }
@@ -170,14 +174,22 @@ fn read(path: &Path) -> Result<Option<Value>, KubeconfigError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(KubeconfigError::Read { path: path.to_owned(), source }),
+        Err(source) => {
+            return Err(KubeconfigError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
     };
     if text.trim().is_empty() {
         return Ok(Some(edit::empty()));
     }
     serde_saphyr::from_str(&text)
         .map(Some)
-        .map_err(|source| KubeconfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+        .map_err(|source| KubeconfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
 }
 
 fn format(config: &Value) -> Result<String, KubeconfigError> {
@@ -190,14 +202,19 @@ fn update(
     environment: &Environment,
     change: impl FnOnce(&mut Value) -> bool,
 ) -> Result<(), KubeconfigError> {
-    let failed = |source| KubeconfigError::Write { path: path.to_owned(), source };
+    let failed = |source| KubeconfigError::Write {
+        path: path.to_owned(),
+        source,
+    };
     // A link is followed, or replacing the file would cut it.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     make_parent(parent, environment.owner).map_err(failed)?;
     let _lock = Lock::take(path)?;
-    let before = read(path)?;
-    let mut config = before.clone().unwrap_or_else(edit::empty);
+    let mut config = read(path)?.unwrap_or_else(edit::empty);
     if !change(&mut config) {
         return Ok(());
     }
@@ -241,9 +258,10 @@ impl Lock {
         let made: io::Result<File> = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&lock);
         match made {
             Ok(_) => Ok(Self(lock)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(KubeconfigError::Locked { path: path.to_owned(), lock })
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(KubeconfigError::Locked {
+                path: path.to_owned(),
+                lock,
+            }),
             Err(source) => Err(KubeconfigError::Write { path: lock, source }),
         }
     }

@@ -12,7 +12,10 @@ fn access() -> Access {
 }
 
 fn variable(paths: &[&Path]) -> Environment {
-    Environment { variable: Some(std::env::join_paths(paths).unwrap()), ..Environment::default() }
+    Environment {
+        variable: Some(std::env::join_paths(paths).unwrap()),
+        ..Environment::default()
+    }
 }
 
 const WORK: &str = "\
@@ -38,18 +41,41 @@ users:
 
 #[test]
 fn files_are_chosen_as_kubectl_chooses() {
-    let home = Environment { home: Some("/home/a".into()), ..Environment::default() };
+    let home = Environment {
+        home: Some("/home/a".into()),
+        ..Environment::default()
+    };
     assert_eq!(home.files(), [PathBuf::from("/home/a/.kube/config")]);
-    let list = Environment { variable: Some("/x:/y::/z".into()), ..home.clone() };
+    let list = Environment {
+        variable: Some("/x:/y::/z".into()),
+        ..home.clone()
+    };
     assert_eq!(list.files(), [PathBuf::from("/x"), "/y".into(), "/z".into()]);
-    assert_eq!(Environment { variable: Some("".into()), ..home.clone() }.files(), home.files());
-    assert_eq!(Environment { flag: Some("/f".into()), ..list }.files(), [PathBuf::from("/f")]);
+    assert_eq!(
+        Environment {
+            variable: Some("".into()),
+            ..home.clone()
+        }
+        .files(),
+        home.files()
+    );
+    assert_eq!(
+        Environment {
+            flag: Some("/f".into()),
+            ..list
+        }
+        .files(),
+        [PathBuf::from("/f")]
+    );
 }
 
 #[test]
 fn a_new_file_is_for_its_owner_alone_and_goes_again() {
     let directory = tempfile::tempdir().unwrap();
-    let home = Environment { home: Some(directory.path().to_owned()), ..Environment::default() };
+    let home = Environment {
+        home: Some(directory.path().to_owned()),
+        ..Environment::default()
+    };
     let path = add(&home, &access()).unwrap();
     assert_eq!(path, directory.path().join(".kube/config"));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -84,7 +110,11 @@ fn among_several_files_each_entry_stays_where_it_is() {
 
     remove(&environment, "minik").unwrap();
     add(&variable(&[&ours]), &access()).unwrap();
-    assert_eq!(add(&environment, &access()).unwrap(), ours, "the one that holds the entry");
+    assert_eq!(
+        add(&environment, &access()).unwrap(),
+        ours,
+        "the one that holds the entry"
+    );
     assert!(!edit::holds(&read(&work).unwrap().unwrap(), "minik"));
     remove(&environment, "minik").unwrap();
     assert!(!ours.exists());
@@ -107,11 +137,17 @@ fn a_lock_or_damage_stops_us_before_any_change() {
     let path = directory.path().join("config");
     fs::write(&path, WORK).unwrap();
     fs::write(directory.path().join("config.lock"), "").unwrap();
-    assert!(matches!(add(&variable(&[&path]), &access()), Err(KubeconfigError::Locked { .. })));
+    assert!(matches!(
+        add(&variable(&[&path]), &access()),
+        Err(KubeconfigError::Locked { .. })
+    ));
     assert_eq!(fs::read_to_string(&path).unwrap(), WORK);
 
     let broken = directory.path().join("broken");
     fs::write(&broken, "clusters: [").unwrap();
-    assert!(matches!(add(&variable(&[&broken]), &access()), Err(KubeconfigError::Parse { .. })));
+    assert!(matches!(
+        add(&variable(&[&broken]), &access()),
+        Err(KubeconfigError::Parse { .. })
+    ));
     assert_eq!(fs::read_to_string(&broken).unwrap(), "clusters: [");
 }

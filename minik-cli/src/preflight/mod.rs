@@ -51,19 +51,51 @@ struct Program {
 }
 
 const PROGRAMS: [Program; 9] = [
-    Program { name: "iptables-restore", package: "iptables", without: None },
-    Program { name: "iptables-save", package: "iptables", without: None },
+    Program {
+        name: "iptables-restore",
+        package: "iptables",
+        without: None,
+    },
+    Program {
+        name: "iptables-save",
+        package: "iptables",
+        without: None,
+    },
     Program {
         name: "nginx",
         package: "nginx-light",
         without: Some("image nginx is a stand-in that understands a small part of nginx's configuration"),
     },
-    Program { name: "busybox", package: "busybox", without: Some("images busybox and tools, and shells in Pods, are unavailable") },
-    Program { name: "curl", package: "curl", without: Some("image tools has no curl") },
-    Program { name: "dig", package: "bind9-dnsutils", without: Some("image tools has no dig") },
-    Program { name: "ping", package: "iputils-ping", without: Some("image tools has no ping") },
-    Program { name: "ip", package: "iproute2", without: Some("image tools has no ip") },
-    Program { name: "conntrack", package: "conntrack", without: Some("UDP flows to a removed endpoint end only when they time out") },
+    Program {
+        name: "busybox",
+        package: "busybox",
+        without: Some("images busybox and tools, and shells in Pods, are unavailable"),
+    },
+    Program {
+        name: "curl",
+        package: "curl",
+        without: Some("image tools has no curl"),
+    },
+    Program {
+        name: "dig",
+        package: "bind9-dnsutils",
+        without: Some("image tools has no dig"),
+    },
+    Program {
+        name: "ping",
+        package: "iputils-ping",
+        without: Some("image tools has no ping"),
+    },
+    Program {
+        name: "ip",
+        package: "iproute2",
+        without: Some("image tools has no ip"),
+    },
+    Program {
+        name: "conntrack",
+        package: "conntrack",
+        without: Some("UDP flows to a removed endpoint end only when they time out"),
+    },
 ];
 
 /// Names of all programs worth looking for.
@@ -104,7 +136,11 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Report {
         });
     }
     for conflict in &facts.conflicts {
-        let alone = if spec.isolated { "" } else { ", or give the cluster an outside world of its own with --isolated" };
+        let alone = if spec.isolated {
+            ""
+        } else {
+            ", or give the cluster an outside world of its own with --isolated"
+        };
         report.errors.push(Finding {
             what: conflict.to_string(),
             advice: format!("choose another {}{alone}", conflict.flag),
@@ -114,13 +150,22 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Report {
 }
 
 fn judge_programs(facts: &Facts, report: &mut Report) {
-    for program in PROGRAMS.iter().filter(|program| facts.missing_programs.contains(&program.name)) {
+    for program in PROGRAMS
+        .iter()
+        .filter(|program| facts.missing_programs.contains(&program.name))
+    {
         let advice = format!("install Debian package {0}: apt-get install {0}", program.package);
         match program.without {
             None => {
-                report.errors.push(Finding { what: format!("program {} is missing", program.name), advice });
+                report.errors.push(Finding {
+                    what: format!("program {} is missing", program.name),
+                    advice,
+                });
             }
-            Some(loss) => report.notes.push(Finding { what: loss.to_owned(), advice }),
+            Some(loss) => report.notes.push(Finding {
+                what: loss.to_owned(),
+                advice,
+            }),
         }
     }
 }
@@ -131,11 +176,22 @@ mod tests {
     use crate::parameters::{Asked, resolve};
 
     fn spec() -> ClusterSpec {
-        resolve(&Asked { name: "minik".to_owned(), ..Asked::default() }, None).unwrap()
+        resolve(
+            &Asked {
+                name: "minik".to_owned(),
+                ..Asked::default()
+            },
+            None,
+        )
+        .unwrap()
     }
 
     fn well() -> Facts {
-        Facts { root: true, loopback: true, ..Facts::default() }
+        Facts {
+            root: true,
+            loopback: true,
+            ..Facts::default()
+        }
     }
 
     #[test]
@@ -145,7 +201,12 @@ mod tests {
 
     #[test]
     fn without_root_nothing_else_is_said() {
-        let facts = Facts { root: false, loopback: false, missing_programs: vec!["iptables-restore"], ..well() };
+        let facts = Facts {
+            root: false,
+            loopback: false,
+            missing_programs: vec!["iptables-restore"],
+            ..well()
+        };
         let report = judge(&facts, &spec());
         assert_eq!(report.errors.len(), 1);
         assert!(report.errors[0].advice.contains("sudo"));
@@ -153,7 +214,13 @@ mod tests {
 
     #[test]
     fn a_missing_program_names_its_package_and_what_is_lost() {
-        let report = judge(&Facts { missing_programs: vec!["iptables-restore", "nginx"], ..well() }, &spec());
+        let report = judge(
+            &Facts {
+                missing_programs: vec!["iptables-restore", "nginx"],
+                ..well()
+            },
+            &spec(),
+        );
         assert_eq!(report.errors.len(), 1);
         assert!(report.errors[0].advice.contains("apt-get install iptables"));
         assert_eq!(report.notes.len(), 1);
@@ -164,12 +231,19 @@ mod tests {
     #[test]
     fn a_missing_feature_a_dead_loopback_and_a_bad_state_directory_are_errors() {
         let facts = Facts {
-            missing_features: vec![("iptables statistic".to_owned(), "No chain/target/match by that name".to_owned())],
+            missing_features: vec![(
+                "iptables statistic".to_owned(),
+                "No chain/target/match by that name".to_owned(),
+            )],
             loopback: false,
             state_dir_problem: Some("Read-only file system".to_owned()),
             ..well()
         };
-        let what: Vec<String> = judge(&facts, &spec()).errors.into_iter().map(|finding| finding.what).collect();
+        let what: Vec<String> = judge(&facts, &spec())
+            .errors
+            .into_iter()
+            .map(|finding| finding.what)
+            .collect();
         assert_eq!(
             what,
             [
@@ -188,9 +262,19 @@ mod tests {
             taken_by: "route 172.30.0.0/16 dev br-1".to_owned(),
             free: Some("172.29.0.0/24".parse().unwrap()),
         };
-        let report = judge(&Facts { conflicts: vec![conflict], ..well() }, &spec());
+        let report = judge(
+            &Facts {
+                conflicts: vec![conflict],
+                ..well()
+            },
+            &spec(),
+        );
         assert!(report.errors[0].what.contains("route 172.30.0.0/16 dev br-1"));
-        assert!(report.errors[0].what.contains("--node-network-cidr 172.29.0.0/24 is free"));
+        assert!(
+            report.errors[0]
+                .what
+                .contains("--node-network-cidr 172.29.0.0/24 is free")
+        );
         assert!(report.errors[0].advice.contains("--isolated"));
     }
 }

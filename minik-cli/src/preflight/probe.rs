@@ -12,17 +12,44 @@ use crate::cluster::{ClusterSpec, names};
 use crate::provider::conflicts::conflicts;
 use crate::provider::netns::ProviderError;
 
-/// What kube-proxy's iptables rules are made of, one feature a rule.
-const RULES: [(&str, &str, &str); 9] = [
+/// A feature, and a rule that needs it.
+type Rule = (&'static str, &'static str, &'static str);
+
+/// What kube-proxy's iptables rules are made of, one feature a rule: its name, the table, the rule.
+const RULES: [Rule; 9] = [
     ("iptables nat", "nat", "-A PREROUTING -j ACCEPT"),
     ("iptables filter", "filter", "-A FORWARD -j REJECT"),
-    ("iptables comment", "nat", "-A OUTPUT -m comment --comment probe -j ACCEPT"),
-    ("iptables conntrack", "filter", "-A FORWARD -m conntrack --ctstate INVALID -j DROP"),
-    ("iptables statistic", "nat", "-A OUTPUT -m statistic --mode random --probability 0.5 -j ACCEPT"),
-    ("iptables recent", "nat", "-A OUTPUT -m recent --name probe --rcheck --seconds 10800 --reap -j ACCEPT"),
-    ("iptables addrtype", "nat", "-A OUTPUT -m addrtype --dst-type LOCAL -j ACCEPT"),
+    (
+        "iptables comment",
+        "nat",
+        "-A OUTPUT -m comment --comment probe -j ACCEPT",
+    ),
+    (
+        "iptables conntrack",
+        "filter",
+        "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+    ),
+    (
+        "iptables statistic",
+        "nat",
+        "-A OUTPUT -m statistic --mode random --probability 0.5 -j ACCEPT",
+    ),
+    (
+        "iptables recent",
+        "nat",
+        "-A OUTPUT -m recent --name probe --rcheck --seconds 10800 --reap -j ACCEPT",
+    ),
+    (
+        "iptables addrtype",
+        "nat",
+        "-A OUTPUT -m addrtype --dst-type LOCAL -j ACCEPT",
+    ),
     ("iptables MARK", "nat", "-A OUTPUT -j MARK --or-mark 0x4000"),
-    ("iptables MASQUERADE", "nat", "-A POSTROUTING -j MASQUERADE --random-fully"),
+    (
+        "iptables MASQUERADE",
+        "nat",
+        "-A POSTROUTING -j MASQUERADE --random-fully",
+    ),
 ];
 
 /// Looks at all there is to know for this cluster. The run directory must exist and be ours.
@@ -37,8 +64,10 @@ pub async fn look(spec: &ClusterSpec) -> Result<Facts, ProviderError> {
     let missing_programs: Vec<&str> = programs().filter(|name| !is_installed(name)).collect();
     let can_restore = !missing_programs.contains(&"iptables-restore");
     let run_dir = names::run_dir(&spec.name);
-    let (missing_features, conflicts) =
-        tokio::join!(tokio::task::spawn_blocking(move || features(&run_dir, can_restore)), conflicts(spec));
+    let (missing_features, conflicts) = tokio::join!(
+        tokio::task::spawn_blocking(move || features(&run_dir, can_restore)),
+        conflicts(spec)
+    );
     Ok(Facts {
         root,
         missing_programs,
@@ -51,9 +80,16 @@ pub async fn look(spec: &ClusterSpec) -> Result<Facts, ProviderError> {
 
 /// Whether a program is in the search path that the cluster's processes will have.
 fn is_installed(name: &str) -> bool {
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-        .iter()
-        .any(|dir| access(&Path::new(dir).join(name), AccessFlags::X_OK).is_ok())
+    [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ]
+    .iter()
+    .any(|dir| access(&Path::new(dir).join(name), AccessFlags::X_OK).is_ok())
 }
 
 fn features(scratch: &Path, can_restore: bool) -> Vec<(String, String)> {
@@ -71,9 +107,9 @@ fn features(scratch: &Path, can_restore: bool) -> Vec<(String, String)> {
     note("overlay file systems", probe::overlay(scratch));
     let lock = scratch.join("xtables.lock");
     // All at once is what a good machine pays; a bad one is asked about each.
-    if can_restore && probe::iptables(&rules(RULES.iter()), &lock).is_err() {
+    if can_restore && probe::iptables(&rules(&RULES), &lock).is_err() {
         for rule in &RULES {
-            note(rule.0, probe::iptables(&rules(std::iter::once(rule)), &lock));
+            note(rule.0, probe::iptables(&rules(std::slice::from_ref(rule)), &lock));
         }
     }
     // Made by the legacy variant only.
@@ -82,12 +118,20 @@ fn features(scratch: &Path, can_restore: bool) -> Vec<(String, String)> {
 }
 
 /// Input for `iptables-restore`.
-fn rules<'a>(chosen: impl Iterator<Item = &'a (&'static str, &'static str, &'static str)> + Clone) -> String {
+fn rules(chosen: &[Rule]) -> String {
     ["nat", "filter"]
         .iter()
         .map(|table| {
-            let lines: String = chosen.clone().filter(|rule| rule.1 == *table).map(|rule| format!("{}\n", rule.2)).collect();
-            if lines.is_empty() { lines } else { format!("*{table}\n{lines}COMMIT\n") }
+            let lines: String = chosen
+                .iter()
+                .filter(|rule| rule.1 == *table)
+                .map(|rule| format!("{}\n", rule.2))
+                .collect();
+            if lines.is_empty() {
+                lines
+            } else {
+                format!("*{table}\n{lines}COMMIT\n")
+            }
         })
         .collect()
 }
@@ -101,7 +145,9 @@ fn state_dir_problem(path: &Path) -> Option<String> {
     if !nearest.is_dir() {
         return Some(format!("{} is not a directory", nearest.display()));
     }
-    access(nearest, AccessFlags::W_OK | AccessFlags::X_OK).err().map(|errno| errno.desc().to_owned())
+    access(nearest, AccessFlags::W_OK | AccessFlags::X_OK)
+        .err()
+        .map(|errno| errno.desc().to_owned())
 }
 
 #[cfg(test)]
@@ -110,10 +156,10 @@ mod tests {
 
     #[test]
     fn rules_are_grouped_by_table() {
-        let all = rules(RULES.iter());
+        let all = rules(&RULES);
         assert_eq!(all.matches("*nat\n").count(), 1);
         assert_eq!(all.matches("COMMIT\n").count(), 2);
-        assert_eq!(rules(RULES[1..2].iter()), "*filter\n-A FORWARD -j REJECT\nCOMMIT\n");
+        assert_eq!(rules(&RULES[1..2]), "*filter\n-A FORWARD -j REJECT\nCOMMIT\n");
     }
 
     #[test]
@@ -122,7 +168,11 @@ mod tests {
         assert_eq!(state_dir_problem(&directory.path().join("a/b")), None);
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(state_dir_problem(&file.join("a")).unwrap().ends_with("is not a directory"));
+        assert!(
+            state_dir_problem(&file.join("a"))
+                .unwrap()
+                .ends_with("is not a directory")
+        );
         assert!(state_dir_problem(Path::new("relative")).is_some());
     }
 }

@@ -35,7 +35,10 @@ mod tests {
     fn doubles_up_to_ten_seconds() {
         let mut backoff = Backoff::default();
         let delays: Vec<u128> = (0..13).map(|_| backoff.after(Duration::ZERO).as_millis()).collect();
-        assert_eq!(delays, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10_000, 10_000, 10_000]);
+        assert_eq!(
+            delays,
+            [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10_000, 10_000, 10_000]
+        );
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::backoff::Backoff;
@@ -88,7 +90,13 @@ impl Child {
     /// A child that is due at once.
     #[must_use]
     pub fn new(role: Role, now: Instant) -> Self {
-        Self { role, pid: None, due: Some(now), started: now, backoff: Backoff::default() }
+        Self {
+            role,
+            pid: None,
+            due: Some(now),
+            started: now,
+            backoff: Backoff::default(),
+        }
     }
 
     /// Starts it.
@@ -97,29 +105,46 @@ impl Child {
     /// [`SpawnError`]
     pub fn spawn(&mut self, spec: &ClusterSpec, sockets: &Sockets, now: Instant) -> Result<(), SpawnError> {
         let name = self.role.name();
-        let log = open_log(spec, &name).map_err(|source| SpawnError::Log { child: name.clone(), source })?;
-        let errors = log.try_clone().map_err(|source| SpawnError::Log { child: name.clone(), source })?;
+        let log = open_log(spec, &name).map_err(|source| SpawnError::Log {
+            child: name.clone(),
+            source,
+        })?;
+        let errors = log.try_clone().map_err(|source| SpawnError::Log {
+            child: name.clone(),
+            source,
+        })?;
         let mut command = own_command();
         command.arg("internal").stdin(Stdio::null()).stdout(log).stderr(errors);
         match &self.role {
             Role::ApiServer => {
                 command.arg("apiserver");
                 let fds = sockets.duplicate()?;
-                command.env("LISTEN_FDS", fds.len().to_string()).env("LISTEN_FDNAMES", sockets.names());
+                command
+                    .env("LISTEN_FDS", fds.len().to_string())
+                    .env("LISTEN_FDNAMES", sockets.names());
                 let mappings = (FIRST_LISTEN_FD..)
                     .zip(fds)
                     .map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd })
                     .collect();
-                command
-                    .fd_mappings(mappings)
-                    .map_err(|source| SpawnError::Pass { child: name.clone(), source })?;
+                command.fd_mappings(mappings).map_err(|source| SpawnError::Pass {
+                    child: name.clone(),
+                    source,
+                })?;
             }
             Role::Agent(node) => {
                 command.args(["agent", "--node", node]);
             }
         }
-        command.args(["--name", &spec.name]).arg("--state-dir").arg(&spec.state_dir);
-        let child = command.spawn().map_err(|source| SpawnError::Start { child: name, source })?;
+        command
+            .args(["--name", &spec.name])
+            .arg("--state-dir")
+            .arg(&spec.state_dir);
+        // The signals that we take by descriptor are blocked here, and a blocked signal stays so over exec.
+        // SAFETY: between fork and exec it makes one system call and allocates nothing.
+        unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(io::Error::from)) };
+        let child = command
+            .spawn()
+            .map_err(|source| SpawnError::Start { child: name, source })?;
         self.pid = Some(Pid::from_raw(child.id().cast_signed()));
         self.started = now;
         self.due = None;
@@ -148,5 +173,9 @@ pub fn own_command() -> Command {
 
 /// `STATE/log/NAME.log`, appended to.
 pub fn open_log(spec: &ClusterSpec, name: &str) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(spec.log_dir().join(format!("{name}.log")))
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(spec.log_dir().join(format!("{name}.log")))
 }

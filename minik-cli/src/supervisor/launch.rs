@@ -64,7 +64,10 @@ pub fn launch(spec: &ClusterSpec) -> Result<u16, LaunchError> {
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
-        .fd_mappings(vec![FdMapping { parent_fd: write, child_fd: NOTIFY_FD }])
+        .fd_mappings(vec![FdMapping {
+            parent_fd: write,
+            child_fd: NOTIFY_FD,
+        }])
         .map_err(|collision| LaunchError::Start(io::Error::other(collision)))?;
     let mut first = command.spawn().map_err(LaunchError::Start)?;
     // The command holds the pipe's other end, and with it open we would wait for ourselves.
@@ -75,29 +78,46 @@ pub fn launch(spec: &ClusterSpec) -> Result<u16, LaunchError> {
 
 fn read_report(read: OwnedFd, spec: &ClusterSpec) -> Result<u16, LaunchError> {
     let mut report = String::new();
-    File::from(read).take(MOST).read_to_string(&mut report).map_err(LaunchError::Start)?;
-    if let Some(port) = report.trim().strip_prefix("listening ").and_then(|port| port.parse().ok()) {
+    File::from(read)
+        .take(MOST)
+        .read_to_string(&mut report)
+        .map_err(LaunchError::Start)?;
+    if let Some(port) = report
+        .trim()
+        .strip_prefix("listening ")
+        .and_then(|port| port.parse().ok())
+    {
         return Ok(port);
     }
     match report.trim().strip_prefix("error: ") {
         Some(reason) => Err(LaunchError::Refused(reason.to_owned())),
-        None => Err(LaunchError::Silent { log: spec.log_dir().join("supervisor.log").display().to_string() }),
+        None => Err(LaunchError::Silent {
+            log: spec.log_dir().join("supervisor.log").display().to_string(),
+        }),
     }
 }
 
-/// In the supervisor: a session of its own, and not its leader, so that no terminal can become its own.
-/// Only the grandchild returns.
+/// Who a process is after [`detach`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detached {
+    /// One that has nothing more to do.
+    Parent,
+    /// The background process.
+    Daemon,
+}
+
+/// In the supervisor: moves to a session of its own, without leading it, so that no terminal can become its own.
 ///
 /// # Errors
 /// [`LaunchError::Detach`]
-pub fn detach() -> Result<(), LaunchError> {
+pub fn detach() -> Result<Detached, LaunchError> {
     for last in [false, true] {
         // SAFETY: no other thread has been started, so the child may do anything.
         match unsafe { fork() }.map_err(LaunchError::Detach)? {
-            ForkResult::Parent { .. } => std::process::exit(0),
+            ForkResult::Parent { .. } => return Ok(Detached::Parent),
             ForkResult::Child if !last => setsid().map_err(LaunchError::Detach).map(drop)?,
             ForkResult::Child => {}
         }
     }
-    Ok(())
+    Ok(Detached::Daemon)
 }

@@ -29,7 +29,10 @@ impl Logs {
     pub fn watch(directory: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(directory, AddWatchFlags::IN_MODIFY)?;
-        Ok(Self { directory: directory.to_owned(), inotify })
+        Ok(Self {
+            directory: directory.to_owned(),
+            inotify,
+        })
     }
 
     /// Readable when a log was written to.

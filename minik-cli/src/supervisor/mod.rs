@@ -73,8 +73,7 @@ impl<'a> Supervisor<'a> {
     /// # Errors
     /// [`SupervisorError`]
     pub fn prepare(spec: &'a ClusterSpec) -> Result<Self, SupervisorError> {
-        let lock =
-            store::hold_supervisor_lock(&spec.name)?.ok_or_else(|| SupervisorError::Twice(spec.name.clone()))?;
+        let lock = store::hold_supervisor_lock(&spec.name)?.ok_or_else(|| SupervisorError::Twice(spec.name.clone()))?;
         set_child_subreaper(true).map_err(SupervisorError::Signals)?;
         let mut mask = SigSet::empty();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
@@ -89,7 +88,14 @@ impl<'a> Supervisor<'a> {
             std::iter::once(Role::ApiServer).chain(spec.nodes.iter().map(|node| Role::Agent(node.name.clone())));
         let now = Instant::now();
         let children = roles.map(|role| Child::new(role, now)).collect();
-        Ok(Self { spec, sockets, signals, logs, children, _lock: lock })
+        Ok(Self {
+            spec,
+            sockets,
+            signals,
+            logs,
+            children,
+            _lock: lock,
+        })
     }
 
     /// The bound port on 127.0.0.1.
@@ -133,8 +139,10 @@ impl<'a> Supervisor<'a> {
             let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
-        let mut fds =
-            [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.logs.fd(), PollFlags::POLLIN)];
+        let mut fds = [
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.logs.fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(SupervisorError::Wait(errno)),
@@ -209,4 +217,3 @@ impl<'a> Supervisor<'a> {
 fn log(message: &str) {
     eprintln!("supervisor: {message}");
 }
-

@@ -72,9 +72,13 @@ impl Sockets {
     pub fn bind(spec: &ClusterSpec) -> Result<Self, SocketError> {
         // Nobody but root may connect, not even between bind and a later chmod.
         let before = umask(Mode::from_bits_truncate(0o177));
-        let bound = Self::bind_paths(spec);
+        let paths = path_sockets(spec);
+        let bound = paths
+            .iter()
+            .map(|(name, path)| bind_path(path).map(|listener| (name.clone(), OwnedFd::from(listener))))
+            .collect::<Result<Vec<_>, _>>();
         umask(before);
-        let (mut named, paths) = bound?;
+        let mut named = bound?;
 
         let loopback = bind_loopback(spec.api_port)?;
         let loopback_port = loopback.local_addr().map_err(SocketError::Duplicate)?.port();
@@ -82,35 +86,32 @@ impl Sockets {
 
         let control_plane = spec.control_plane();
         let address = SocketAddr::from((control_plane.ip, API_PORT));
-        let in_namespace = |source| SocketError::Namespace { node: control_plane.name.clone(), source };
+        let in_namespace = |source| SocketError::Namespace {
+            node: control_plane.name.clone(),
+            source,
+        };
         let listener = NetNs::open(&spec.node_netns(&control_plane.name))
             .map_err(in_namespace)?
             .run(|| TcpListener::bind(address))
             .map_err(in_namespace)?
             .map_err(|source| SocketError::Tcp { address, source })?;
         named.push(("node-address".to_owned(), listener.into()));
-        Ok(Self { named, paths, loopback_port })
-    }
-
-    fn bind_paths(spec: &ClusterSpec) -> Result<(Vec<(String, OwnedFd)>, Vec<PathBuf>), SocketError> {
-        let mut wanted = vec![("admin".to_owned(), spec.api_socket())];
-        for node in &spec.nodes {
-            wanted.push((format!("node.{}", node.name), spec.node_run_dir(&node.name).join("api.sock")));
-        }
-        let mut named = Vec::with_capacity(wanted.len());
-        let mut paths = Vec::with_capacity(wanted.len());
-        for (name, path) in wanted {
-            let listener = bind_path(&path)?;
-            named.push((name, listener.into()));
-            paths.push(path);
-        }
-        Ok((named, paths))
+        let paths = paths.into_iter().map(|(_, path)| path).collect();
+        Ok(Self {
+            named,
+            paths,
+            loopback_port,
+        })
     }
 
     /// The names, in order, as `LISTEN_FDNAMES` wants them.
     #[must_use]
     pub fn names(&self) -> String {
-        self.named.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(":")
+        self.named
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect::<Vec<_>>()
+            .join(":")
     }
 
     /// A copy of every descriptor, in the order of the names.
@@ -118,7 +119,10 @@ impl Sockets {
     /// # Errors
     /// [`SocketError::Duplicate`]
     pub fn duplicate(&self) -> Result<Vec<OwnedFd>, SocketError> {
-        self.named.iter().map(|(_, fd)| fd.try_clone().map_err(SocketError::Duplicate)).collect()
+        self.named
+            .iter()
+            .map(|(_, fd)| fd.try_clone().map_err(SocketError::Duplicate))
+            .collect()
     }
 
     /// Takes the path sockets out of the file system.
@@ -130,6 +134,19 @@ impl Sockets {
     }
 }
 
+/// Root's own, and one a node: who connects where is who is asking.
+fn path_sockets(spec: &ClusterSpec) -> Vec<(String, PathBuf)> {
+    let nodes = spec.nodes.iter().map(|node| {
+        (
+            format!("node.{}", node.name),
+            spec.node_run_dir(&node.name).join("api.sock"),
+        )
+    });
+    std::iter::once(("admin".to_owned(), spec.api_socket()))
+        .chain(nodes)
+        .collect()
+}
+
 fn bind_path(path: &Path) -> Result<UnixListener, SocketError> {
     if let Some(parent) = path.parent() {
         // The run directories themselves want 0700, whatever the umask for sockets is.
@@ -138,7 +155,10 @@ fn bind_path(path: &Path) -> Result<UnixListener, SocketError> {
         umask(before);
         made?;
     }
-    let failed = |source| SocketError::Path { path: path.to_owned(), source };
+    let failed = |source| SocketError::Path {
+        path: path.to_owned(),
+        source,
+    };
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}

@@ -121,16 +121,16 @@ fn two_isolated_clusters_share_addresses_and_nothing_else() {
         ))
         .ok();
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: p, labels: {app: p}}, spec: {containers: [{name: c, image: nginx}]}}";
-        vm.sh_with(pod, &format!("kubectl --context {name} apply -f -")).ok();
+        vm.sh_with(pod, &format!("kubectl --context minik-{name} apply -f -")).ok();
         vm.sh(&format!(
-            "kubectl --context {name} wait --for=condition=Ready pod/p --timeout=30s"
+            "kubectl --context minik-{name} wait --for=condition=Ready pod/p --timeout=30s"
         ))
         .ok();
-        vm.sh(&format!("kubectl --context {name} create -f - <<< '{{apiVersion: v1, kind: ConfigMap, metadata: {{name: of-{name}}}}}'")).ok();
+        vm.sh(&format!("kubectl --context minik-{name} create -f - <<< '{{apiVersion: v1, kind: ConfigMap, metadata: {{name: of-{name}}}}}'")).ok();
     }
     let names = |context: &str| {
         vm.sh(&format!(
-            "kubectl --context {context} get configmaps -o name | grep of-"
+            "kubectl --context minik-{context} get configmaps -o name | grep of-"
         ))
         .ok()
     };
@@ -138,11 +138,11 @@ fn two_isolated_clusters_share_addresses_and_nothing_else() {
     assert_eq!(names("two"), "configmap/of-two\n");
     vm.sh("minik down --name one --purge").ok();
     assert_eq!(
-        vm.sh("kubectl --context two get pod p -o jsonpath='{.status.phase}'")
+        vm.sh("kubectl --context minik-two get pod p -o jsonpath='{.status.phase}'")
             .ok(),
         "Running"
     );
-    vm.sh("kubectl --context two exec p -- curl -s localhost").ok();
+    vm.sh("kubectl --context minik-two exec p -- curl -s localhost").ok();
     vm.sh("minik down --name two --purge").ok();
 }
 

@@ -27,9 +27,10 @@ const MAX_PODS: &str = "110";
 pub async fn register(client: &Client, config: &AgentConfig, shutdown: &CancellationToken) {
     let mut delays = Retry::default();
     loop {
-        match try_register(client, config).await {
-            Ok(()) => return,
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "register node"),
+        // An API server that is down lets requests wait in its sockets, and shutdown must not wait with them.
+        match shutdown.run_until_cancelled(try_register(client, config)).await {
+            None | Some(Ok(())) => return,
+            Some(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "register node"),
         }
         let delay = delays.next().unwrap_or(RENEW);
         tokio::select! {
@@ -66,7 +67,7 @@ pub async fn keep(client: Client, config: AgentConfig, shutdown: CancellationTok
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        if let Err(error) = renew(&client, &config, None).await {
+        if let Some(Err(error)) = shutdown.run_until_cancelled(renew(&client, &config, None)).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "renew lease");
         }
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -110,7 +110,9 @@ async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wan
             [&[STATUS], status.to_string().as_bytes()].concat().into(),
         ))
         .await?;
-        sink.close().await
+        // Clients take any other code, and none at all, for a broken connection.
+        let normal = CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::default() };
+        sink.send(Message::Close(Some(normal))).await
     };
     if let Err(error) = closing.await {
         tracing::debug!(%error, "exec client has gone");

@@ -23,7 +23,9 @@ pub struct Agent {
 impl Agent {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let spec = self.process.spec()?;
-        let node = spec.node(&self.node).with_context(|| format!("cluster has no node {:?}", self.node))?;
+        let node = spec
+            .node(&self.node)
+            .with_context(|| format!("cluster has no node {:?}", self.node))?;
         node_netns(&spec, &node.name)?.enter()?;
         super::log_to_stderr();
         crate::cmd::runtime()?.block_on(async {

@@ -82,7 +82,9 @@ fn dns_kubeconfig(spec: &ClusterSpec, pki: &ClusterPki) -> anyhow::Result<String
 /// # Errors
 /// That of reading or making it.
 pub fn pki(spec: &ClusterSpec) -> anyhow::Result<ClusterPki> {
-    let ips = [Ipv4Addr::LOCALHOST, spec.kubernetes_ip(), spec.control_plane().ip].map(IpAddr::V4).to_vec();
+    let ips = [Ipv4Addr::LOCALHOST, spec.kubernetes_ip(), spec.control_plane().ip]
+        .map(IpAddr::V4)
+        .to_vec();
     let names = ServerNames::standard(&spec.cluster_domain, ips);
     ClusterPki::load_or_create(&spec.pki_dir(), &names).context("prepare the cluster's certificates")
 }
@@ -91,10 +93,16 @@ pub fn pki(spec: &ClusterSpec) -> anyhow::Result<ClusterPki> {
 /// no `LISTEN_PID` to tell its word from another's).
 fn listen_names() -> anyhow::Result<Vec<String>> {
     let names = std::env::var("LISTEN_FDNAMES").context("read LISTEN_FDNAMES")?;
-    let count: usize = std::env::var("LISTEN_FDS").context("read LISTEN_FDS")?.parse().context("parse LISTEN_FDS")?;
+    let count: usize = std::env::var("LISTEN_FDS")
+        .context("read LISTEN_FDS")?
+        .parse()
+        .context("parse LISTEN_FDS")?;
     let names: Vec<String> = names.split(':').map(str::to_owned).collect();
     if names.len() != count {
-        bail!("LISTEN_FDS says {count} sockets and LISTEN_FDNAMES names {}", names.len());
+        bail!(
+            "LISTEN_FDS says {count} sockets and LISTEN_FDNAMES names {}",
+            names.len()
+        );
     }
     Ok(names)
 }
@@ -135,7 +143,12 @@ fn sort(inherited: Vec<(String, OwnedFd)>, tls_config: Arc<rustls::ServerConfig>
             }
         }
     }
-    Ok(Listeners { admin: admin.context("no socket named admin was passed")?, nodes, tls, tls_config: Some(tls_config) })
+    Ok(Listeners {
+        admin: admin.context("no socket named admin was passed")?,
+        nodes,
+        tls,
+        tls_config: Some(tls_config),
+    })
 }
 
 fn path_listener(socket: OwnedFd) -> anyhow::Result<tokio::net::UnixListener> {

@@ -24,7 +24,11 @@ pub struct Dns {
 impl Dns {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         super::log_to_stderr();
-        let config = DnsConfig { kubeconfig: self.kubeconfig, domain: self.domain, listen: self.listen };
+        let config = DnsConfig {
+            kubeconfig: self.kubeconfig,
+            domain: self.domain,
+            listen: self.listen,
+        };
         crate::cmd::runtime()?.block_on(async {
             minik_node::dns::run(config, super::until_terminated()?).await?;
             Ok(ExitCode::SUCCESS)

@@ -36,8 +36,8 @@ pub enum Internal {
     /// Stands in for a program that is not installed, in a Pod
     Standin {
         /// Which, and its arguments
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-        command: Vec<String>,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
 }
 
@@ -58,8 +58,13 @@ impl Process {
     /// # Errors
     /// When there are none, or they are damaged.
     pub fn spec(&self) -> anyhow::Result<ClusterSpec> {
-        store::load(&self.state_dir)?
-            .with_context(|| format!("cluster {:?} has no parameters in {}", self.name, self.state_dir.display()))
+        store::load(&self.state_dir)?.with_context(|| {
+            format!(
+                "cluster {:?} has no parameters in {}",
+                self.name,
+                self.state_dir.display()
+            )
+        })
     }
 }
 
@@ -69,9 +74,11 @@ impl Internal {
             Self::Supervisor(process) => supervisor::run(&process),
             Self::Apiserver(process) => apiserver::run(&process),
             Self::Agent(agent) => agent.run(),
-            Self::Shim { dir } => Ok(minik_node::runtime::shim::main(&minik_node::runtime::shim::ShimArgs { dir })),
+            Self::Shim { dir } => Ok(minik_node::runtime::shim::main(&minik_node::runtime::shim::ShimArgs {
+                dir,
+            })),
             Self::Dns(dns) => dns.run(),
-            Self::Standin { command } => Ok(minik_node::runtime::standin::run(&command)),
+            Self::Standin { arguments } => Ok(minik_node::runtime::standin::run(&arguments)),
         }
     }
 }
@@ -79,7 +86,11 @@ impl Internal {
 /// Logs go to standard error, which the supervisor or the shim has pointed at a file; `RUST_LOG` chooses.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// A token that SIGTERM or SIGINT cancels. Needs a tokio runtime.

@@ -7,11 +7,14 @@ use std::process::ExitCode;
 
 use super::Process;
 use crate::errors::{Exit, chain};
-use crate::supervisor::{Supervisor, launch};
+use crate::supervisor::Supervisor;
+use crate::supervisor::launch::{self, Detached};
 
 /// Leaves the caller's session, binds the sockets, says so on the pipe to `minik up`, and runs.
 pub fn run(process: &Process) -> anyhow::Result<ExitCode> {
-    launch::detach()?;
+    if launch::detach()? == Detached::Parent {
+        return Ok(ExitCode::SUCCESS);
+    }
     // SAFETY: `launch` passed the pipe under this number, and nothing else here owns it.
     let mut notify = unsafe { File::from_raw_fd(launch::NOTIFY_FD) };
     let spec = match process.spec() {

@@ -1,0 +1,246 @@
+//! Lays a parsed body over a struct of the schema, as Go's decoder does field by field.
+
+use serde_json::{Map, Number, Value};
+
+use super::go;
+use super::tree::Tree;
+use crate::resource::schema::{self, Definition, Field, Schema, StructId, Type};
+use crate::resource::validation::quantity::Quantity;
+use crate::resource::validation::time;
+
+/// What a body became.
+pub(super) struct Fitted {
+    /// The object as Go would have kept it.
+    pub(super) value: Value,
+    /// Unknown and duplicate fields in the order of the body, each named once.
+    pub(super) strict: Vec<String>,
+}
+
+/// Go's decoder collects at most this many strict errors.
+const MOST_STRICT_ERRORS: usize = 100;
+
+/// Optional strings whose empty value differs from no value.
+const MEANINGFUL_WHEN_EMPTY: &[&str] = &["holderIdentity", "storageClassName"];
+
+/// Fits `tree` to the definition called `root`; the error is the first field of a wrong type.
+pub(super) fn fit(tree: &Tree, root: &str) -> Result<Fitted, String> {
+    let schema = schema::standard();
+    let mut fitter = Fitter { schema, json_path: Vec::new(), strict_path: Vec::new(), strict: Vec::new() };
+    let value = match schema.named(root) {
+        Some(id) => fitter.structure(tree, id, None)?,
+        None => tree.to_value(),
+    };
+    Ok(Fitted { value, strict: fitter.strict })
+}
+
+/// The field being decoded, for Go's `Go struct field S.path of type T`.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    definition: &'a Definition,
+    field: &'a Field,
+}
+
+struct Fitter<'a> {
+    schema: &'a Schema,
+    /// Field names from the root; map keys and indexes are left out, as Go does.
+    json_path: Vec<&'a str>,
+    /// Field names, map keys and indexes, for unknown and duplicate fields.
+    strict_path: Vec<String>,
+    strict: Vec<String>,
+}
+
+impl<'a> Fitter<'a> {
+    fn structure(&mut self, tree: &Tree, id: StructId, place: Option<Place<'_>>) -> Result<Value, String> {
+        let fields = match tree {
+            Tree::Null => &[],
+            Tree::Object(fields) => fields.as_slice(),
+            other => return Err(self.mismatch(other, &Type::Struct(id), place)),
+        };
+        let definition: &'a Definition = self.schema.get(id);
+        let mut out = Map::new();
+        let mut seen = Vec::with_capacity(fields.len());
+        for (key, value) in fields {
+            let Some(field) = definition.field(key) else {
+                self.report("unknown", key);
+                continue;
+            };
+            if seen.contains(&key) {
+                self.report("duplicate", key);
+            }
+            seen.push(key);
+            self.json_path.push(&field.name);
+            let separator = if self.strict_path.is_empty() { "" } else { "." };
+            self.strict_path.push(format!("{separator}{key}"));
+            let fitted = self.value(value, &field.ty, Place { definition, field })?;
+            self.strict_path.pop();
+            self.json_path.pop();
+            if is_kept(&fitted, field) {
+                out.insert(key.clone(), fitted);
+            } else {
+                out.remove(key);
+            }
+        }
+        self.add_structs_by_value(definition, &mut out)?;
+        Ok(Value::Object(out))
+    }
+
+    fn add_structs_by_value(&mut self, definition: &'a Definition, out: &mut Map<String, Value>) -> Result<(), String> {
+        for field in definition.fields() {
+            if let Type::Struct(id) = field.ty
+                && field.by_value
+                && !out.contains_key(&*field.name)
+            {
+                let empty = self.structure(&Tree::Null, id, None)?;
+                out.insert(field.name.to_string(), empty);
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, tree: &Tree, ty: &Type, place: Place<'_>) -> Result<Value, String> {
+        match (tree, ty) {
+            (Tree::Null, _) => Ok(Value::Null),
+            (_, Type::Any) => Ok(tree.to_value()),
+            (_, Type::Struct(id)) => self.structure(tree, *id, Some(place)),
+            (Tree::List(items), Type::List(item)) => self.list(items, item, place),
+            (Tree::Object(fields), Type::Map(value)) => self.map(fields, value, place),
+            (Tree::String(text), Type::String) => Ok(Value::String(text.clone())),
+            (Tree::Bool(value), Type::Bool) => Ok(Value::Bool(*value)),
+            (Tree::Number(number), Type::Float64) => Ok(Value::Number(number.clone())),
+            (Tree::Number(number), Type::Int64) if number.as_i64().is_some() => Ok(Value::Number(number.clone())),
+            (Tree::Number(number), Type::Int32) if is_int32(number) => Ok(Value::Number(number.clone())),
+            (Tree::Number(number), Type::Int32 | Type::Int64) => {
+                Err(self.unmarshal_error(&format!("number {number}"), ty, place))
+            }
+            (_, Type::IntOrString) => self.int_or_string(tree, place),
+            (_, Type::Quantity) => quantity(tree),
+            (Tree::String(text), Type::Time) => time::parse(text).map(|t| Value::String(time::to_seconds(t))),
+            (Tree::String(text), Type::MicroTime) => time::parse(text).map(|t| Value::String(time::to_micros(t))),
+            (Tree::String(text), Type::Bytes) => bytes(text),
+            (other, Type::Time | Type::MicroTime) => {
+                Err(format!("json: cannot unmarshal {} into Go value of type string", other.go_kind()))
+            }
+            (other, ty) => Err(self.mismatch(other, ty, Some(place))),
+        }
+    }
+
+    fn list(&mut self, items: &[Tree], item: &Type, place: Place<'_>) -> Result<Value, String> {
+        let mut out = Vec::with_capacity(items.len());
+        for (index, tree) in items.iter().enumerate() {
+            self.strict_path.push(format!("[{index}]"));
+            let fitted = match self.value(tree, item, place)? {
+                Value::Null => self.zero(item)?,
+                fitted => fitted,
+            };
+            out.push(fitted);
+            self.strict_path.pop();
+        }
+        Ok(Value::Array(out))
+    }
+
+    fn map(&mut self, fields: &[(String, Tree)], value: &Type, place: Place<'_>) -> Result<Value, String> {
+        let mut out = Map::new();
+        for (key, tree) in fields {
+            if out.contains_key(key) {
+                self.report("duplicate", key);
+            }
+            self.strict_path.push(format!(".{key}"));
+            let fitted = match self.value(tree, value, place)? {
+                Value::Null => self.zero(value)?,
+                fitted => fitted,
+            };
+            self.strict_path.pop();
+            out.insert(key.clone(), fitted);
+        }
+        Ok(Value::Object(out))
+    }
+
+    /// Go's zero value: what null leaves in a list or a map.
+    fn zero(&mut self, ty: &Type) -> Result<Value, String> {
+        Ok(match ty {
+            Type::Struct(id) => self.structure(&Tree::Null, *id, None)?,
+            Type::String | Type::Bytes => Value::String(String::new()),
+            Type::Bool => Value::Bool(false),
+            Type::Int32 | Type::Int64 | Type::Float64 | Type::IntOrString => Value::from(0),
+            Type::Quantity => Value::String("0".to_owned()),
+            Type::List(_) => Value::Array(Vec::new()),
+            Type::Map(_) => Value::Object(Map::new()),
+            Type::Time | Type::MicroTime | Type::Any => Value::Null,
+        })
+    }
+
+    fn int_or_string(&self, tree: &Tree, place: Place<'_>) -> Result<Value, String> {
+        match tree {
+            Tree::String(_) => Ok(tree.to_value()),
+            Tree::Number(number) if is_int32(number) => Ok(tree.to_value()),
+            Tree::Number(number) => Err(self.unmarshal_error(&format!("number {number}"), &Type::Int32, place)),
+            other => Err(self.unmarshal_error(other.go_kind(), &Type::Int32, place)),
+        }
+    }
+
+    fn report(&mut self, what: &str, key: &str) {
+        let path = self.strict_path.concat();
+        let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        let text = format!("{what} field {path:?}");
+        if self.strict.len() < MOST_STRICT_ERRORS && !self.strict.contains(&text) {
+            self.strict.push(text);
+        }
+    }
+
+    fn mismatch(&self, tree: &Tree, ty: &Type, place: Option<Place<'_>>) -> String {
+        match place {
+            Some(place) => self.unmarshal_error(tree.go_kind(), ty, place),
+            None => format!(
+                "json: cannot unmarshal {} into Go value of type {}",
+                tree.go_kind(),
+                go::type_name(ty, self.schema, "string")
+            ),
+        }
+    }
+
+    fn unmarshal_error(&self, found: &str, ty: &Type, place: Place<'_>) -> String {
+        let definition = place.definition.go_name();
+        let named = go::string_type(definition, &place.field.name);
+        format!(
+            "json: cannot unmarshal {found} into Go struct field {definition}.{} of type {}",
+            self.json_path.join("."),
+            go::type_name(ty, self.schema, named)
+        )
+    }
+}
+
+fn is_int32(number: &Number) -> bool {
+    number.as_i64().is_some_and(|n| i32::try_from(n).is_ok())
+}
+
+fn quantity(tree: &Tree) -> Result<Value, String> {
+    let text = match tree {
+        Tree::String(text) => text.clone(),
+        other => other.to_value().to_string(),
+    };
+    Quantity::parse(&text).map(|quantity| Value::String(quantity.to_string())).map_err(|error| error.to_string())
+}
+
+fn bytes(text: &str) -> Result<Value, String> {
+    let compact: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    match data_encoding::BASE64.decode(compact.as_bytes()) {
+        Ok(_) => Ok(Value::String(compact)),
+        Err(error) => Err(format!("illegal base64 data at input byte {}", error.position)),
+    }
+}
+
+/// Whether Go would write the field back: `omitempty` drops empty optional lists, maps and strings.
+fn is_kept(value: &Value, field: &Field) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(items) => field.required || !items.is_empty(),
+        Value::Object(fields) => field.required || !matches!(field.ty, Type::Map(_)) || !fields.is_empty(),
+        Value::String(text) => {
+            field.required
+                || !text.is_empty()
+                || !matches!(field.ty, Type::String)
+                || MEANINGFUL_WHEN_EMPTY.contains(&&*field.name)
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,56 @@
+//! The kinds, one module each, in the order in which discovery lists them: the core group by name, then
+//! the other groups.
+
+mod config_map;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod lease;
+mod namespace;
+mod node;
+mod pod;
+mod pod_template;
+mod replica_set;
+mod secret;
+mod service;
+mod service_account;
+
+use super::{KindInfo, Registered, Strategy};
+
+/// Every served kind.
+pub(super) fn all() -> Vec<Registered> {
+    vec![
+        row(config_map::INFO, config_map::ConfigMaps),
+        row(endpoints::INFO, endpoints::EndpointsStrategy),
+        row(event::INFO, event::Events),
+        row(namespace::INFO, namespace::Namespaces),
+        row(node::INFO, node::Nodes),
+        row(pod::INFO, pod::Pods),
+        row(secret::INFO, secret::Secrets),
+        row(service_account::INFO, service_account::ServiceAccounts),
+        row(service::INFO, service::Services),
+        row(deployment::INFO, deployment::Deployments),
+        row(replica_set::INFO, replica_set::ReplicaSets),
+        row(lease::INFO, lease::Leases),
+        row(endpoint_slice::INFO, endpoint_slice::EndpointSlices),
+    ]
+}
+
+fn row(info: KindInfo, strategy: impl Strategy) -> Registered {
+    Registered { info, strategy: Box::new(strategy) }
+}
+
+/// What a kind of the core group has in common with the others: no short names, no categories.
+const CORE: KindInfo = KindInfo {
+    group: "",
+    version: "v1",
+    kind: "",
+    plural: "",
+    singular: "",
+    short_names: &[],
+    categories: &[],
+    namespaced: true,
+    schema: "",
+    subresources: &[],
+};

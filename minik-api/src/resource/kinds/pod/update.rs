@@ -1,0 +1,84 @@
+//! What may change in the spec of a Pod that is stored already.
+
+use k8s_openapi::api::core::v1::{PodSpec, Toleration};
+
+use crate::resource::field::{FieldError, FieldErrors};
+
+const UNCHANGEABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
+
+/// Checks an update of a Pod's spec.
+pub(super) fn validate(new: &PodSpec, old: &PodSpec) -> FieldErrors {
+    let mut errors = Vec::new();
+    let counts = [
+        ("spec.containers", new.containers.len(), old.containers.len()),
+        ("spec.initContainers", count(new), count(old)),
+    ];
+    for (field, now, before) in counts {
+        if now != before {
+            errors.push(FieldError::forbidden(field, "pod updates may not add or remove containers"));
+        }
+    }
+    if !errors.is_empty() {
+        return errors;
+    }
+    for (index, container) in new.containers.iter().enumerate() {
+        if container.image.as_deref().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required(format!("spec.containers[{index}].image"), ""));
+        }
+    }
+    errors.extend(deadline(new, old));
+    errors.extend(tolerations(new, old));
+    if with_changeable_fields_of(new, old) != *old {
+        errors.push(FieldError::forbidden("spec", UNCHANGEABLE));
+    }
+    errors
+}
+
+fn count(spec: &PodSpec) -> usize {
+    spec.init_containers.as_ref().map_or(0, Vec::len)
+}
+
+fn deadline(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
+    const FIELD: &str = "spec.activeDeadlineSeconds";
+    match (new.active_deadline_seconds, old.active_deadline_seconds) {
+        (Some(now), _) if !(0..=i64::from(i32::MAX)).contains(&now) => {
+            Some(FieldError::invalid(FIELD, now, "must be between 0 and 2147483647, inclusive"))
+        }
+        (Some(now), Some(before)) if now > before => {
+            Some(FieldError::invalid(FIELD, now, "must be less than or equal to previous value"))
+        }
+        (None, Some(_)) => {
+            Some(FieldError::invalid(FIELD, serde_json::Value::Null, "must not update from a positive integer to nil value"))
+        }
+        _ => None,
+    }
+}
+
+fn tolerations(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
+    let now = new.tolerations.as_deref().unwrap_or_default();
+    let kept = |before: &Toleration| {
+        now.iter().any(|t| Toleration { toleration_seconds: before.toleration_seconds, ..t.clone() } == *before)
+    };
+    let all_kept = old.tolerations.iter().flatten().all(kept);
+    (!all_kept).then(|| {
+        FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
+    })
+}
+
+/// `new` with all that an update may change put back to `old`.
+fn with_changeable_fields_of(new: &PodSpec, old: &PodSpec) -> PodSpec {
+    let mut spec = new.clone();
+    for (container, before) in spec.containers.iter_mut().zip(&old.containers) {
+        container.image.clone_from(&before.image);
+    }
+    let before = old.init_containers.iter().flatten();
+    for (container, before) in spec.init_containers.iter_mut().flatten().zip(before) {
+        container.image.clone_from(&before.image);
+    }
+    spec.active_deadline_seconds = old.active_deadline_seconds;
+    spec.tolerations.clone_from(&old.tolerations);
+    if old.termination_grace_period_seconds.is_some_and(|s| s < 0) && spec.termination_grace_period_seconds == Some(1) {
+        spec.termination_grace_period_seconds = old.termination_grace_period_seconds;
+    }
+    spec
+}

@@ -1,0 +1,10 @@
+//! Pod specs, alone in a Pod or in the template of a workload: their defaults and their validation.
+
+mod containers;
+mod defaults;
+mod probes;
+mod spec;
+mod volumes;
+
+pub(super) use defaults::{host_ports, pod_spec as default_spec};
+pub(super) use spec::{labels_of, template as validate_template, validate as validate_spec};

@@ -1,0 +1,34 @@
+//! The schema of every served kind, read from the checked-in definitions of Kubernetes 1.36
+//! (`schema/kubernetes-1.36.json.gz`, made by `scripts/schema`): field types, defaults of struct
+//! fields, and the patch keys. Answers questions; changes nothing.
+//!
+//! Two readings of one file: the compact form here, without descriptions, stays in memory for
+//! decoding and patching; [`openapi_components`] decompresses the whole text for each call, since
+//! clients fetch OpenAPI rarely and cache it by its hash.
+
+mod compact;
+mod openapi;
+
+use std::io::Read;
+use std::sync::LazyLock;
+
+use flate2::read::GzDecoder;
+
+pub use compact::{Definition, Field, ListPatch, Schema, StructId, Type};
+pub use openapi::openapi_components;
+
+static COMPRESSED: &[u8] = include_bytes!("../../../schema/kubernetes-1.36.json.gz");
+
+static STANDARD: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::read(document()).expect("the checked-in definitions are well-formed; a test reads them all")
+});
+
+/// The compact schema of 1.36, built on first use.
+#[must_use]
+pub fn standard() -> &'static Schema {
+    &STANDARD
+}
+
+fn document() -> impl Read {
+    GzDecoder::new(COMPRESSED)
+}

@@ -1,0 +1,9 @@
+//! What several kinds validate alike: names, metadata, labels, addresses, quantities, in the words of
+//! apimachinery's validation packages. Pure functions that append to a list of field errors.
+
+pub mod ip;
+pub mod labels;
+pub mod meta;
+pub mod names;
+pub mod quantity;
+pub mod time;
