@@ -248,10 +248,15 @@ async fn an_agent_reads_what_it_needs_and_touches_only_its_own() {
     server.post(PODS, &pod("mine", "w1")).await;
     server.post(PODS, &pod("other", "w2")).await;
     let ask = async |method: &str, path: &str, body: &str| {
+        let media_type = if method == "PATCH" {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("content-type", "application/merge-patch+json")
+            .header("content-type", media_type)
             .body(body.to_owned().into());
         server
             .send(Identity::node("w1"), request.expect("is a request"))
@@ -275,6 +280,9 @@ async fn an_agent_reads_what_it_needs_and_touches_only_its_own() {
         200
     );
     assert_eq!(ask("PATCH", "/api/v1/nodes/w2/status", status).await, 403);
+    let node = |name: &str| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}).to_string();
+    assert_eq!(ask("POST", "/api/v1/nodes", &node("w2")).await, 403);
+    assert_eq!(ask("POST", "/api/v1/nodes", &node("w1")).await, 201);
 }
 
 #[tokio::test]
