@@ -55,7 +55,9 @@ pub fn router(state: SharedState) -> axum::Router {
 async fn answer(Shared(state): Shared<SharedState>, request: Request) -> Response {
     // Refusals are indented for whom objects would be, whatever was wrong with the request.
     let pretty = Accepted::parse(request.headers(), None).is_ok_and(|accept| accept.pretty);
-    route(state, request).await.unwrap_or_else(|error| error.response(pretty))
+    route(state, request)
+        .await
+        .unwrap_or_else(|error| error.response(pretty))
 }
 
 async fn route(state: SharedState, request: Request) -> Result<Response, ApiError> {
