@@ -77,7 +77,7 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
         Route::Resource(target) => {
             let verb = Verb::of(request.method(), &target, &options)?;
             let selected = select::selected_name(&options);
-            auth::authorize(&identity, &Attributes::new(verb, &target, selected))?;
+            auth::authorize(&identity, &Attributes::new(verb, &target, selected.as_deref()))?;
             if !serves(&target, verb) {
                 return Err(ApiError::MethodNotAllowed);
             }

@@ -34,7 +34,7 @@ impl Selection {
             fields: FieldSelector::parse(fields.unwrap_or_default()).map_err(|e| bad(&e))?,
         };
         for requirement in selection.fields.requirements() {
-            let label = requirement.label.as_str();
+            let label = requirement.field.as_str();
             let general = matches!(label, "metadata.name" | "metadata.namespace");
             if !general && !kind.strategy.selectable_fields().contains(&label) {
                 return Err(ApiError::BadRequest(format!("field label not supported: {label}")));
@@ -64,11 +64,11 @@ impl Selection {
 
 /// The one name that `options` limit a list or watch to.
 #[must_use]
-pub fn selected_name(options: &Options) -> Option<&str> {
-    options.get("fieldSelector")?.split(',').find_map(|requirement| {
-        let (label, value) = requirement.split_once('=')?;
-        (label == "metadata.name").then(|| value.trim_start_matches('='))
-    })
+pub fn selected_name(options: &Options) -> Option<String> {
+    // A selector that does not parse selects no name; the list or watch itself refuses it.
+    let fields = FieldSelector::parse(options.get("fieldSelector")?).ok()?;
+    let name = fields.requirements().iter().find(|r| r.field == "metadata.name" && r.equal);
+    name.map(|requirement| requirement.value.clone())
 }
 
 #[derive(Deserialize)]

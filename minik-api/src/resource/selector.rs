@@ -27,7 +27,9 @@ impl LabelSelector {
 #[derive(Debug, Clone)]
 pub struct FieldRequirement {
     /// Which field.
-    pub label: String,
+    pub field: String,
+    /// Equal or not.
+    pub equal: bool,
     /// Its value.
     pub value: String,
 }
@@ -39,7 +41,7 @@ pub struct FieldSelector(Vec<FieldRequirement>);
 impl FieldSelector {
     /// Parses.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let requirement = |(label, value)| FieldRequirement { label, value };
+        let requirement = |(field, value)| FieldRequirement { field, equal: true, value };
         pairs(text).map(|all| Self(all.into_iter().map(requirement).collect()))
     }
     /// The requirements.
@@ -49,7 +51,7 @@ impl FieldSelector {
     }
     /// Matches.
     pub fn matches(&self, field: impl Fn(&str) -> Option<String>) -> bool {
-        self.0.iter().all(|r| field(&r.label).as_ref() == Some(&r.value))
+        self.0.iter().all(|r| field(&r.field).as_ref() == Some(&r.value))
     }
 }
 
