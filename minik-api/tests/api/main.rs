@@ -3,4 +3,5 @@
 mod common;
 mod discovery;
 mod listeners;
+mod refusals;
 mod verbs;
