@@ -67,7 +67,10 @@ impl Selection {
 pub fn selected_name(options: &Options) -> Option<String> {
     // A selector that does not parse selects no name; the list or watch itself refuses it.
     let fields = FieldSelector::parse(options.get("fieldSelector")?).ok()?;
-    let name = fields.requirements().iter().find(|r| r.field == "metadata.name" && r.equal);
+    let name = fields
+        .requirements()
+        .iter()
+        .find(|r| r.field == "metadata.name" && r.equal);
     name.map(|requirement| requirement.value.clone())
 }
 

@@ -5,3 +5,4 @@ mod discovery;
 mod listeners;
 mod refusals;
 mod verbs;
+mod watches;
