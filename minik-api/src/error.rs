@@ -5,6 +5,7 @@
 mod message;
 mod status;
 
+use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::resource::KindInfo;
@@ -300,11 +301,13 @@ impl ApiError {
     }
 }
 
-impl axum::response::IntoResponse for ApiError {
-    fn into_response(self) -> axum::response::Response {
+impl ApiError {
+    /// The answer to the failed request; indented when `pretty`.
+    #[must_use]
+    pub fn response(&self, pretty: bool) -> Response {
         let code = self.code();
         if code.is_server_error() {
-            tracing::warn!(error = &self as &dyn std::error::Error, "a request failed");
+            tracing::warn!(error = self as &dyn std::error::Error, "a request failed");
         }
         if matches!(self, Self::NoSuchPath) {
             let plain = [(
@@ -313,7 +316,14 @@ impl axum::response::IntoResponse for ApiError {
             )];
             return (code, plain, "404 page not found\n").into_response();
         }
-        (code, axum::Json(self.status())).into_response()
+        let status = self.status();
+        match serde_json::to_string_pretty(&status) {
+            Ok(text) if pretty => {
+                let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+                (code, json, text + "\n").into_response()
+            }
+            _ => (code, axum::Json(status)).into_response(),
+        }
     }
 }
 

@@ -127,12 +127,15 @@ pub struct State {
 /// [`State`], as handlers hold it.
 pub type SharedState = Arc<State>;
 
-/// Why the API server could not start.
+/// Why the API server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The durable log does not open.
     #[error("opening the cluster's state")]
     Storage(#[source] OpenError),
+    /// The durable log failed while serving.
+    #[error("the durable log failed")]
+    Failed,
     /// A stored Service cannot be read.
     #[error("reading the stored Service {key}")]
     Service {
@@ -235,7 +238,7 @@ pub fn in_process_client(state: &SharedState, identity: Identity) -> kube::Clien
 /// every cluster has, stops cleanly.
 ///
 /// # Errors
-/// It could not start.
+/// It could not start, or could not store any more.
 pub async fn run(
     config: ApiConfig,
     listeners: Listeners,
@@ -243,6 +246,13 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
     let storage = SledStorage::open(&config.data_dir).map_err(StartError::Storage)?;
+    // A server that cannot store anything ends, so that its supervisor starts one that can.
+    let (failed, shutdown) = (storage.failed(), shutdown.child_token());
+    let (lost, stop) = (failed.clone(), shutdown.clone());
+    let guard = tokio::spawn(async move {
+        lost.cancelled().await;
+        stop.cancel();
+    });
     let state = State::new(config, Arc::new(storage), shutdown.clone())?;
     let mut servers = JoinSet::new();
     servers.spawn(serve_unix(state.clone(), listeners.admin, Identity::admin()));
@@ -259,5 +269,10 @@ pub async fn run(
     state.set_ready();
     crate::controllers::run(client, controllers, shutdown).await;
     servers.join_all().await;
-    Ok(())
+    guard.abort();
+    if failed.is_cancelled() {
+        Err(StartError::Failed)
+    } else {
+        Ok(())
+    }
 }

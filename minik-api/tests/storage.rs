@@ -271,3 +271,24 @@ fn a_watcher_that_does_not_read_is_cut_off_and_holds_nobody_up() {
         assert_eq!(refused.requested, 1);
     });
 }
+
+#[test]
+fn what_the_disk_refuses_is_neither_acknowledged_nor_shown() {
+    let dir = tempfile::tempdir().expect("is made");
+    let runtime = runtime();
+    let storage = SledStorage::open(dir.path()).expect("opens");
+    let put = |key: &str| Write {
+        key: key.into(),
+        expected: Expected::Absent,
+        op: Op::Put(document(1)),
+    };
+    runtime.block_on(storage.commit(put("a"))).expect("is written");
+    std::fs::remove_dir_all(dir.path().join("blobs")).expect("is removed");
+    let before = contents(&storage);
+    for key in ["b", "c"] {
+        let refused = runtime.block_on(storage.commit(put(key)));
+        assert!(matches!(refused, Err(StorageError::Failed(_))), "{refused:?}");
+    }
+    assert!(storage.failed().is_cancelled());
+    assert_eq!(contents(&storage), before);
+}

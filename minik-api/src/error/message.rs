@@ -41,23 +41,16 @@ pub fn cause(error: &FieldError) -> Cause {
 fn body(error: &FieldError) -> String {
     let (label, value) = match &error.reason {
         Reason::Required => ("Required value", None),
-        Reason::Invalid(value) => ("Invalid value", Some(value)),
-        Reason::Duplicate(value) => ("Duplicate value", Some(value)),
-        Reason::DuplicateStruct(text) => return format!("Duplicate value: {text}"),
-        Reason::NotFound(value) => ("Not found", Some(value)),
-        Reason::NotSupported(value) => ("Unsupported value", Some(value)),
+        Reason::Invalid(value) => ("Invalid value", Some(value.to_string())),
+        Reason::Duplicate(value) => ("Duplicate value", Some(value.to_string())),
+        Reason::DuplicateStruct(text) => ("Duplicate value", Some(text.clone())),
+        Reason::NotFound(value) => ("Not found", Some(value.to_string())),
+        Reason::NotSupported(value) => ("Unsupported value", Some(value.to_string())),
         Reason::Forbidden => ("Forbidden", None),
         Reason::TooLong => ("Too long", None),
         Reason::TooMany => ("Too many", None),
     };
-    let mut text = label.to_owned();
-    if let Some(value) = value {
-        text.push_str(": ");
-        text.push_str(&value.to_string());
-    }
-    if !error.detail.is_empty() {
-        text.push_str(": ");
-        text.push_str(&error.detail);
-    }
-    text
+    let detail = Some(error.detail.clone()).filter(|detail| !detail.is_empty());
+    let parts: Vec<String> = std::iter::once(label.to_owned()).chain(value).chain(detail).collect();
+    parts.join(": ")
 }

@@ -108,6 +108,28 @@ pub fn restrict_to_own_pods(
     })
 }
 
+/// Keeps an agent to its own Node and Lease, as the NodeRestriction admission does. Where the path names
+/// the object, [`authorize`] has seen to it.
+///
+/// # Errors
+/// The object to be made has another name.
+pub fn restrict_to_own_node(identity: &Identity, info: &KindInfo, name: &str) -> Result<(), ApiError> {
+    let Some(node) = node_name(identity).filter(|node| *node != name) else {
+        return Ok(());
+    };
+    let reason = match info.kind {
+        "Node" => format!("node \"{node}\" is not allowed to modify node \"{name}\""),
+        "Lease" => "can only access node lease with the same name as the requesting node".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(ApiError::Forbidden {
+        resource: info.into(),
+        name: name.to_owned(),
+        reason,
+        causes: Vec::new(),
+    })
+}
+
 fn has_group(identity: &Identity, group: &str) -> bool {
     identity.groups.iter().any(|have| have == group)
 }

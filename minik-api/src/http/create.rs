@@ -10,6 +10,7 @@ use crate::error::{ApiError, Cause};
 use crate::resource::decode::{Format, decode};
 use crate::storage::{Document, Expected, Op, StorageError, Write};
 
+use super::auth::restrict_to_own_node;
 use super::call::{Call, now};
 use super::object::{self, text};
 use super::request::key;
@@ -67,6 +68,7 @@ pub async fn create(call: &Call, body: &Bytes, format: Format) -> Result<Respons
 async fn store(call: &Call, new: &mut Value, dry_run: bool) -> Result<Bytes, ApiError> {
     let info = call.info();
     let name = text(new, "/metadata/name").to_owned();
+    restrict_to_own_node(&call.identity, info, &name)?;
     admit_namespace(call, &name)?;
     let errors = call.kind().strategy.validate(new)?;
     if !errors.is_empty() {

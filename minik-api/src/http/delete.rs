@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::{ApiError, Details, Status};
 use crate::resource::KindInfo;
 use crate::resource::decode::Format;
+use crate::resource::field::{FieldError, Reason};
 use crate::storage::{Change, Document, Outcome, guaranteed_update};
 
 use super::auth::restrict_to_own_pods;
@@ -71,13 +72,12 @@ impl DeleteOptions {
             kind: "DeleteOptions".to_owned(),
             group: "meta.k8s.io".to_owned(),
             name: String::new(),
-            errors: vec![crate::resource::field::FieldError {
+            errors: vec![FieldError {
                 field: field.to_owned(),
                 reason,
                 detail: detail.to_owned(),
             }],
         };
-        use crate::resource::field::Reason;
         match options.propagation_policy.as_deref() {
             Some(policy) if options.orphan_dependents.is_some() => Err(invalid(
                 "propagationPolicy",

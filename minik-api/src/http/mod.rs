@@ -53,7 +53,11 @@ pub fn router(state: SharedState) -> axum::Router {
 }
 
 async fn answer(Shared(state): Shared<SharedState>, request: Request) -> Response {
-    route(state, request).await.unwrap_or_else(IntoResponse::into_response)
+    // Refusals are indented for whom objects would be, whatever was wrong with the request.
+    let pretty = Accepted::parse(request.headers(), None).is_ok_and(|accept| accept.pretty);
+    route(state, request)
+        .await
+        .unwrap_or_else(|error| error.response(pretty))
 }
 
 async fn route(state: SharedState, request: Request) -> Result<Response, ApiError> {
@@ -73,7 +77,7 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
         Route::Resource(target) => {
             let verb = Verb::of(request.method(), &target, &options)?;
             let selected = select::selected_name(&options);
-            auth::authorize(&identity, &Attributes::new(verb, &target, selected))?;
+            auth::authorize(&identity, &Attributes::new(verb, &target, selected.as_deref()))?;
             if !serves(&target, verb) {
                 return Err(ApiError::MethodNotAllowed);
             }

@@ -64,11 +64,14 @@ impl Selection {
 
 /// The one name that `options` limit a list or watch to.
 #[must_use]
-pub fn selected_name(options: &Options) -> Option<&str> {
-    options.get("fieldSelector")?.split(',').find_map(|requirement| {
-        let (label, value) = requirement.split_once('=')?;
-        (label == "metadata.name").then(|| value.trim_start_matches('='))
-    })
+pub fn selected_name(options: &Options) -> Option<String> {
+    // A selector that does not parse selects no name; the list or watch itself refuses it.
+    let fields = FieldSelector::parse(options.get("fieldSelector")?).ok()?;
+    let name = fields
+        .requirements()
+        .iter()
+        .find(|r| r.field == "metadata.name" && r.equal);
+    name.map(|requirement| requirement.value.clone())
 }
 
 #[derive(Deserialize)]

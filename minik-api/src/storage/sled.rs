@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Event, EventKind, Mvcc, Storage, StorageError, WatchCache, Write};
 
@@ -83,6 +84,7 @@ pub struct SledStorage {
     cache: Arc<WatchCache>,
     writes: Option<mpsc::Sender<(Write, Acknowledge)>>,
     writer: Option<JoinHandle<()>>,
+    failed: CancellationToken,
 }
 
 impl SledStorage {
@@ -108,10 +110,12 @@ impl SledStorage {
         let files = Files::open(dir).map_err(sync_failed)?;
         let cache = Arc::new(WatchCache::new(state));
         let (writes, waiting) = mpsc::channel(QUEUE);
+        let failed = CancellationToken::new();
         let writer = Writer {
             db,
             files,
             cache: cache.clone(),
+            failed: failed.clone(),
         };
         let writer = std::thread::Builder::new()
             .name("storage".into())
@@ -121,7 +125,16 @@ impl SledStorage {
             cache,
             writes: Some(writes),
             writer: Some(writer),
+            failed,
         })
+    }
+}
+
+impl SledStorage {
+    /// Cancelled when the disk refused a write. What is served from then on stays as it was.
+    #[must_use]
+    pub fn failed(&self) -> CancellationToken {
+        self.failed.clone()
     }
 }
 
@@ -179,6 +192,7 @@ struct Writer {
     db: ::sled::Db,
     files: Files,
     cache: Arc<WatchCache>,
+    failed: CancellationToken,
 }
 
 impl Writer {
@@ -192,6 +206,7 @@ impl Writer {
             }
             if let Err(error) = self.write(group) {
                 tracing::error!(error = &*error, "the durable log failed, no further write is accepted");
+                self.failed.cancel();
                 let failed = StorageError::Failed(error);
                 while let Some((_, acknowledge)) = waiting.blocking_recv() {
                     let _ = acknowledge.send(Err(failed.clone()));

@@ -3,4 +3,6 @@
 mod common;
 mod discovery;
 mod listeners;
+mod refusals;
 mod verbs;
+mod watches;

@@ -1,14 +1,11 @@
-//! The API over the in-process router: verbs, watches, errors. Texts are those of Kubernetes 1.36.
-
-use std::time::Duration;
+//! The API over the in-process router: verbs and who may use them. Texts are those of Kubernetes 1.36.
 
 use crate::common::{Server, config_map, pod};
-use futures::{StreamExt, TryStreamExt};
 use http::{Request, StatusCode};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use minik_api::server::Identity;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/demo/configmaps";
 const PODS: &str = "/api/v1/namespaces/demo/pods";
@@ -248,10 +245,15 @@ async fn an_agent_reads_what_it_needs_and_touches_only_its_own() {
     server.post(PODS, &pod("mine", "w1")).await;
     server.post(PODS, &pod("other", "w2")).await;
     let ask = async |method: &str, path: &str, body: &str| {
+        let media_type = if method == "PATCH" {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("content-type", "application/merge-patch+json")
+            .header("content-type", media_type)
             .body(body.to_owned().into());
         server
             .send(Identity::node("w1"), request.expect("is a request"))
@@ -275,6 +277,9 @@ async fn an_agent_reads_what_it_needs_and_touches_only_its_own() {
         200
     );
     assert_eq!(ask("PATCH", "/api/v1/nodes/w2/status", status).await, 403);
+    let node = |name: &str| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}).to_string();
+    assert_eq!(ask("POST", "/api/v1/nodes", &node("w2")).await, 403);
+    assert_eq!(ask("POST", "/api/v1/nodes", &node("w1")).await, 201);
 }
 
 #[tokio::test]
@@ -300,95 +305,6 @@ async fn pages_show_one_moment() {
         token = page.metadata.continue_;
     }
     assert_eq!(names, ["c0", "c1", "c2", "c3", "c4"]);
-}
-
-#[tokio::test]
-async fn a_watch_follows_a_selection() {
-    let server = Server::start().await;
-    let api: Api<Pod> = Api::namespaced(server.client(), "demo");
-    let params = WatchParams::default().fields("spec.nodeName=w1");
-    let start = server.get(PODS).await.json()["metadata"]["resourceVersion"]
-        .as_str()
-        .expect("is text")
-        .to_owned();
-    let mut events = api.watch(&params, &start).await.expect("starts").boxed();
-    server.post(PODS, &pod("p", "")).await;
-    server.post(PODS, &pod("q", "w1")).await;
-    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "w1"}});
-    let bound = server.post(&format!("{PODS}/p/binding"), &binding).await;
-    assert_eq!(
-        (bound.code, &bound.json()["status"]),
-        (StatusCode::CREATED, &json!("Success"))
-    );
-    let again = server.post(&format!("{PODS}/p/binding"), &binding).await;
-    assert_eq!(
-        again.message(),
-        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"w1\""
-    );
-    server
-        .request("DELETE", &format!("{PODS}/q?gracePeriodSeconds=0"), &[], String::new())
-        .await;
-    let mut seen = Vec::new();
-    while seen.len() < 3 {
-        let next = tokio::time::timeout(Duration::from_secs(5), events.try_next()).await;
-        seen.push(
-            match next.expect("comes in time").expect("is an event").expect("goes on") {
-                WatchEvent::Added(p) => format!("ADDED {}", p.metadata.name.expect("is named")),
-                WatchEvent::Modified(p) => format!("MODIFIED {}", p.metadata.name.expect("is named")),
-                WatchEvent::Deleted(p) => format!("DELETED {}", p.metadata.name.expect("is named")),
-                other => panic!("{other:?}"),
-            },
-        );
-    }
-    assert_eq!(seen, ["ADDED q", "ADDED p", "DELETED q"]);
-}
-
-#[tokio::test]
-async fn a_watch_list_says_where_the_beginning_ends() {
-    let server = Server::start().await;
-    server.post(CONFIG_MAPS, &config_map("c")).await;
-    let options =
-        "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1";
-    let answer = server.get(&format!("{CONFIG_MAPS}?{options}")).await;
-    let lines: Vec<Value> = answer
-        .body
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).expect("is JSON"))
-        .collect();
-    assert_eq!(lines[0]["type"], "ADDED");
-    assert_eq!(lines[0]["object"]["kind"], "ConfigMap");
-    assert_eq!(lines[1]["type"], "BOOKMARK");
-    assert_eq!(
-        lines[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
-        "true"
-    );
-    assert_eq!(lines.len(), 2);
-    let wrong = server
-        .get(&format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true"))
-        .await;
-    assert_eq!(
-        wrong.message(),
-        "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-    );
-}
-
-#[tokio::test]
-async fn a_watch_from_a_forgotten_revision_is_told() {
-    let server = Server::start().await;
-    for n in 0..5000 {
-        let made = server.post(CONFIG_MAPS, &config_map(&format!("c{n}"))).await;
-        assert_eq!(made.code, StatusCode::CREATED);
-    }
-    let line = server.get(&format!("{CONFIG_MAPS}?watch=1&resourceVersion=1")).await;
-    let event = line.json();
-    assert_eq!((line.code, &event["type"]), (StatusCode::OK, &json!("ERROR")));
-    assert_eq!(
-        (&event["object"]["code"], &event["object"]["reason"]),
-        (&json!(410), &json!("Expired"))
-    );
-    let message = event["object"]["message"].as_str().expect("is text");
-    assert!(message.starts_with("too old resource version: 1 ("), "{message}");
 }
 
 #[tokio::test]
