@@ -44,41 +44,69 @@ pub type FieldErrors = Vec<FieldError>;
 impl FieldError {
     /// A field that has to be there.
     pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: Reason::Required, detail: detail.into() }
+        Self {
+            field: field.into(),
+            reason: Reason::Required,
+            detail: detail.into(),
+        }
     }
 
     /// A value that is not acceptable.
     pub fn invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: Reason::Invalid(value.into()), detail: detail.into() }
+        Self {
+            field: field.into(),
+            reason: Reason::Invalid(value.into()),
+            detail: detail.into(),
+        }
     }
 
     /// A value that occurs twice where it may not.
     pub fn duplicate(field: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self { field: field.into(), reason: Reason::Duplicate(value.into()), detail: String::new() }
+        Self {
+            field: field.into(),
+            reason: Reason::Duplicate(value.into()),
+            detail: String::new(),
+        }
     }
 
     /// A value outside a closed set; `supported` is listed in the order given (1.36 sorts it).
     pub fn not_supported(field: impl Into<String>, value: impl Into<Value>, supported: &[&str]) -> Self {
         let listed: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
         let detail = format!("supported values: {}", listed.join(", "));
-        Self { field: field.into(), reason: Reason::NotSupported(value.into()), detail }
+        Self {
+            field: field.into(),
+            reason: Reason::NotSupported(value.into()),
+            detail,
+        }
     }
 
     /// A field that may not be set, or not now.
     pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: Reason::Forbidden, detail: detail.into() }
+        Self {
+            field: field.into(),
+            reason: Reason::Forbidden,
+            detail: detail.into(),
+        }
     }
 
     /// A text or blob of more than `most` bytes.
     pub fn too_long(field: impl Into<String>, most: usize) -> Self {
         let detail = format!("may not be more than {most} bytes");
-        Self { field: field.into(), reason: Reason::TooLong, detail }
+        Self {
+            field: field.into(),
+            reason: Reason::TooLong,
+            detail,
+        }
     }
 
     /// A list of `count` items where `most` are allowed.
     pub fn too_many(field: impl Into<String>, count: usize, most: usize) -> Self {
         let detail = format!("{count}: must have at most {most} items");
-        Self { field: field.into(), reason: Reason::TooMany, detail }
+        Self {
+            field: field.into(),
+            reason: Reason::TooMany,
+            detail,
+        }
     }
 
     /// A field of a stored object that no update may change.
@@ -89,6 +117,9 @@ impl FieldError {
     /// One `Invalid value` for each text.
     pub fn each(field: &str, value: impl Into<Value>, problems: Vec<String>) -> FieldErrors {
         let value = value.into();
-        problems.into_iter().map(|problem| Self::invalid(field, value.clone(), problem)).collect()
+        problems
+            .into_iter()
+            .map(|problem| Self::invalid(field, value.clone(), problem))
+            .collect()
     }
 }

@@ -27,12 +27,24 @@ pub(crate) const AGE: Column = text(
 
 /// A column of text.
 pub(crate) const fn text(name: &'static str, priority: i32, description: &'static str) -> Column {
-    Column { name, kind: "string", format: "", priority, description }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        priority,
+        description,
+    }
 }
 
 /// A column of numbers.
 pub(crate) const fn integer(name: &'static str, priority: i32, description: &'static str) -> Column {
-    Column { name, kind: "integer", format: "", priority, description }
+    Column {
+        name,
+        kind: "integer",
+        format: "",
+        priority,
+        description,
+    }
 }
 
 /// The object's name.
@@ -47,7 +59,10 @@ pub(crate) fn age(metadata: &ObjectMeta, now: Timestamp) -> Value {
 
 /// The time since `time`, or `<unknown>`.
 pub(crate) fn since(time: Option<&Time>, now: Timestamp) -> String {
-    time.map_or_else(|| "<unknown>".to_owned(), |time| human_duration(now.as_second() - time.0.as_second()))
+    time.map_or_else(
+        || "<unknown>".to_owned(),
+        |time| human_duration(now.as_second() - time.0.as_second()),
+    )
 }
 
 /// Seconds as people read them: two units at most, and the more of the first the fewer of the second
@@ -58,7 +73,11 @@ pub(crate) fn human_duration(seconds: i64) -> String {
     const DAY: i64 = 24 * HOUR;
     const YEAR: i64 = 365 * DAY;
     let pair = |big: i64, big_unit: &str, small: i64, small_unit: &str| {
-        if small == 0 { format!("{big}{big_unit}") } else { format!("{big}{big_unit}{small}{small_unit}") }
+        if small == 0 {
+            format!("{big}{big_unit}")
+        } else {
+            format!("{big}{big_unit}{small}{small_unit}")
+        }
     };
     match seconds {
         ..-1 => "<invalid>".to_owned(),
@@ -83,12 +102,20 @@ pub(crate) fn or_none(text: Option<&str>) -> Value {
 /// Labels as `a=b,c=d`, or `<none>`.
 pub(crate) fn labels(labels: Option<&BTreeMap<String, String>>) -> String {
     let pairs: Vec<String> = labels.into_iter().flatten().map(|(k, v)| format!("{k}={v}")).collect();
-    if pairs.is_empty() { "<none>".to_owned() } else { pairs.join(",") }
+    if pairs.is_empty() {
+        "<none>".to_owned()
+    } else {
+        pairs.join(",")
+    }
 }
 
 /// A label selector as its string form: `a=b,c in (d,e),!f`.
 pub(crate) fn selector(selector: &LabelSelector) -> String {
-    let equal = selector.match_labels.iter().flatten().map(|(k, v)| (k.clone(), format!("{k}={v}")));
+    let equal = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .map(|(k, v)| (k.clone(), format!("{k}={v}")));
     let expressions = selector.match_expressions.iter().flatten().map(|expression| {
         let key = &expression.key;
         let mut values = expression.values.clone().unwrap_or_default();
@@ -104,12 +131,21 @@ pub(crate) fn selector(selector: &LabelSelector) -> String {
     let mut parts: Vec<(String, String)> = equal.chain(expressions).collect();
     parts.sort();
     let parts: Vec<String> = parts.into_iter().map(|(_, text)| text).collect();
-    if parts.is_empty() { "<none>".to_owned() } else { parts.join(",") }
+    if parts.is_empty() {
+        "<none>".to_owned()
+    } else {
+        parts.join(",")
+    }
 }
 
 /// Names and images of a template's containers, each joined by commas.
 pub(crate) fn containers(template: Option<&PodTemplateSpec>) -> (String, String) {
-    let containers = || template.and_then(|t| t.spec.as_ref()).into_iter().flat_map(|spec| &spec.containers);
+    let containers = || {
+        template
+            .and_then(|t| t.spec.as_ref())
+            .into_iter()
+            .flat_map(|spec| &spec.containers)
+    };
     let names: Vec<&str> = containers().map(|c| c.name.as_str()).collect();
     let images: Vec<&str> = containers().map(|c| c.image.as_deref().unwrap_or_default()).collect();
     (names.join(","), images.join(","))
@@ -122,9 +158,24 @@ mod tests {
     #[test]
     fn durations_read_as_in_kubectl() {
         let cases = [
-            (-5, "<invalid>"), (-1, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (428, "7m8s"), (599, "9m59s"),
-            (600, "10m"), (10_799, "179m"), (10_800, "3h"), (11_400, "3h10m"), (28_800, "8h"), (172_799, "47h"),
-            (172_800, "2d"), (176_400, "2d1h"), (691_200, "8d"), (63_072_000, "2y"), (63_158_400, "2y1d"),
+            (-5, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (428, "7m8s"),
+            (599, "9m59s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_800, "3h"),
+            (11_400, "3h10m"),
+            (28_800, "8h"),
+            (172_799, "47h"),
+            (172_800, "2d"),
+            (176_400, "2d1h"),
+            (691_200, "8d"),
+            (63_072_000, "2y"),
+            (63_158_400, "2y1d"),
             (252_288_000, "8y"),
         ];
         for (seconds, text) in cases {

@@ -97,10 +97,7 @@ pub trait DynStrategy: Send + Sync {
     fn selectable_fields(&self) -> &'static [&'static str];
 }
 
-fn edit<S: Strategy>(
-    object: &mut Value,
-    f: impl FnOnce(&mut S::Object),
-) -> Result<(), serde_json::Error> {
+fn edit<S: Strategy>(object: &mut Value, f: impl FnOnce(&mut S::Object)) -> Result<(), serde_json::Error> {
     let mut typed: S::Object = serde_json::from_value(object.take())?;
     f(&mut typed);
     *object = serde_json::to_value(&typed)?;

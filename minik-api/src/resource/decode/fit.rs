@@ -25,12 +25,20 @@ const MEANINGFUL_WHEN_EMPTY: &[&str] = &["holderIdentity", "storageClassName"];
 /// Fits `tree` to the definition called `root`; the error is the first field of a wrong type.
 pub(super) fn fit(tree: &Tree, root: &str) -> Result<Fitted, String> {
     let schema = schema::standard();
-    let mut fitter = Fitter { schema, json_path: Vec::new(), strict_path: Vec::new(), strict: Vec::new() };
+    let mut fitter = Fitter {
+        schema,
+        json_path: Vec::new(),
+        strict_path: Vec::new(),
+        strict: Vec::new(),
+    };
     let value = match schema.named(root) {
         Some(id) => fitter.structure(tree, id, None)?,
         None => tree.to_value(),
     };
-    Ok(Fitted { value, strict: fitter.strict })
+    Ok(Fitted {
+        value,
+        strict: fitter.strict,
+    })
 }
 
 /// The field being decoded, for Go's `Go struct field S.path of type T`.
@@ -117,9 +125,10 @@ impl<'a> Fitter<'a> {
             (Tree::String(text), Type::Time) => time::parse(text).map(|t| Value::String(time::to_seconds(t))),
             (Tree::String(text), Type::MicroTime) => time::parse(text).map(|t| Value::String(time::to_micros(t))),
             (Tree::String(text), Type::Bytes) => bytes(text),
-            (other, Type::Time | Type::MicroTime) => {
-                Err(format!("json: cannot unmarshal {} into Go value of type string", other.go_kind()))
-            }
+            (other, Type::Time | Type::MicroTime) => Err(format!(
+                "json: cannot unmarshal {} into Go value of type string",
+                other.go_kind()
+            )),
             (other, ty) => Err(self.mismatch(other, ty, Some(place))),
         }
     }
@@ -180,7 +189,11 @@ impl<'a> Fitter<'a> {
 
     fn report(&mut self, what: &str, key: &str) {
         let path = self.strict_path.concat();
-        let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        let path = if path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{path}.{key}")
+        };
         let text = format!("{what} field {path:?}");
         if self.strict.len() < MOST_STRICT_ERRORS && !self.strict.contains(&text) {
             self.strict.push(text);
@@ -218,7 +231,9 @@ fn quantity(tree: &Tree) -> Result<Value, String> {
         Tree::String(text) => text.clone(),
         other => other.to_value().to_string(),
     };
-    Quantity::parse(&text).map(|quantity| Value::String(quantity.to_string())).map_err(|error| error.to_string())
+    Quantity::parse(&text)
+        .map(|quantity| Value::String(quantity.to_string()))
+        .map_err(|error| error.to_string())
 }
 
 fn bytes(text: &str) -> Result<Value, String> {

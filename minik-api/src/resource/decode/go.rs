@@ -6,8 +6,16 @@ use crate::resource::schema::{Schema, Type};
 const NAMED: &[(&str, &str, &str)] = &[
     ("ServiceSpec", "type", "v1.ServiceType"),
     ("ServiceSpec", "sessionAffinity", "v1.ServiceAffinity"),
-    ("ServiceSpec", "externalTrafficPolicy", "v1.ServiceExternalTrafficPolicy"),
-    ("ServiceSpec", "internalTrafficPolicy", "v1.ServiceInternalTrafficPolicy"),
+    (
+        "ServiceSpec",
+        "externalTrafficPolicy",
+        "v1.ServiceExternalTrafficPolicy",
+    ),
+    (
+        "ServiceSpec",
+        "internalTrafficPolicy",
+        "v1.ServiceInternalTrafficPolicy",
+    ),
     ("ServiceSpec", "ipFamilyPolicy", "v1.IPFamilyPolicy"),
     ("ServiceSpec", "ipFamilies", "v1.IPFamily"),
     ("ServicePort", "protocol", "v1.Protocol"),
@@ -40,7 +48,10 @@ const NAMED: &[(&str, &str, &str)] = &[
 
 /// The Go name of the string type of a field (or of the elements of a list of strings).
 pub(super) fn string_type(definition: &str, field: &str) -> &'static str {
-    NAMED.iter().find(|(d, f, _)| *d == definition && *f == field).map_or("string", |(_, _, name)| name)
+    NAMED
+        .iter()
+        .find(|(d, f, _)| *d == definition && *f == field)
+        .map_or("string", |(_, _, name)| name)
 }
 
 /// A type as Go prints it in `… of type T`.

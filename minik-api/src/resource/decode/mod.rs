@@ -111,7 +111,10 @@ pub fn decode(
     claimed.check_kind(info).map_err(unhandled)?;
     let fitted = fit::fit(&parsed.tree, info.schema).map_err(unhandled)?;
     if claimed.api_version() != info.api_version() {
-        return Err(DecodeError::VersionMismatch { actual: claimed.api_version(), expected: info.api_version() });
+        return Err(DecodeError::VersionMismatch {
+            actual: claimed.api_version(),
+            expected: info.api_version(),
+        });
     }
     let mut strict: Vec<String> = parsed.duplicate_key.into_iter().collect();
     strict.extend(fitted.strict);
@@ -120,7 +123,11 @@ pub fn decode(
     }
     let mut object = fitted.value;
     info.stamp(&mut object);
-    let warnings = if validation == FieldValidation::Warn { strict } else { Vec::new() };
+    let warnings = if validation == FieldValidation::Warn {
+        strict
+    } else {
+        Vec::new()
+    };
     Ok(Decoded { object, warnings })
 }
 
@@ -150,18 +157,28 @@ impl TypeMeta {
         let fields = match tree {
             Tree::Object(fields) => fields.as_slice(),
             Tree::Null => &[],
-            other => return Err(format!("json: cannot unmarshal {} into Go value of type {SHAPE}", other.go_kind())),
+            other => {
+                return Err(format!(
+                    "json: cannot unmarshal {} into Go value of type {SHAPE}",
+                    other.go_kind()
+                ));
+            }
         };
         let text = |name: &str| match fields.iter().rev().find(|(key, _)| key == name) {
             None | Some((_, Tree::Null)) => Ok(String::new()),
             Some((_, Tree::String(text))) => Ok(text.clone()),
-            Some((_, other)) => {
-                Err(format!("json: cannot unmarshal {} into Go struct field .{name} of type string", other.go_kind()))
-            }
+            Some((_, other)) => Err(format!(
+                "json: cannot unmarshal {} into Go struct field .{name} of type string",
+                other.go_kind()
+            )),
         };
         let api_version = text("apiVersion")?;
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-        Ok(Self { group: group.to_owned(), version: version.to_owned(), kind: text("kind")? })
+        Ok(Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: text("kind")?,
+        })
     }
 
     /// Missing parts are taken from the path, as 1.36 does.
@@ -177,7 +194,11 @@ impl TypeMeta {
     }
 
     fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     fn check_kind(&self, info: &KindInfo) -> Result<(), String> {
@@ -210,5 +231,9 @@ fn excerpt(body: &[u8]) -> String {
         Some(b'{') => String::from_utf8_lossy(head).into_owned(),
         Some(_) => data_encoding::HEXLOWER.encode(head),
     };
-    if body.len() > EXCERPT { format!("{text} ...") } else { text }
+    if body.len() > EXCERPT {
+        format!("{text} ...")
+    } else {
+        text
+    }
 }

@@ -10,7 +10,13 @@ enum Open {
 
 /// Go's words for the first error in `text`; `None` when Go would accept it.
 pub(super) fn first_error(text: &[u8]) -> Option<String> {
-    Scanner { text, at: 0, open: Vec::new() }.document().err()
+    Scanner {
+        text,
+        at: 0,
+        open: Vec::new(),
+    }
+    .document()
+    .err()
 }
 
 struct Scanner<'a> {
@@ -120,12 +126,19 @@ impl Scanner<'_> {
     fn literal(&mut self, word: &str) -> Result<(), String> {
         word.bytes().skip(1).try_for_each(|expected| match self.next()? {
             c if c == expected => Ok(()),
-            c => Err(invalid(c, &format!("in literal {word} (expecting {})", quoted(expected)))),
+            c => Err(invalid(
+                c,
+                &format!("in literal {word} (expecting {})", quoted(expected)),
+            )),
         })
     }
 
     fn number(&mut self, first: u8) -> Result<(), String> {
-        let first = if first == b'-' { self.digit("in numeric literal")? } else { first };
+        let first = if first == b'-' {
+            self.digit("in numeric literal")?
+        } else {
+            first
+        };
         if first != b'0' {
             self.digits();
         }
@@ -201,7 +214,10 @@ mod tests {
     #[test]
     fn speaks_as_go_does() {
         let cases = [
-            ("{nope", "invalid character 'n' looking for beginning of object key string"),
+            (
+                "{nope",
+                "invalid character 'n' looking for beginning of object key string",
+            ),
             ("", "unexpected end of JSON input"),
             ("{\"a\":1", "unexpected end of JSON input"),
             ("nul", "unexpected end of JSON input"),
@@ -211,12 +227,18 @@ mod tests {
             ("[1 2]", "invalid character '2' after array element"),
             ("{} x", "invalid character 'x' after top-level value"),
             ("[1,]", "invalid character ']' looking for beginning of value"),
-            ("{\"a\":1,}", "invalid character '}' looking for beginning of object key string"),
+            (
+                "{\"a\":1,}",
+                "invalid character '}' looking for beginning of object key string",
+            ),
             ("\"\\q\"", "invalid character 'q' in string escape code"),
             ("\"a\nb\"", "invalid character '\\n' in string literal"),
             ("[1.x]", "invalid character 'x' after decimal point in numeric literal"),
             ("[-]", "invalid character ']' in numeric literal"),
-            ("{'a':1}", "invalid character '\\'' looking for beginning of object key string"),
+            (
+                "{'a':1}",
+                "invalid character '\\'' looking for beginning of object key string",
+            ),
         ];
         for (text, words) in cases {
             assert_eq!(first_error(text.as_bytes()).as_deref(), Some(words), "{text:?}");

@@ -80,7 +80,10 @@ pub(super) struct Parsed {
 /// Parses a body; the error is the server's text for a body without syntax.
 pub(super) fn parse(body: &[u8], format: Format) -> Result<Parsed, String> {
     match format {
-        Format::Json => parse_json(body).map(|tree| Parsed { tree, duplicate_key: None }),
+        Format::Json => parse_json(body).map(|tree| Parsed {
+            tree,
+            duplicate_key: None,
+        }),
         Format::Yaml => parse_yaml(body),
     }
 }
@@ -108,7 +111,10 @@ fn parse_yaml(body: &[u8]) -> Result<Parsed, String> {
     match read(DuplicateKeyPolicy::Error) {
         Ok(mut tree) => {
             tree.sort();
-            Ok(Parsed { tree, duplicate_key: None })
+            Ok(Parsed {
+                tree,
+                duplicate_key: None,
+            })
         }
         Err(strict) => {
             let mut tree = read(DuplicateKeyPolicy::LastWins).map_err(|error| words(&error))?;
@@ -116,7 +122,10 @@ fn parse_yaml(body: &[u8]) -> Result<Parsed, String> {
             let line = strict.location().map_or(1, |location| location.line());
             let key = duplicate_name(&strict);
             let duplicate = format!("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map");
-            Ok(Parsed { tree, duplicate_key: Some(duplicate) })
+            Ok(Parsed {
+                tree,
+                duplicate_key: Some(duplicate),
+            })
         }
     }
 }
@@ -161,7 +170,9 @@ impl<'de> Visitor<'de> for TreeVisitor {
         Ok(Tree::Number(value.into()))
     }
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Tree, E> {
-        Number::from_f64(value).map(Tree::Number).ok_or_else(|| E::custom("a number that is not finite"))
+        Number::from_f64(value)
+            .map(Tree::Number)
+            .ok_or_else(|| E::custom("a number that is not finite"))
     }
     fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
         Ok(Tree::String(value.to_owned()))

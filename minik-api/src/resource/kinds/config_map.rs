@@ -71,7 +71,11 @@ impl Strategy for ConfigMaps {
 
     fn row(&self, object: &ConfigMap, now: Timestamp) -> Vec<Value> {
         let keys = object.data.as_ref().map_or(0, |d| d.len()) + object.binary_data.as_ref().map_or(0, |d| d.len());
-        vec![print::name(&object.metadata), Value::from(keys), print::age(&object.metadata, now)]
+        vec![
+            print::name(&object.metadata),
+            Value::from(keys),
+            print::age(&object.metadata, now),
+        ]
     }
 }
 
@@ -83,12 +87,20 @@ fn contents(object: &ConfigMap) -> FieldErrors {
         let field = format!("data[{key}]");
         errors.extend(FieldError::each(&field, key.as_str(), names::config_key(key)));
         if binary.contains(key) {
-            errors.push(FieldError::invalid(field, key.as_str(), "duplicate of key present in binaryData"));
+            errors.push(FieldError::invalid(
+                field,
+                key.as_str(),
+                "duplicate of key present in binaryData",
+            ));
         }
         total += value.len();
     }
     for (key, value) in object.binary_data.iter().flatten() {
-        errors.extend(FieldError::each(&format!("binaryData[{key}]"), key.as_str(), names::config_key(key)));
+        errors.extend(FieldError::each(
+            &format!("binaryData[{key}]"),
+            key.as_str(),
+            names::config_key(key),
+        ));
         total += value.0.len();
     }
     if total > MOST_DATA {

@@ -171,19 +171,38 @@ fn strategy(strategy: &DeploymentStrategy) -> FieldErrors {
 
 fn rolling_update(field: &str, rolling: &RollingUpdateDeployment) -> FieldErrors {
     let mut errors = Vec::new();
-    let parts = [("maxUnavailable", &rolling.max_unavailable), ("maxSurge", &rolling.max_surge)];
+    let parts = [
+        ("maxUnavailable", &rolling.max_unavailable),
+        ("maxSurge", &rolling.max_surge),
+    ];
     for (child, amount) in parts {
-        errors.extend(amount.iter().flat_map(|a| count_or_percent(&format!("{field}.{child}"), a)));
+        errors.extend(
+            amount
+                .iter()
+                .flat_map(|a| count_or_percent(&format!("{field}.{child}"), a)),
+        );
     }
     let zero = |amount: &Option<IntOrString>| amount.as_ref().and_then(number) == Some(0);
     if zero(&rolling.max_unavailable) && zero(&rolling.max_surge) {
         let value = serde_json::to_value(&rolling.max_unavailable).unwrap_or_default();
-        errors.push(FieldError::invalid(format!("{field}.maxUnavailable"), value, "may not be 0 when `maxSurge` is 0"));
+        errors.push(FieldError::invalid(
+            format!("{field}.maxUnavailable"),
+            value,
+            "may not be 0 when `maxSurge` is 0",
+        ));
     }
     if let Some(IntOrString::String(text)) = &rolling.max_unavailable
-        && rolling.max_unavailable.as_ref().and_then(number).is_some_and(|n| n > 100)
+        && rolling
+            .max_unavailable
+            .as_ref()
+            .and_then(number)
+            .is_some_and(|n| n > 100)
     {
-        errors.push(FieldError::invalid(format!("{field}.maxUnavailable"), text.as_str(), "must not be greater than 100%"));
+        errors.push(FieldError::invalid(
+            format!("{field}.maxUnavailable"),
+            text.as_str(),
+            "must not be greater than 100%",
+        ));
     }
     errors
 }
@@ -198,9 +217,7 @@ fn number(amount: &IntOrString) -> Option<i32> {
 
 fn count_or_percent(field: &str, amount: &IntOrString) -> Option<FieldError> {
     match amount {
-        IntOrString::Int(n) if *n < 0 => {
-            Some(FieldError::invalid(field, *n, "must be greater than or equal to 0"))
-        }
+        IntOrString::Int(n) if *n < 0 => Some(FieldError::invalid(field, *n, "must be greater than or equal to 0")),
         IntOrString::Int(_) => None,
         IntOrString::String(text) => {
             let digits = text.strip_suffix('%').unwrap_or_default();

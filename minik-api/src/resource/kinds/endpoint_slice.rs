@@ -93,8 +93,16 @@ impl Strategy for EndpointSlices {
     }
 
     fn row(&self, object: &EndpointSlice, now: Timestamp) -> Vec<Value> {
-        let ports = object.ports.iter().flatten().map(|p| p.port.map_or_else(|| "*".to_owned(), |n| n.to_string()));
-        let addresses = object.endpoints.iter().flatten().flat_map(|e| e.addresses.iter().cloned());
+        let ports = object
+            .ports
+            .iter()
+            .flatten()
+            .map(|p| p.port.map_or_else(|| "*".to_owned(), |n| n.to_string()));
+        let addresses = object
+            .endpoints
+            .iter()
+            .flatten()
+            .flat_map(|e| e.addresses.iter().cloned());
         vec![
             print::name(&object.metadata),
             Value::from(object.address_type.as_str()),
@@ -110,7 +118,11 @@ fn shortened(all: Vec<String>) -> String {
         return "<unset>".to_owned();
     }
     let shown = all[..all.len().min(MOST_SHOWN)].join(",");
-    if all.len() > MOST_SHOWN { format!("{shown} + {} more...", all.len() - MOST_SHOWN) } else { shown }
+    if all.len() > MOST_SHOWN {
+        format!("{shown} + {} more...", all.len() - MOST_SHOWN)
+    } else {
+        shown
+    }
 }
 
 fn contents(slice: &EndpointSlice) -> FieldErrors {
@@ -146,10 +158,18 @@ fn endpoint(field: &str, endpoint: &Endpoint, address_type: &str) -> FieldErrors
         errors.extend(check_address(&format!("{at}[{index}]"), address, address_type));
     }
     if let Some(node) = &endpoint.node_name {
-        errors.extend(FieldError::each(&format!("{field}.nodeName"), node.as_str(), names::dns_subdomain(node)));
+        errors.extend(FieldError::each(
+            &format!("{field}.nodeName"),
+            node.as_str(),
+            names::dns_subdomain(node),
+        ));
     }
     if let Some(hostname) = &endpoint.hostname {
-        errors.extend(FieldError::each(&format!("{field}.hostname"), hostname.as_str(), names::dns_label(hostname)));
+        errors.extend(FieldError::each(
+            &format!("{field}.hostname"),
+            hostname.as_str(),
+            names::dns_label(hostname),
+        ));
     }
     errors
 }
@@ -161,7 +181,11 @@ fn check_address(field: &str, address: &str, address_type: &str) -> FieldErrors 
             if errors.is_empty() {
                 let is_v4 = address.contains('.') && !address.contains(':');
                 if is_v4 != (address_type == "IPv4") {
-                    errors.push(FieldError::invalid(field, address, format!("must be an {address_type} address")));
+                    errors.push(FieldError::invalid(
+                        field,
+                        address,
+                        format!("must be an {address_type} address"),
+                    ));
                 }
                 errors.extend(ip::not_special(field, address));
             }
@@ -190,12 +214,20 @@ fn ports(ports: &[EndpointPort]) -> FieldErrors {
         match port.protocol.as_deref().unwrap_or_default() {
             "" => errors.push(FieldError::required(format!("{at}.protocol"), "")),
             given if !super::service::PROTOCOLS.contains(&given) => {
-                errors.push(FieldError::not_supported(format!("{at}.protocol"), given, super::service::PROTOCOLS));
+                errors.push(FieldError::not_supported(
+                    format!("{at}.protocol"),
+                    given,
+                    super::service::PROTOCOLS,
+                ));
             }
             _ => {}
         }
         if let Some(app) = &port.app_protocol {
-            errors.extend(FieldError::each(&format!("{at}.appProtocol"), app.as_str(), names::qualified_name(app)));
+            errors.extend(FieldError::each(
+                &format!("{at}.appProtocol"),
+                app.as_str(),
+                names::qualified_name(app),
+            ));
         }
     }
     errors

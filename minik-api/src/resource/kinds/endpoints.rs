@@ -40,7 +40,12 @@ impl Strategy for EndpointsStrategy {
     type Object = Endpoints;
 
     fn default(&self, object: &mut Endpoints) {
-        for port in object.subsets.iter_mut().flatten().flat_map(|s| s.ports.iter_mut().flatten()) {
+        for port in object
+            .subsets
+            .iter_mut()
+            .flatten()
+            .flat_map(|s| s.ports.iter_mut().flatten())
+        {
             port.protocol.get_or_insert_with(|| "TCP".to_owned());
         }
     }
@@ -67,7 +72,11 @@ impl Strategy for EndpointsStrategy {
 
     fn row(&self, object: &Endpoints, now: Timestamp) -> Vec<Value> {
         let cell = cell(object.subsets.as_deref().unwrap_or_default());
-        vec![print::name(&object.metadata), Value::from(cell), print::age(&object.metadata, now)]
+        vec![
+            print::name(&object.metadata),
+            Value::from(cell),
+            print::age(&object.metadata, now),
+        ]
     }
 }
 
@@ -77,18 +86,30 @@ fn cell(subsets: &[EndpointSubset]) -> String {
         let addresses = subset.addresses.as_deref().unwrap_or_default();
         match subset.ports.as_deref() {
             None | Some([]) => all.extend(addresses.iter().map(|a| a.ip.clone())),
-            Some(ports) => all.extend(ports.iter().flat_map(|p| addresses.iter().map(|a| joined(&a.ip, p.port)))),
+            Some(ports) => all.extend(
+                ports
+                    .iter()
+                    .flat_map(|p| addresses.iter().map(|a| joined(&a.ip, p.port))),
+            ),
         }
     }
     if all.is_empty() {
         return "<none>".to_owned();
     }
     let shown = all[..all.len().min(MOST_SHOWN)].join(",");
-    if all.len() > MOST_SHOWN { format!("{shown} + {} more...", all.len() - MOST_SHOWN) } else { shown }
+    if all.len() > MOST_SHOWN {
+        format!("{shown} + {} more...", all.len() - MOST_SHOWN)
+    } else {
+        shown
+    }
 }
 
 fn joined(ip: &str, port: i32) -> String {
-    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+    if ip.contains(':') {
+        format!("[{ip}]:{port}")
+    } else {
+        format!("{ip}:{port}")
+    }
 }
 
 fn subsets(subsets: &[EndpointSubset]) -> FieldErrors {
@@ -98,7 +119,10 @@ fn subsets(subsets: &[EndpointSubset]) -> FieldErrors {
         let ready = subset.addresses.as_deref().unwrap_or_default();
         let not_ready = subset.not_ready_addresses.as_deref().unwrap_or_default();
         if ready.is_empty() && not_ready.is_empty() {
-            errors.push(FieldError::required(at.clone(), "must specify `addresses` or `notReadyAddresses`"));
+            errors.push(FieldError::required(
+                at.clone(),
+                "must specify `addresses` or `notReadyAddresses`",
+            ));
         }
         for (child, addresses) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
             for (n, given) in addresses.iter().enumerate() {
@@ -117,10 +141,18 @@ fn address(field: &str, address: &EndpointAddress) -> FieldErrors {
     let at = format!("{field}.ip");
     let mut errors = ip::valid(&at, &address.ip);
     if let Some(hostname) = address.hostname.as_deref().filter(|h| !h.is_empty()) {
-        errors.extend(FieldError::each(&format!("{field}.hostname"), hostname, names::dns_label(hostname)));
+        errors.extend(FieldError::each(
+            &format!("{field}.hostname"),
+            hostname,
+            names::dns_label(hostname),
+        ));
     }
     if let Some(node) = address.node_name.as_deref() {
-        errors.extend(FieldError::each(&format!("{field}.nodeName"), node, names::dns_subdomain(node)));
+        errors.extend(FieldError::each(
+            &format!("{field}.nodeName"),
+            node,
+            names::dns_subdomain(node),
+        ));
     }
     if errors.is_empty() {
         errors.extend(ip::not_special(&at, &address.ip));
@@ -136,13 +168,25 @@ fn port(field: &str, port: &EndpointPort, needs_name: bool) -> FieldErrors {
         "" => {}
         name => errors.extend(FieldError::each(&at, name, names::dns_label(name))),
     }
-    errors.extend(FieldError::each(&format!("{field}.port"), port.port, names::port_number(port.port)));
+    errors.extend(FieldError::each(
+        &format!("{field}.port"),
+        port.port,
+        names::port_number(port.port),
+    ));
     let protocol = port.protocol.as_deref().unwrap_or_default();
     if !super::service::PROTOCOLS.contains(&protocol) {
-        errors.push(FieldError::not_supported(format!("{field}.protocol"), protocol, super::service::PROTOCOLS));
+        errors.push(FieldError::not_supported(
+            format!("{field}.protocol"),
+            protocol,
+            super::service::PROTOCOLS,
+        ));
     }
     if let Some(app) = &port.app_protocol {
-        errors.extend(FieldError::each(&format!("{field}.appProtocol"), app.as_str(), names::qualified_name(app)));
+        errors.extend(FieldError::each(
+            &format!("{field}.appProtocol"),
+            app.as_str(),
+            names::qualified_name(app),
+        ));
     }
     errors
 }

@@ -33,8 +33,16 @@ const SELECTABLE: &[&str] = &[
 ];
 
 const COLUMNS: &[Column] = &[
-    print::text("Last Seen", 0, "The time at which the most recent occurrence of this event was recorded."),
-    print::text("Type", 0, "Type of this event (Normal, Warning), new types could be added in the future"),
+    print::text(
+        "Last Seen",
+        0,
+        "The time at which the most recent occurrence of this event was recorded.",
+    ),
+    print::text(
+        "Type",
+        0,
+        "Type of this event (Normal, Warning), new types could be added in the future",
+    ),
     print::text(
         "Reason",
         0,
@@ -46,15 +54,26 @@ const COLUMNS: &[Column] = &[
         1,
         "If referring to a piece of an object instead of an entire object, this string should contain a valid JSON/Go field access statement, such as desiredState.manifest.containers[2]. For example, if the object reference is to a container within a pod, this would take on a value like: \"spec.containers{name}\" (where \"name\" refers to the name of the container that triggered the event) or if no container name is specified \"spec.containers[2]\" (container with index 2 in this pod). This syntax is chosen only to have some well-defined way of referencing a part of an object.",
     ),
-    print::text("Source", 1, "The component reporting this event. Should be a short machine understandable string."),
-    print::text("Message", 0, "A human-readable description of the status of this operation."),
+    print::text(
+        "Source",
+        1,
+        "The component reporting this event. Should be a short machine understandable string.",
+    ),
+    print::text(
+        "Message",
+        0,
+        "A human-readable description of the status of this operation.",
+    ),
     print::text(
         "First Seen",
         1,
         "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)",
     ),
     print::text("Count", 1, "The number of times this event has occurred."),
-    Column { priority: 1, ..print::NAME },
+    Column {
+        priority: 1,
+        ..print::NAME
+    },
 ];
 
 /// How Events behave.
@@ -67,7 +86,11 @@ impl Strategy for Events {
 
     fn validate(&self, object: &Event) -> FieldErrors {
         let mut errors = legacy(object);
-        errors.extend(meta::validate(&object.metadata, Scope::Namespaced, names::dns_subdomain));
+        errors.extend(meta::validate(
+            &object.metadata,
+            Scope::Namespaced,
+            names::dns_subdomain,
+        ));
         errors
     }
 
@@ -88,12 +111,19 @@ impl Strategy for Events {
             (first, _) => print::since(first.as_ref(), now),
         };
         let series = event.series.as_ref();
-        let last = match (series.and_then(|s| s.last_observed_time.as_ref()), &event.last_timestamp) {
+        let last = match (
+            series.and_then(|s| s.last_observed_time.as_ref()),
+            &event.last_timestamp,
+        ) {
             (Some(time), _) => micro(time),
             (None, None) => first.clone(),
             (None, last) => print::since(last.as_ref(), now),
         };
-        let count = series.and_then(|s| s.count).or(event.count).filter(|n| *n != 0).unwrap_or(1);
+        let count = series
+            .and_then(|s| s.count)
+            .or(event.count)
+            .filter(|n| *n != 0)
+            .unwrap_or(1);
         vec![
             Value::from(last),
             Value::from(event.type_.clone().unwrap_or_default()),
@@ -110,7 +140,13 @@ impl Strategy for Events {
 
     fn selectable_field(&self, event: &Event, label: &str) -> Option<String> {
         let object = &event.involved_object;
-        let source = || event.source.as_ref().and_then(|s| s.component.clone()).filter(|c| !c.is_empty());
+        let source = || {
+            event
+                .source
+                .as_ref()
+                .and_then(|s| s.component.clone())
+                .filter(|c| !c.is_empty())
+        };
         let value = match label {
             "involvedObject.kind" => object.kind.clone(),
             "involvedObject.namespace" => object.namespace.clone(),
@@ -137,11 +173,19 @@ impl Strategy for Events {
 fn legacy(event: &Event) -> FieldErrors {
     let involved = event.involved_object.namespace.as_deref().unwrap_or_default();
     let own = event.metadata.namespace.as_deref().unwrap_or_default();
-    let fits = if involved.is_empty() { own == "default" || own == "kube-system" || own.is_empty() } else { involved == own };
+    let fits = if involved.is_empty() {
+        own == "default" || own == "kube-system" || own.is_empty()
+    } else {
+        involved == own
+    };
     if fits {
         return Vec::new();
     }
-    vec![FieldError::invalid("involvedObject.namespace", involved, "does not match event.namespace")]
+    vec![FieldError::invalid(
+        "involvedObject.namespace",
+        involved,
+        "does not match event.namespace",
+    )]
 }
 
 fn target(event: &Event) -> String {
@@ -156,7 +200,8 @@ fn target(event: &Event) -> String {
 fn source(event: &Event) -> String {
     let given = |text: Option<&String>| text.filter(|t| !t.is_empty()).cloned();
     let from = event.source.as_ref();
-    let component = given(from.and_then(|s| s.component.as_ref())).or_else(|| given(event.reporting_component.as_ref()));
+    let component =
+        given(from.and_then(|s| s.component.as_ref())).or_else(|| given(event.reporting_component.as_ref()));
     let host = given(from.and_then(|s| s.host.as_ref())).or_else(|| given(event.reporting_instance.as_ref()));
     [component, host].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

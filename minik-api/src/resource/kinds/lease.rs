@@ -53,8 +53,16 @@ impl Strategy for Leases {
     }
 
     fn row(&self, object: &Lease, now: Timestamp) -> Vec<Value> {
-        let holder = object.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
-        vec![print::name(&object.metadata), Value::from(holder), print::age(&object.metadata, now)]
+        let holder = object
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.holder_identity.clone())
+            .unwrap_or_default();
+        vec![
+            print::name(&object.metadata),
+            Value::from(holder),
+            print::age(&object.metadata, now),
+        ]
     }
 }
 
@@ -62,10 +70,18 @@ fn spec(lease: &Lease) -> FieldErrors {
     let mut errors = Vec::new();
     let Some(spec) = &lease.spec else { return errors };
     if let Some(seconds) = spec.lease_duration_seconds.filter(|seconds| *seconds <= 0) {
-        errors.push(FieldError::invalid("spec.leaseDurationSeconds", seconds, "must be greater than 0"));
+        errors.push(FieldError::invalid(
+            "spec.leaseDurationSeconds",
+            seconds,
+            "must be greater than 0",
+        ));
     }
     if let Some(transitions) = spec.lease_transitions.filter(|n| *n < 0) {
-        errors.push(FieldError::invalid("spec.leaseTransitions", transitions, "must be greater than or equal to 0"));
+        errors.push(FieldError::invalid(
+            "spec.leaseTransitions",
+            transitions,
+            "must be greater than or equal to 0",
+        ));
     }
     errors
 }

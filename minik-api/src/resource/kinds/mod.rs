@@ -38,7 +38,10 @@ pub(super) fn all() -> Vec<Registered> {
 }
 
 fn row(info: KindInfo, strategy: impl Strategy) -> Registered {
-    Registered { info, strategy: Box::new(strategy) }
+    Registered {
+        info,
+        strategy: Box::new(strategy),
+    }
 }
 
 /// What a kind of the core group has in common with the others: no short names, no categories.

@@ -26,8 +26,11 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// The finalizer that holds a namespace until it is empty.
 const FINALIZER: &str = "kubernetes";
 
-const COLUMNS: &[Column] =
-    &[print::NAME, print::text("Status", 0, "The status of the namespace"), print::AGE];
+const COLUMNS: &[Column] = &[
+    print::NAME,
+    print::text("Status", 0, "The status of the namespace"),
+    print::AGE,
+];
 
 /// How Namespaces behave.
 pub(super) struct Namespaces;
@@ -37,12 +40,19 @@ impl Strategy for Namespaces {
 
     fn default(&self, object: &mut Namespace) {
         if let Some(name) = object.metadata.name.clone() {
-            object.metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), name);
+            object
+                .metadata
+                .labels
+                .get_or_insert_default()
+                .insert(NAME_LABEL.to_owned(), name);
         }
     }
 
     fn prepare_for_create(&self, object: &mut Namespace) {
-        object.status = Some(NamespaceStatus { phase: Some("Active".to_owned()), conditions: None });
+        object.status = Some(NamespaceStatus {
+            phase: Some("Active".to_owned()),
+            conditions: None,
+        });
         let finalizers = object.spec.get_or_insert_default().finalizers.get_or_insert_default();
         if !finalizers.iter().any(|f| f == FINALIZER) {
             finalizers.push(FINALIZER.to_owned());
@@ -75,7 +85,11 @@ impl Strategy for Namespaces {
 
     fn row(&self, object: &Namespace, now: Timestamp) -> Vec<Value> {
         let phase = object.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
-        vec![print::name(&object.metadata), Value::from(phase), print::age(&object.metadata, now)]
+        vec![
+            print::name(&object.metadata),
+            Value::from(phase),
+            print::age(&object.metadata, now),
+        ]
     }
 
     fn selectable_field(&self, object: &Namespace, label: &str) -> Option<String> {

@@ -99,10 +99,15 @@ impl Strategy for Nodes {
     fn row(&self, node: &Node, now: Timestamp) -> Vec<Value> {
         let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
         let known = |text: Option<&String>| {
-            text.filter(|t| !t.is_empty()).cloned().unwrap_or_else(|| "<unknown>".to_owned())
+            text.filter(|t| !t.is_empty())
+                .cloned()
+                .unwrap_or_else(|| "<unknown>".to_owned())
         };
         let mut kernel = known(info.map(|i| &i.kernel_version));
-        if let Some(architecture) = info.map(|i| &i.architecture).filter(|a| !a.is_empty() && kernel != "<unknown>") {
+        if let Some(architecture) = info
+            .map(|i| &i.architecture)
+            .filter(|a| !a.is_empty() && kernel != "<unknown>")
+        {
             kernel = format!("{kernel} ({architecture})");
         }
         vec![
@@ -120,7 +125,13 @@ impl Strategy for Nodes {
     }
 
     fn selectable_field(&self, node: &Node, label: &str) -> Option<String> {
-        let unschedulable = || node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or_default().to_string();
+        let unschedulable = || {
+            node.spec
+                .as_ref()
+                .and_then(|s| s.unschedulable)
+                .unwrap_or_default()
+                .to_string()
+        };
         (label == "spec.unschedulable").then(unschedulable)
     }
 
@@ -131,7 +142,10 @@ impl Strategy for Nodes {
 
 fn status(node: &Node) -> String {
     let conditions = node.status.iter().filter_map(|s| s.conditions.as_ref()).flatten();
-    let ready = conditions.filter(|c| c.type_ == "Ready").map(|c| c.status == "True").next_back();
+    let ready = conditions
+        .filter(|c| c.type_ == "Ready")
+        .map(|c| c.status == "True")
+        .next_back();
     let mut words = vec![match ready {
         Some(true) => "Ready",
         Some(false) => "NotReady",
@@ -153,7 +167,11 @@ fn roles(node: &Node) -> String {
         })
         .filter(|role| !role.is_empty())
         .collect();
-    if roles.is_empty() { "<none>".to_owned() } else { roles.into_iter().collect::<Vec<_>>().join(",") }
+    if roles.is_empty() {
+        "<none>".to_owned()
+    } else {
+        roles.into_iter().collect::<Vec<_>>().join(",")
+    }
 }
 
 fn address<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
@@ -167,9 +185,17 @@ fn spec(node: &Node) -> FieldErrors {
     let mut seen = BTreeSet::new();
     for (index, taint) in spec.taints.iter().flatten().enumerate() {
         let at = format!("spec.taints[{index}]");
-        errors.extend(FieldError::each(&format!("{at}.key"), taint.key.as_str(), names::qualified_name(&taint.key)));
+        errors.extend(FieldError::each(
+            &format!("{at}.key"),
+            taint.key.as_str(),
+            names::qualified_name(&taint.key),
+        ));
         let value = taint.value.as_deref().unwrap_or_default();
-        errors.extend(FieldError::each(&format!("{at}.value"), value, names::label_value(value)));
+        errors.extend(FieldError::each(
+            &format!("{at}.value"),
+            value,
+            names::label_value(value),
+        ));
         match taint.effect.as_str() {
             "" => errors.push(FieldError::required(format!("{at}.effect"), "")),
             effect if !TAINT_EFFECTS.contains(&effect) => {
@@ -185,7 +211,11 @@ fn spec(node: &Node) -> FieldErrors {
     for (index, range) in spec.pod_cidrs.iter().flatten().enumerate() {
         if range.parse::<ipnet::IpNet>().is_err() {
             let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            errors.push(FieldError::invalid(format!("spec.podCIDRs[{index}]"), range.as_str(), detail));
+            errors.push(FieldError::invalid(
+                format!("spec.podCIDRs[{index}]"),
+                range.as_str(),
+                detail,
+            ));
         }
     }
     errors

@@ -36,7 +36,11 @@ const COLUMNS: &[Column] = &[
         0,
         "Replicas is the most recently observed number of non-terminating pods. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset",
     ),
-    print::integer("Ready", 0, "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition."),
+    print::integer(
+        "Ready",
+        0,
+        "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.",
+    ),
     print::AGE,
     print::text("Containers", 1, "Names of each container in the template."),
     print::text("Images", 1, "Images referenced by each container in the template."),
@@ -68,7 +72,11 @@ impl Strategy for ReplicaSets {
     fn prepare_for_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
         new.status.clone_from(&old.status);
         let generation = old.metadata.generation.unwrap_or(1);
-        new.metadata.generation = Some(if new.spec == old.spec { generation } else { generation + 1 });
+        new.metadata.generation = Some(if new.spec == old.spec {
+            generation
+        } else {
+            generation + 1
+        });
     }
 
     fn prepare_for_status_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
@@ -115,7 +123,14 @@ impl Strategy for ReplicaSets {
     }
 
     fn selectable_field(&self, object: &ReplicaSet, label: &str) -> Option<String> {
-        let replicas = || object.status.as_ref().map(|s| s.replicas).unwrap_or_default().to_string();
+        let replicas = || {
+            object
+                .status
+                .as_ref()
+                .map(|s| s.replicas)
+                .unwrap_or_default()
+                .to_string()
+        };
         (label == "status.replicas").then(replicas)
     }
 
@@ -146,7 +161,11 @@ pub(super) fn check_template(selector: &LabelSelector, template: &PodTemplateSpe
     let given = pod_template::labels_of(Some(template));
     // A missing selector selects nothing.
     if *selector == LabelSelector::default() || !labels::selects(selector, &given) {
-        let value = if given.is_empty() { Value::Null } else { given.into_iter().collect() };
+        let value = if given.is_empty() {
+            Value::Null
+        } else {
+            given.into_iter().collect()
+        };
         let detail = "`selector` does not match template `labels`";
         errors.push(FieldError::invalid("spec.template.metadata.labels", value, detail));
     }
@@ -154,16 +173,25 @@ pub(super) fn check_template(selector: &LabelSelector, template: &PodTemplateSpe
     let spec = template.spec.as_ref();
     let restart = spec.and_then(|s| s.restart_policy.as_deref()).unwrap_or_default();
     if matches!(restart, "Never" | "OnFailure") {
-        errors.push(FieldError::not_supported("spec.template.spec.restartPolicy", restart, &["Always"]));
+        errors.push(FieldError::not_supported(
+            "spec.template.spec.restartPolicy",
+            restart,
+            &["Always"],
+        ));
     }
     if spec.is_some_and(|s| s.active_deadline_seconds.is_some()) {
         let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", detail));
+        errors.push(FieldError::forbidden(
+            "spec.template.spec.activeDeadlineSeconds",
+            detail,
+        ));
     }
     errors
 }
 
 /// A number that may not be below zero.
 pub(super) fn non_negative(field: &str, number: Option<i32>) -> Option<FieldError> {
-    number.filter(|n| *n < 0).map(|n| FieldError::invalid(field, n, "must be greater than or equal to 0"))
+    number
+        .filter(|n| *n < 0)
+        .map(|n| FieldError::invalid(field, n, "must be greater than or equal to 0"))
 }

@@ -22,8 +22,10 @@ pub(super) const INFO: KindInfo = KindInfo {
 const MOST_DATA: usize = 1024 * 1024;
 
 /// Keys that a Secret of a type must have.
-const REQUIRED_KEYS: &[(&str, &[&str])] =
-    &[("kubernetes.io/tls", &["tls.crt", "tls.key"]), ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"])];
+const REQUIRED_KEYS: &[(&str, &[&str])] = &[
+    ("kubernetes.io/tls", &["tls.crt", "tls.key"]),
+    ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"]),
+];
 
 const COLUMNS: &[Column] = &[
     print::NAME,
@@ -49,7 +51,10 @@ impl Strategy for Secrets {
     fn default(&self, object: &mut Secret) {
         object.type_.get_or_insert_with(|| "Opaque".to_owned());
         for (key, text) in object.string_data.take().into_iter().flatten() {
-            object.data.get_or_insert_default().insert(key, ByteString(text.into_bytes()));
+            object
+                .data
+                .get_or_insert_default()
+                .insert(key, ByteString(text.into_bytes()));
         }
     }
 
@@ -103,14 +108,22 @@ fn contents(object: &Secret) -> FieldErrors {
     let mut errors = Vec::new();
     let mut total = 0;
     for (key, value) in object.data.iter().flatten() {
-        errors.extend(FieldError::each(&format!("data[{key}]"), key.as_str(), names::config_key(key)));
+        errors.extend(FieldError::each(
+            &format!("data[{key}]"),
+            key.as_str(),
+            names::config_key(key),
+        ));
         total += value.0.len();
     }
     if total > MOST_DATA {
         errors.push(FieldError::too_long("data", MOST_DATA));
     }
     let kind = object.type_.as_deref().unwrap_or_default();
-    for key in REQUIRED_KEYS.iter().find(|(k, _)| *k == kind).map_or(&[][..], |(_, keys)| keys) {
+    for key in REQUIRED_KEYS
+        .iter()
+        .find(|(k, _)| *k == kind)
+        .map_or(&[][..], |(_, keys)| keys)
+    {
         if !object.data.as_ref().is_some_and(|data| data.contains_key(*key)) {
             errors.push(FieldError::required(format!("data[{key}]"), ""));
         }

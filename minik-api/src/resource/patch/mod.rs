@@ -82,5 +82,7 @@ pub fn strategic_patch(current: &Value, patch: &[u8], info: &KindInfo) -> Result
     };
     let schema = schema::standard();
     let root = schema.named(info.schema);
-    strategic::merge(schema, root, current.clone(), &patch).map(Value::Object).map_err(PatchError::Strategic)
+    strategic::merge(schema, root, current.clone(), &patch)
+        .map(Value::Object)
+        .map_err(PatchError::Strategic)
 }

@@ -129,14 +129,27 @@ impl Merger<'_> {
     ) -> Result<Vec<Value>, String> {
         let patch = change.items.map_or(&[][..], Vec::as_slice);
         let mut result = before.clone();
-        if patch.iter().any(|p| p.get(PATCH).and_then(Value::as_str) == Some("replace")) {
+        if patch
+            .iter()
+            .any(|p| p.get(PATCH).and_then(Value::as_str) == Some("replace"))
+        {
             let keep = patch.iter().filter(|p| p.get(PATCH).is_none());
-            return Ok(keep.map(|p| p.as_object().map_or_else(|| p.clone(), |o| Value::Object(without_directives(o)))).collect());
+            return Ok(keep
+                .map(|p| {
+                    p.as_object()
+                        .map_or_else(|| p.clone(), |o| Value::Object(without_directives(o)))
+                })
+                .collect());
         }
         for element in patch {
-            let element = element.as_object().ok_or("expected an object in a list that merges by key")?;
+            let element = element
+                .as_object()
+                .ok_or("expected an object in a list that merges by key")?;
             let id = element.get(key).ok_or_else(|| {
-                format!("map: {} does not contain declared merge key: {key}", Value::Object(element.clone()))
+                format!(
+                    "map: {} does not contain declared merge key: {key}",
+                    Value::Object(element.clone())
+                )
             })?;
             let place = result.iter().position(|existing| existing.get(key) == Some(id));
             if directive(element)? == Some("delete") {
@@ -167,7 +180,9 @@ impl Merger<'_> {
     }
 
     fn list_patch(&self, shape: Option<StructId>, key: &str) -> ListPatch {
-        self.known(shape, key).filter(|f| matches!(f.ty, Type::List(_))).map_or(ListPatch::Replace, |f| f.list_patch.clone())
+        self.known(shape, key)
+            .filter(|f| matches!(f.ty, Type::List(_)))
+            .map_or(ListPatch::Replace, |f| f.list_patch.clone())
     }
 
     fn inner(&self, shape: Option<StructId>, key: &str) -> Option<StructId> {
@@ -249,7 +264,11 @@ fn directive(patch: &Object) -> Result<Option<&str>, String> {
 }
 
 fn without_directives(patch: &Object) -> Object {
-    patch.iter().filter(|(key, _)| *key != PATCH).map(|(k, v)| (k.clone(), v.clone())).collect()
+    patch
+        .iter()
+        .filter(|(key, _)| *key != PATCH)
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
 }
 
 fn list<'a>(key: &str, value: &'a Value) -> Result<&'a Vec<Value>, String> {

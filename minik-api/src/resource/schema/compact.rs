@@ -80,7 +80,10 @@ impl Definition {
     /// The field of this JSON name; names are case-sensitive.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.binary_search_by(|f| (*f.name).cmp(name)).ok().map(|i| &self.fields[i])
+        self.fields
+            .binary_search_by(|f| (*f.name).cmp(name))
+            .ok()
+            .map(|i| &self.fields[i])
     }
 
     /// All fields, sorted by name.
@@ -132,14 +135,21 @@ impl Schema {
 
     pub(super) fn read(document: impl Read) -> Result<Self, serde_json::Error> {
         let raw: RawDocument = serde_json::from_reader(std::io::BufReader::new(document))?;
-        let structs: BTreeMap<&str, &RawNode> =
-            raw.definitions.iter().filter(|(_, n)| n.properties.is_some()).map(|(k, n)| (k.as_str(), n)).collect();
+        let structs: BTreeMap<&str, &RawNode> = raw
+            .definitions
+            .iter()
+            .filter(|(_, n)| n.properties.is_some())
+            .map(|(k, n)| (k.as_str(), n))
+            .collect();
         let ids: HashMap<&str, StructId> = structs
             .keys()
             .enumerate()
             .map(|(i, name)| (*name, StructId(u16::try_from(i).expect("a few hundred definitions"))))
             .collect();
-        let definitions = structs.iter().map(|(name, node)| definition(name, node, &ids)).collect();
+        let definitions = structs
+            .iter()
+            .map(|(name, node)| definition(name, node, &ids))
+            .collect();
         Ok(Self {
             definitions,
             by_name: ids.iter().map(|(name, id)| (Box::from(*name), *id)).collect(),
@@ -198,11 +208,17 @@ fn definition(name: &str, node: &RawNode, ids: &HashMap<&str, StructId>) -> Defi
             }
         })
         .collect();
-    Definition { name: name.into(), fields }
+    Definition {
+        name: name.into(),
+        fields,
+    }
 }
 
 fn type_of(node: &RawNode, ids: &HashMap<&str, StructId>) -> Type {
-    let reference = node.reference.as_deref().or_else(|| node.all_of.first()?.reference.as_deref());
+    let reference = node
+        .reference
+        .as_deref()
+        .or_else(|| node.all_of.first()?.reference.as_deref());
     if let Some(reference) = reference {
         let name = reference.rsplit('/').next().unwrap_or(reference);
         return ids.get(name).map_or_else(|| opaque(name), |id| Type::Struct(*id));

@@ -31,7 +31,11 @@ impl FieldSelector {
             .map(|term| {
                 let (field, equal, raw) = split_term(term).ok_or_else(|| invalid(term))?;
                 let value = unescape(raw)?;
-                Ok(FieldRequirement { field: field.to_owned(), equal, value })
+                Ok(FieldRequirement {
+                    field: field.to_owned(),
+                    equal,
+                    value,
+                })
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -39,7 +43,9 @@ impl FieldSelector {
 
     /// Whether an object whose fields `lookup` gives is selected; a missing field counts as empty.
     pub fn matches(&self, lookup: impl Fn(&str) -> Option<String>) -> bool {
-        self.0.iter().all(|r| (lookup(&r.field).unwrap_or_default() == r.value) == r.equal)
+        self.0
+            .iter()
+            .all(|r| (lookup(&r.field).unwrap_or_default() == r.value) == r.equal)
     }
 
     /// The comparisons, in the order of the text.
@@ -80,11 +86,21 @@ fn unescape(raw: &str) -> Result<String, SelectorError> {
         match c {
             '\\' => match chars.next() {
                 Some(c @ ('\\' | ',' | '=')) => out.push(c),
-                Some(c) => return Err(SelectorError(format!("invalid field selector: invalid escape sequence: \\{c}"))),
-                None => return Err(SelectorError("invalid field selector: invalid escape sequence: \\".to_owned())),
+                Some(c) => {
+                    return Err(SelectorError(format!(
+                        "invalid field selector: invalid escape sequence: \\{c}"
+                    )));
+                }
+                None => {
+                    return Err(SelectorError(
+                        "invalid field selector: invalid escape sequence: \\".to_owned(),
+                    ));
+                }
             },
             ',' | '=' => {
-                return Err(SelectorError(format!("invalid field selector: unescaped character in value: {c}")));
+                return Err(SelectorError(format!(
+                    "invalid field selector: unescaped character in value: {c}"
+                )));
             }
             c => out.push(c),
         }

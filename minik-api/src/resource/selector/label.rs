@@ -55,7 +55,10 @@ impl LabelSelector {
     /// # Errors
     /// A text outside the grammar, or a key or value that no label can have.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let mut parser = Parser { tokens: tokens(text), at: 0 };
+        let mut parser = Parser {
+            tokens: tokens(text),
+            at: 0,
+        };
         parser.selector().map(Self)
     }
 
@@ -91,13 +94,21 @@ impl Parser {
                     match self.next() {
                         Token::End => return Ok(requirements),
                         Token::Comma => {
-                            if !matches!(self.peek(), Token::Identifier(_) | Token::Exists | Token::In | Token::NotIn) {
+                            if !matches!(
+                                self.peek(),
+                                Token::Identifier(_) | Token::Exists | Token::In | Token::NotIn
+                            ) {
                                 let found = self.peek().literal();
-                                return Err(SelectorError(format!("found '{found}', expected: identifier after ','")));
+                                return Err(SelectorError(format!(
+                                    "found '{found}', expected: identifier after ','"
+                                )));
                             }
                         }
                         other => {
-                            return Err(SelectorError(format!("found '{}', expected: ',' or 'end of string'", other.literal())));
+                            return Err(SelectorError(format!(
+                                "found '{}', expected: ',' or 'end of string'",
+                                other.literal()
+                            )));
                         }
                     }
                 }
@@ -120,11 +131,23 @@ impl Parser {
         }
         let key = self.key().map_err(unable)?;
         if matches!(self.peek(), Token::End | Token::Comma) || negated {
-            let operator = if negated { Operator::DoesNotExist } else { Operator::Exists };
-            return Ok(Requirement { key, operator, values: BTreeSet::new() });
+            let operator = if negated {
+                Operator::DoesNotExist
+            } else {
+                Operator::Exists
+            };
+            return Ok(Requirement {
+                key,
+                operator,
+                values: BTreeSet::new(),
+            });
         }
         let (operator, is_set) = self.operator().map_err(unable)?;
-        let values = if is_set { self.set().map_err(unable)? } else { BTreeSet::from([self.exact_value().map_err(unable)?]) };
+        let values = if is_set {
+            self.set().map_err(unable)?
+        } else {
+            BTreeSet::from([self.exact_value().map_err(unable)?])
+        };
         for value in &values {
             check_value(&key, operator, value)?;
         }
@@ -136,7 +159,12 @@ impl Parser {
             Token::Identifier(key) => key,
             Token::In => "in".to_owned(),
             Token::NotIn => "notin".to_owned(),
-            other => return Err(SelectorError(format!("found '{}', expected: identifier", other.literal()))),
+            other => {
+                return Err(SelectorError(format!(
+                    "found '{}', expected: identifier",
+                    other.literal()
+                )));
+            }
         };
         match names::qualified_name(&key).first() {
             None => Ok(key),
@@ -160,7 +188,8 @@ impl Parser {
     }
 
     fn set(&mut self) -> Result<BTreeSet<String>, SelectorError> {
-        let expected = |found: &Token, what: &str| SelectorError(format!("found '{}', expected: {what}", found.literal()));
+        let expected =
+            |found: &Token, what: &str| SelectorError(format!("found '{}', expected: {what}", found.literal()));
         match self.next() {
             Token::Open => {}
             other => return Err(expected(&other, "'('")),
@@ -179,7 +208,10 @@ impl Parser {
     fn exact_value(&mut self) -> Result<String, SelectorError> {
         match self.peek() {
             Token::End | Token::Comma | Token::Identifier(_) | Token::In | Token::NotIn => Ok(self.value()),
-            other => Err(SelectorError(format!("found '{}', expected: identifier", other.literal()))),
+            other => Err(SelectorError(format!(
+                "found '{}', expected: identifier",
+                other.literal()
+            ))),
         }
     }
 
@@ -200,7 +232,9 @@ fn check_value(key: &str, operator: Operator, value: &str) -> Result<(), Selecto
     }
     match names::label_value(value).first() {
         None => Ok(()),
-        Some(problem) => Err(SelectorError(format!("values[0][{key}]: Invalid value: {value:?}: {problem}"))),
+        Some(problem) => Err(SelectorError(format!(
+            "values[0][{key}]: Invalid value: {value:?}: {problem}"
+        ))),
     }
 }
 
@@ -209,7 +243,9 @@ mod tests {
     use super::*;
 
     fn labels() -> BTreeMap<String, String> {
-        [("app", "web"), ("tier", "b"), ("n", "5")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+        [("app", "web"), ("tier", "b"), ("n", "5")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into()
     }
 
     #[test]
@@ -232,7 +268,11 @@ mod tests {
             ("missing=", false),
         ];
         for (text, matches) in cases {
-            assert_eq!(LabelSelector::parse(text).unwrap().matches(&labels()), matches, "{text}");
+            assert_eq!(
+                LabelSelector::parse(text).unwrap().matches(&labels()),
+                matches,
+                "{text}"
+            );
         }
     }
 
@@ -242,7 +282,10 @@ mod tests {
             ("=a", "found '=', expected: !, identifier, or 'end of string'"),
             ("a in b", "unable to parse requirement: found 'b', expected: '('"),
             ("a,", "found '', expected: identifier after ','"),
-            ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+            (
+                "a b",
+                "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
+            ),
             ("!=b", "found '!=', expected: !, identifier, or 'end of string'"),
             ("a==!b", "unable to parse requirement: found '!', expected: identifier"),
             ("a===b", "unable to parse requirement: found '=', expected: identifier"),

@@ -50,9 +50,14 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
         let length = if SYMBOLS.contains(&first) {
             rest.find(|c| !SYMBOLS.contains(&c)).unwrap_or(rest.len())
         } else {
-            rest.find(|c: char| SYMBOLS.contains(&c) || c.is_whitespace()).unwrap_or(rest.len())
+            rest.find(|c: char| SYMBOLS.contains(&c) || c.is_whitespace())
+                .unwrap_or(rest.len())
         };
-        let (token, used) = if SYMBOLS.contains(&first) { symbol(&rest[..length]) } else { word(&rest[..length]) };
+        let (token, used) = if SYMBOLS.contains(&first) {
+            symbol(&rest[..length])
+        } else {
+            word(&rest[..length])
+        };
         out.push(token);
         rest = rest[used..].trim_start();
     }
@@ -82,8 +87,8 @@ fn symbol(run: &str) -> (Token, usize) {
         ("(", Token::Open),
         (")", Token::Close),
     ];
-    known
-        .into_iter()
-        .find(|(text, _)| run.starts_with(text))
-        .map_or_else(|| (Token::Error(run.to_owned()), run.len()), |(text, token)| (token, text.len()))
+    known.into_iter().find(|(text, _)| run.starts_with(text)).map_or_else(
+        || (Token::Error(run.to_owned()), run.len()),
+        |(text, token)| (token, text.len()),
+    )
 }

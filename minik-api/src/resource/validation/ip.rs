@@ -24,19 +24,31 @@ pub fn not_special(field: &str, text: &str) -> FieldErrors {
         return vec![FieldError::invalid(field, text, "must be a valid IP address")];
     };
     let v4 = |test: fn(&std::net::Ipv4Addr) -> bool| matches!(&ip, IpAddr::V4(ip) if test(ip));
-    let link_local = v4(std::net::Ipv4Addr::is_link_local)
-        || matches!(ip, IpAddr::V6(ip) if ip.segments()[0] & 0xffc0 == 0xfe80);
-    let link_local_multicast = v4(|ip| ip.octets()[..3] == [224, 0, 0])
-        || matches!(ip, IpAddr::V6(ip) if ip.segments()[0] & 0xff0f == 0xff02);
+    let link_local =
+        v4(std::net::Ipv4Addr::is_link_local) || matches!(ip, IpAddr::V6(ip) if ip.segments()[0] & 0xffc0 == 0xfe80);
+    let link_local_multicast =
+        v4(|ip| ip.octets()[..3] == [224, 0, 0]) || matches!(ip, IpAddr::V6(ip) if ip.segments()[0] & 0xff0f == 0xff02);
     let mut errors = Vec::new();
     if ip.is_unspecified() {
-        errors.push(FieldError::invalid(field, text, format!("may not be unspecified ({ip})")));
+        errors.push(FieldError::invalid(
+            field,
+            text,
+            format!("may not be unspecified ({ip})"),
+        ));
     }
     if ip.is_loopback() {
-        errors.push(FieldError::invalid(field, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)"));
+        errors.push(FieldError::invalid(
+            field,
+            text,
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ));
     }
     if link_local {
-        errors.push(FieldError::invalid(field, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"));
+        errors.push(FieldError::invalid(
+            field,
+            text,
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        ));
     }
     if link_local_multicast {
         let detail = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";

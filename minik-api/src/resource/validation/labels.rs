@@ -39,10 +39,18 @@ pub fn selector(field: &str, selector: &LabelSelector) -> FieldErrors {
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => {
-                errors.push(FieldError::invalid(format!("{at}.operator"), other, "not a valid selector operator"));
+                errors.push(FieldError::invalid(
+                    format!("{at}.operator"),
+                    other,
+                    "not a valid selector operator",
+                ));
             }
         }
-        errors.extend(FieldError::each(&format!("{at}.key"), expression.key.as_str(), names::qualified_name(&expression.key)));
+        errors.extend(FieldError::each(
+            &format!("{at}.key"),
+            expression.key.as_str(),
+            names::qualified_name(&expression.key),
+        ));
         for (n, value) in values.iter().enumerate() {
             let at = format!("{at}.values[{n}]");
             errors.extend(FieldError::each(&at, value.as_str(), names::label_value(value)));
@@ -54,7 +62,11 @@ pub fn selector(field: &str, selector: &LabelSelector) -> FieldErrors {
 /// Whether a selector selects these labels; an empty one selects everything.
 #[must_use]
 pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let equal = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value));
     equal
         && selector.match_expressions.iter().flatten().all(|expression| {
             let value = labels.get(&expression.key);

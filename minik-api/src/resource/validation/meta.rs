@@ -28,16 +28,27 @@ pub enum Scope {
 pub fn validate(metadata: &ObjectMeta, scope: Scope, check_name: fn(&str) -> Vec<String>) -> FieldErrors {
     let mut errors = Vec::new();
     if let Some(base) = metadata.generate_name.as_deref().filter(|n| !n.is_empty()) {
-        errors.extend(FieldError::each("metadata.generateName", base, check_name(&without_trailing_dash(base))));
+        errors.extend(FieldError::each(
+            "metadata.generateName",
+            base,
+            check_name(&without_trailing_dash(base)),
+        ));
     }
     match metadata.name.as_deref().unwrap_or_default() {
-        "" => errors.push(FieldError::required("metadata.name", "name or generateName is required")),
+        "" => errors.push(FieldError::required(
+            "metadata.name",
+            "name or generateName is required",
+        )),
         name => errors.extend(FieldError::each("metadata.name", name, check_name(name))),
     }
     match (scope, metadata.namespace.as_deref().unwrap_or_default()) {
         (Scope::Namespaced, "") => errors.push(FieldError::required("metadata.namespace", "")),
         (Scope::Namespaced, namespace) => {
-            errors.extend(FieldError::each("metadata.namespace", namespace, names::dns_label(namespace)));
+            errors.extend(FieldError::each(
+                "metadata.namespace",
+                namespace,
+                names::dns_label(namespace),
+            ));
         }
         (Scope::Cluster, "") => {}
         (Scope::Cluster, _) => errors.push(FieldError::forbidden("metadata.namespace", "not allowed on this type")),
@@ -68,7 +79,11 @@ pub fn contents(metadata: &ObjectMeta) -> FieldErrors {
 pub fn annotations(field: &str, annotations: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = Vec::new();
     for key in annotations.keys() {
-        errors.extend(FieldError::each(field, key.as_str(), names::qualified_name(&key.to_lowercase())));
+        errors.extend(FieldError::each(
+            field,
+            key.as_str(),
+            names::qualified_name(&key.to_lowercase()),
+        ));
     }
     if annotations.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() > ANNOTATIONS_SIZE {
         errors.push(FieldError::too_long(field, ANNOTATIONS_SIZE));

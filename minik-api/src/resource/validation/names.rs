@@ -112,7 +112,9 @@ pub fn qualified_name(text: &str) -> Vec<String> {
         }
         _ => {
             let text = pattern(&format!("a qualified name {words}"), QUALIFIED_REGEX, &examples);
-            problems.push(format!("{text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"));
+            problems.push(format!(
+                "{text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            ));
             return problems;
         }
     };
@@ -146,7 +148,10 @@ pub fn port_name(text: &str) -> Vec<String> {
     if text.len() > 15 {
         problems.push("must be no more than 15 characters".to_owned());
     }
-    if !text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-') {
+    if !text
+        .bytes()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+    {
         problems.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
     }
     if !text.bytes().any(|c| c.is_ascii_lowercase()) {
@@ -192,7 +197,11 @@ pub fn env_name(text: &str) -> Vec<String> {
 /// A number of a port.
 #[must_use]
 pub fn port_number(port: i32) -> Vec<String> {
-    if (1..=65535).contains(&port) { Vec::new() } else { vec!["must be between 1 and 65535, inclusive".to_owned()] }
+    if (1..=65535).contains(&port) {
+        Vec::new()
+    } else {
+        vec!["must be between 1 and 65535, inclusive".to_owned()]
+    }
 }
 
 #[cfg(test)]

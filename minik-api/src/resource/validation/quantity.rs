@@ -27,8 +27,18 @@ pub struct NotAQuantity;
 
 const NANO: i128 = 1_000_000_000;
 const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-const DECIMAL: [(&str, i32); 10] =
-    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
+const DECIMAL: [(&str, i32); 10] = [
+    ("n", -9),
+    ("u", -6),
+    ("m", -3),
+    ("", 0),
+    ("k", 3),
+    ("M", 6),
+    ("G", 9),
+    ("T", 12),
+    ("P", 15),
+    ("E", 18),
+];
 
 impl Quantity {
     /// Reads `500m`, `1.5Gi`, `1e3` …; what is finer than a billionth is rounded up, as Kubernetes does.
@@ -37,7 +47,9 @@ impl Quantity {
     /// The text is not in quantity syntax, or its amount is beyond all use.
     pub fn parse(text: &str) -> Result<Self, NotAQuantity> {
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-        let digits_end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+        let digits_end = unsigned
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(digits_end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -106,7 +118,9 @@ impl fmt::Display for Quantity {
             return write!(f, "{amount}{suffix}");
         }
         let step = DECIMAL.iter().rev().find(|(_, power)| {
-            10_i128.checked_pow((power + 9).unsigned_abs()).is_some_and(|unit| self.nanos % unit == 0)
+            10_i128
+                .checked_pow((power + 9).unsigned_abs())
+                .is_some_and(|unit| self.nanos % unit == 0)
         });
         let (suffix, power) = step.copied().unwrap_or(("n", -9));
         let amount = self.nanos / 10_i128.pow((power + 9).unsigned_abs());
@@ -125,12 +139,32 @@ mod tests {
     #[test]
     fn texts_are_canonical() {
         let cases = [
-            ("1000m", "1"), ("0.5", "500m"), ("1", "1"), ("1000", "1k"), ("1024", "1024"), ("1024Ki", "1Mi"),
-            ("0.5Gi", "512Mi"), ("1.5Gi", "1536Mi"), ("100m", "100m"), ("1e3", "1e3"), ("8Gi", "8Gi"), ("0Mi", "0"),
-            ("-1", "-1"), ("+2", "2"), ("1500", "1500"), ("0.1n", "1n"), (".5", "500m"), ("5.", "5"), ("512Ki", "512Ki"),
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1", "1"),
+            ("1000", "1k"),
+            ("1024", "1024"),
+            ("1024Ki", "1Mi"),
+            ("0.5Gi", "512Mi"),
+            ("1.5Gi", "1536Mi"),
+            ("100m", "100m"),
+            ("1e3", "1e3"),
+            ("8Gi", "8Gi"),
+            ("0Mi", "0"),
+            ("-1", "-1"),
+            ("+2", "2"),
+            ("1500", "1500"),
+            ("0.1n", "1n"),
+            (".5", "500m"),
+            ("5.", "5"),
+            ("512Ki", "512Ki"),
         ];
         for (text, canonical) in cases {
-            assert_eq!(Quantity::parse(text).map(|q| q.to_string()).as_deref(), Ok(canonical), "{text}");
+            assert_eq!(
+                Quantity::parse(text).map(|q| q.to_string()).as_deref(),
+                Ok(canonical),
+                "{text}"
+            );
         }
         for text in ["", "abc", "1.2.3", "1x", "1 Gi", "--1", ".", "1ee3", "KI"] {
             assert!(Quantity::parse(text).is_err(), "{text}");

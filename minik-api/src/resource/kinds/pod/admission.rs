@@ -8,10 +8,14 @@ const TOLERATION_SECONDS: i64 = 300;
 
 /// Admits a new Pod.
 pub(super) fn admit(spec: &mut PodSpec) {
-    let account = spec.service_account_name.get_or_insert_with(|| "default".to_owned()).clone();
+    let account = spec
+        .service_account_name
+        .get_or_insert_with(|| "default".to_owned())
+        .clone();
     spec.service_account = Some(account);
     spec.priority.get_or_insert_default();
-    spec.preemption_policy.get_or_insert_with(|| "PreemptLowerPriority".to_owned());
+    spec.preemption_policy
+        .get_or_insert_with(|| "PreemptLowerPriority".to_owned());
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerations = spec.tolerations.get_or_insert_default();
         if !tolerations.iter().any(|given| tolerates(given, key)) {
@@ -28,6 +32,7 @@ pub(super) fn admit(spec: &mut PodSpec) {
 
 /// Whether a toleration already says something about evictions for this taint.
 fn tolerates(toleration: &Toleration, key: &str) -> bool {
-    let empty_or = |text: Option<&str>, wanted: &str| matches!(text.unwrap_or_default(), t if t.is_empty() || t == wanted);
+    let empty_or =
+        |text: Option<&str>, wanted: &str| matches!(text.unwrap_or_default(), t if t.is_empty() || t == wanted);
     empty_or(toleration.key.as_deref(), key) && empty_or(toleration.effect.as_deref(), "NoExecute")
 }

@@ -22,7 +22,12 @@ pub(super) const INFO: KindInfo = KindInfo {
     short_names: &["po"],
     categories: &["all"],
     schema: "io.k8s.api.core.v1.Pod",
-    subresources: &[Subresource::Binding, Subresource::Exec, Subresource::Log, Subresource::Status],
+    subresources: &[
+        Subresource::Binding,
+        Subresource::Exec,
+        Subresource::Log,
+        Subresource::Status,
+    ],
     ..super::CORE
 };
 
@@ -66,12 +71,18 @@ impl Strategy for Pods {
     fn prepare_for_update(&self, new: &mut Pod, old: &Pod) {
         new.status.clone_from(&old.status);
         let generation = old.metadata.generation.unwrap_or(1);
-        new.metadata.generation = Some(if new.spec == old.spec { generation } else { generation + 1 });
+        new.metadata.generation = Some(if new.spec == old.spec {
+            generation
+        } else {
+            generation + 1
+        });
     }
 
     fn prepare_for_status_update(&self, new: &mut Pod, old: &Pod) {
         new.spec.clone_from(&old.spec);
-        new.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
+        new.metadata
+            .deletion_timestamp
+            .clone_from(&old.metadata.deletion_timestamp);
         new.metadata.owner_references.clone_from(&old.metadata.owner_references);
         new.metadata.generation = old.metadata.generation;
         if let (Some(status), Some(before)) = (&mut new.status, &old.status) {
@@ -81,7 +92,11 @@ impl Strategy for Pods {
 
     fn validate(&self, pod: &Pod) -> FieldErrors {
         let mut errors = meta::validate(&pod.metadata, Scope::Namespaced, names::dns_subdomain);
-        errors.extend(pod.spec.iter().flat_map(|spec| pod_template::validate_spec("spec", spec)));
+        errors.extend(
+            pod.spec
+                .iter()
+                .flat_map(|spec| pod_template::validate_spec("spec", spec)),
+        );
         errors
     }
 

@@ -9,7 +9,11 @@ use crate::resource::{Column, print};
 
 pub(super) const COLUMNS: &[Column] = &[
     print::NAME,
-    print::text("Ready", 0, "The aggregate readiness state of this pod for accepting traffic."),
+    print::text(
+        "Ready",
+        0,
+        "The aggregate readiness state of this pod for accepting traffic.",
+    ),
     print::text("Status", 0, "The aggregate status of the containers in this pod."),
     print::text(
         "Restarts",
@@ -89,7 +93,11 @@ struct Restarts {
 impl Restarts {
     fn add(&mut self, container: &ContainerStatus) {
         self.count += container.restart_count;
-        let ended = container.last_state.as_ref().and_then(|s| s.terminated.as_ref()).and_then(|t| t.finished_at.clone());
+        let ended = container
+            .last_state
+            .as_ref()
+            .and_then(|s| s.terminated.as_ref())
+            .and_then(|t| t.finished_at.clone());
         self.last = self.last.take().max(ended);
     }
 }
@@ -125,7 +133,11 @@ impl Summary {
                 "Terminating".clone_into(&mut summary.reason);
             }
         }
-        Self { restarts: restarts.count, last_restart: restarts.last, ..summary }
+        Self {
+            restarts: restarts.count,
+            last_restart: restarts.last,
+            ..summary
+        }
     }
 
     fn containers(&mut self, status: &PodStatus, restarts: &mut Restarts) {
@@ -133,7 +145,10 @@ impl Summary {
         for container in status.container_statuses.iter().flatten().rev() {
             restarts.add(container);
             let state = container.state.as_ref();
-            let waiting = state.and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.clone()).filter(|r| !r.is_empty());
+            let waiting = state
+                .and_then(|s| s.waiting.as_ref())
+                .and_then(|w| w.reason.clone())
+                .filter(|r| !r.is_empty());
             let terminated = state.and_then(|s| s.terminated.as_ref());
             let running = state.is_some_and(|s| s.running.is_some());
             if let Some(reason) = waiting {
@@ -146,16 +161,22 @@ impl Summary {
             }
         }
         if self.reason == "Completed" && is_running {
-            let word = if condition(status, "Ready") { "Running" } else { "NotReady" };
+            let word = if condition(status, "Ready") {
+                "Running"
+            } else {
+                "NotReady"
+            };
             word.clone_into(&mut self.reason);
         }
     }
 }
 
 fn first_reason(status: &PodStatus) -> String {
-    let gated = status.conditions.iter().flatten().any(|c| {
-        c.type_ == "PodScheduled" && c.reason.as_deref() == Some("SchedulingGated")
-    });
+    let gated = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("SchedulingGated"));
     if gated {
         return "SchedulingGated".to_owned();
     }
@@ -212,14 +233,26 @@ fn is_sidecar(container: &Container) -> bool {
 }
 
 fn condition(status: &PodStatus, kind: &str) -> bool {
-    status.conditions.iter().flatten().any(|c| c.type_ == kind && c.status == "True")
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == kind && c.status == "True")
 }
 
 fn readiness_gates(pod: &Pod) -> String {
-    let gates = pod.spec.as_ref().and_then(|s| s.readiness_gates.as_deref()).unwrap_or_default();
+    let gates = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.readiness_gates.as_deref())
+        .unwrap_or_default();
     if gates.is_empty() {
         return "<none>".to_owned();
     }
     let open = |kind: &str| pod.status.as_ref().is_some_and(|status| condition(status, kind));
-    format!("{}/{}", gates.iter().filter(|g| open(&g.condition_type)).count(), gates.len())
+    format!(
+        "{}/{}",
+        gates.iter().filter(|g| open(&g.condition_type)).count(),
+        gates.len()
+    )
 }

@@ -12,12 +12,24 @@ const COUNTED: [&str; 2] = ["cpu", "memory"];
 
 /// A limit without a request is the request, too.
 pub(super) fn default_requests(spec: &mut PodSpec) {
-    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-        let Some(ResourceRequirements { limits: Some(limits), requests, .. }) = &mut container.resources else {
+    for container in spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten())
+    {
+        let Some(ResourceRequirements {
+            limits: Some(limits),
+            requests,
+            ..
+        }) = &mut container.resources
+        else {
             continue;
         };
         for (name, limit) in limits.iter() {
-            requests.get_or_insert_default().entry(name.clone()).or_insert_with(|| limit.clone());
+            requests
+                .get_or_insert_default()
+                .entry(name.clone())
+                .or_insert_with(|| limit.clone());
         }
     }
 }

@@ -15,7 +15,10 @@ pub(super) fn validate(new: &PodSpec, old: &PodSpec) -> FieldErrors {
     ];
     for (field, now, before) in counts {
         if now != before {
-            errors.push(FieldError::forbidden(field, "pod updates may not add or remove containers"));
+            errors.push(FieldError::forbidden(
+                field,
+                "pod updates may not add or remove containers",
+            ));
         }
     }
     if !errors.is_empty() {
@@ -41,15 +44,21 @@ fn count(spec: &PodSpec) -> usize {
 fn deadline(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
     const FIELD: &str = "spec.activeDeadlineSeconds";
     match (new.active_deadline_seconds, old.active_deadline_seconds) {
-        (Some(now), _) if !(0..=i64::from(i32::MAX)).contains(&now) => {
-            Some(FieldError::invalid(FIELD, now, "must be between 0 and 2147483647, inclusive"))
-        }
-        (Some(now), Some(before)) if now > before => {
-            Some(FieldError::invalid(FIELD, now, "must be less than or equal to previous value"))
-        }
-        (None, Some(_)) => {
-            Some(FieldError::invalid(FIELD, serde_json::Value::Null, "must not update from a positive integer to nil value"))
-        }
+        (Some(now), _) if !(0..=i64::from(i32::MAX)).contains(&now) => Some(FieldError::invalid(
+            FIELD,
+            now,
+            "must be between 0 and 2147483647, inclusive",
+        )),
+        (Some(now), Some(before)) if now > before => Some(FieldError::invalid(
+            FIELD,
+            now,
+            "must be less than or equal to previous value",
+        )),
+        (None, Some(_)) => Some(FieldError::invalid(
+            FIELD,
+            serde_json::Value::Null,
+            "must not update from a positive integer to nil value",
+        )),
         _ => None,
     }
 }
@@ -57,11 +66,19 @@ fn deadline(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
 fn tolerations(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
     let now = new.tolerations.as_deref().unwrap_or_default();
     let kept = |before: &Toleration| {
-        now.iter().any(|t| Toleration { toleration_seconds: before.toleration_seconds, ..t.clone() } == *before)
+        now.iter().any(|t| {
+            Toleration {
+                toleration_seconds: before.toleration_seconds,
+                ..t.clone()
+            } == *before
+        })
     };
     let all_kept = old.tolerations.iter().flatten().all(kept);
     (!all_kept).then(|| {
-        FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
+        FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        )
     })
 }
 

@@ -65,13 +65,25 @@ fn common(field: &str, container: &Container, surroundings: &Surroundings<'_>) -
     match container.image.as_deref().unwrap_or_default() {
         "" => errors.push(FieldError::required(at, "")),
         image if image.trim() != image => {
-            errors.push(FieldError::invalid(at, image, "must not have leading or trailing whitespace"));
+            errors.push(FieldError::invalid(
+                at,
+                image,
+                "must not have leading or trailing whitespace",
+            ));
         }
         _ => {}
     }
     let policy = container.termination_message_policy.as_deref().unwrap_or_default();
-    errors.extend(one_of(&format!("{field}.terminationMessagePolicy"), policy, MESSAGE_POLICIES));
-    errors.extend(ports(field, container.ports.as_deref().unwrap_or_default(), surroundings.host_network));
+    errors.extend(one_of(
+        &format!("{field}.terminationMessagePolicy"),
+        policy,
+        MESSAGE_POLICIES,
+    ));
+    errors.extend(ports(
+        field,
+        container.ports.as_deref().unwrap_or_default(),
+        surroundings.host_network,
+    ));
     for (index, variable) in container.env.iter().flatten().enumerate() {
         errors.extend(environment(&format!("{field}.env[{index}]"), variable));
     }
@@ -79,7 +91,11 @@ fn common(field: &str, container: &Container, surroundings: &Surroundings<'_>) -
         errors.extend(environment_source(&format!("{field}.envFrom[{index}]"), source));
     }
     let mounts = container.volume_mounts.as_deref().unwrap_or_default();
-    errors.extend(volume_mounts(&format!("{field}.volumeMounts"), mounts, &surroundings.volumes));
+    errors.extend(volume_mounts(
+        &format!("{field}.volumeMounts"),
+        mounts,
+        &surroundings.volumes,
+    ));
     let policy = container.image_pull_policy.as_deref().unwrap_or_default();
     errors.extend(one_of(&format!("{field}.imagePullPolicy"), policy, PULL_POLICIES));
     if let Some(given) = &container.resources {
@@ -104,10 +120,18 @@ fn ports(field: &str, ports: &[ContainerPort], host_network: bool) -> FieldError
         if number == 0 {
             errors.push(FieldError::required(format!("{at}.containerPort"), ""));
         } else {
-            errors.extend(FieldError::each(&format!("{at}.containerPort"), number, names::port_number(number)));
+            errors.extend(FieldError::each(
+                &format!("{at}.containerPort"),
+                number,
+                names::port_number(number),
+            ));
         }
         if let Some(host) = port.host_port.filter(|n| *n != 0) {
-            errors.extend(FieldError::each(&format!("{at}.hostPort"), host, names::port_number(host)));
+            errors.extend(FieldError::each(
+                &format!("{at}.hostPort"),
+                host,
+                names::port_number(host),
+            ));
             if host_network && host != number {
                 let detail = "must match `containerPort` when `hostNetwork` is true";
                 errors.push(FieldError::invalid(format!("{at}.hostPort"), host, detail));
@@ -124,11 +148,16 @@ fn host_port_conflicts(field: &str, containers: &[Container]) -> FieldErrors {
     let mut taken = BTreeSet::new();
     for (index, container) in containers.iter().enumerate() {
         for (n, port) in container.ports.iter().flatten().enumerate() {
-            let Some(host) = port.host_port.filter(|p| *p != 0) else { continue };
+            let Some(host) = port.host_port.filter(|p| *p != 0) else {
+                continue;
+            };
             let protocol = port.protocol.as_deref().unwrap_or_default();
             let key = format!("{protocol}/{}/{host}", port.host_ip.as_deref().unwrap_or_default());
             if !taken.insert(key.clone()) {
-                errors.push(FieldError::duplicate(format!("{field}[{index}].ports[{n}].hostPort"), key));
+                errors.push(FieldError::duplicate(
+                    format!("{field}[{index}].ports[{n}].hostPort"),
+                    key,
+                ));
             }
         }
     }
@@ -142,7 +171,9 @@ fn environment(field: &str, variable: &EnvVar) -> FieldErrors {
         "" => errors.push(FieldError::required(at, "")),
         name => errors.extend(FieldError::each(&at, name, names::env_name(name))),
     }
-    let Some(from) = &variable.value_from else { return errors };
+    let Some(from) = &variable.value_from else {
+        return errors;
+    };
     let at = format!("{field}.valueFrom");
     let sources = [
         from.field_ref.is_some(),
@@ -157,10 +188,18 @@ fn environment(field: &str, variable: &EnvVar) -> FieldErrors {
             errors.push(FieldError::invalid(at.as_str(), "", detail));
         }
         1 => {}
-        _ => errors.push(FieldError::invalid(at.as_str(), "", "may not have more than one field specified at a time")),
+        _ => errors.push(FieldError::invalid(
+            at.as_str(),
+            "",
+            "may not have more than one field specified at a time",
+        )),
     }
     if variable.value.as_deref().is_some_and(|v| !v.is_empty()) {
-        errors.push(FieldError::invalid(at, "", "may not be specified when `value` is not empty"));
+        errors.push(FieldError::invalid(
+            at,
+            "",
+            "may not be specified when `value` is not empty",
+        ));
     }
     errors
 }
@@ -168,16 +207,28 @@ fn environment(field: &str, variable: &EnvVar) -> FieldErrors {
 fn environment_source(field: &str, source: &EnvFromSource) -> FieldErrors {
     let mut errors = Vec::new();
     if let Some(prefix) = source.prefix.as_deref().filter(|p| !p.is_empty()) {
-        errors.extend(FieldError::each(&format!("{field}.prefix"), prefix, names::env_name(prefix)));
+        errors.extend(FieldError::each(
+            &format!("{field}.prefix"),
+            prefix,
+            names::env_name(prefix),
+        ));
     }
     let named = [
         ("configMapRef", source.config_map_ref.as_ref().map(|r| &r.name)),
         ("secretRef", source.secret_ref.as_ref().map(|r| &r.name)),
     ];
     match named.iter().filter(|(_, name)| name.is_some()).count() {
-        0 => errors.push(FieldError::invalid(field, "", "must specify one of: `configMapRef` or `secretRef`")),
+        0 => errors.push(FieldError::invalid(
+            field,
+            "",
+            "must specify one of: `configMapRef` or `secretRef`",
+        )),
         1 => {}
-        _ => errors.push(FieldError::invalid(field, "", "may not have more than one field specified at a time")),
+        _ => errors.push(FieldError::invalid(
+            field,
+            "",
+            "may not have more than one field specified at a time",
+        )),
     }
     for (child, name) in named {
         match name.map(String::as_str) {
@@ -201,20 +252,36 @@ fn volume_mounts(field: &str, mounts: &[VolumeMount], volumes: &BTreeSet<&str>) 
             errors.push(FieldError::required(format!("{at}.name"), ""));
         } else if !volumes.contains(mount.name.as_str()) {
             let reason = crate::resource::field::Reason::NotFound(mount.name.as_str().into());
-            errors.push(FieldError { field: format!("{at}.name"), reason, detail: String::new() });
+            errors.push(FieldError {
+                field: format!("{at}.name"),
+                reason,
+                detail: String::new(),
+            });
         }
         if mount.mount_path.is_empty() {
             errors.push(FieldError::required(format!("{at}.mountPath"), ""));
         }
         if !taken.insert(mount.mount_path.as_str()) {
-            errors.push(FieldError::invalid(format!("{at}.mountPath"), mount.mount_path.as_str(), "must be unique"));
+            errors.push(FieldError::invalid(
+                format!("{at}.mountPath"),
+                mount.mount_path.as_str(),
+                "must be unique",
+            ));
         }
         let sub = mount.sub_path.as_deref().unwrap_or_default();
         if sub.starts_with('/') {
-            errors.push(FieldError::invalid(format!("{at}.subPath"), sub, "must be a relative path"));
+            errors.push(FieldError::invalid(
+                format!("{at}.subPath"),
+                sub,
+                "must be a relative path",
+            ));
         }
         if sub.split('/').any(|part| part == "..") {
-            errors.push(FieldError::invalid(format!("{at}.subPath"), sub, "must not contain '..'"));
+            errors.push(FieldError::invalid(
+                format!("{at}.subPath"),
+                sub,
+                "must not contain '..'",
+            ));
         }
     }
     errors
@@ -224,7 +291,8 @@ fn resources(field: &str, resources: &ResourceRequirements) -> FieldErrors {
     let mut errors = Vec::new();
     let amounts = |list: &Option<std::collections::BTreeMap<String, _>>| list.clone().unwrap_or_default();
     let (limits, requests) = (amounts(&resources.limits), amounts(&resources.requests));
-    let nanos = |q: &k8s_openapi::apimachinery::pkg::api::resource::Quantity| Quantity::parse(&q.0).ok().map(Quantity::nanos);
+    let nanos =
+        |q: &k8s_openapi::apimachinery::pkg::api::resource::Quantity| Quantity::parse(&q.0).ok().map(Quantity::nanos);
     for (child, list) in [("limits", &limits), ("requests", &requests)] {
         for (name, amount) in list {
             let at = format!("{field}.{child}");
@@ -241,7 +309,11 @@ fn resources(field: &str, resources: &ResourceRequirements) -> FieldErrors {
             && nanos(limit).is_some_and(|most| requested > most)
         {
             let detail = format!("must be less than or equal to {name} limit of {}", limit.0);
-            errors.push(FieldError::invalid(format!("{field}.requests"), request.0.as_str(), detail));
+            errors.push(FieldError::invalid(
+                format!("{field}.requests"),
+                request.0.as_str(),
+                detail,
+            ));
         }
     }
     errors

@@ -12,14 +12,18 @@ pub(in super::super) fn pod_spec(spec: &mut PodSpec) {
     spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
     spec.termination_grace_period_seconds.get_or_insert(30);
-    spec.scheduler_name.get_or_insert_with(|| "default-scheduler".to_owned());
+    spec.scheduler_name
+        .get_or_insert_with(|| "default-scheduler".to_owned());
     spec.security_context.get_or_insert_default();
     // The older name of the field is kept equal to the newer one.
     if spec.service_account_name.is_none() {
         spec.service_account_name = spec.service_account.take();
     }
     spec.service_account.clone_from(&spec.service_account_name);
-    spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(container);
+    spec.containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten())
+        .for_each(container);
     spec.volumes.iter_mut().flatten().for_each(volume);
     if spec.host_network != Some(true) {
         spec.host_network = None;
@@ -31,7 +35,10 @@ pub(in super::super) fn host_ports(spec: &mut PodSpec) {
     if spec.host_network != Some(true) {
         return;
     }
-    let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+    let containers = spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten());
     for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
         if port.host_port.unwrap_or_default() == 0 {
             port.host_port = Some(port.container_port);
@@ -42,24 +49,37 @@ pub(in super::super) fn host_ports(spec: &mut PodSpec) {
 fn container(container: &mut Container) {
     let policy = pull_policy(container.image.as_deref().unwrap_or_default());
     container.image_pull_policy.get_or_insert_with(|| policy.to_owned());
-    container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".to_owned());
-    container.termination_message_policy.get_or_insert_with(|| "File".to_owned());
+    container
+        .termination_message_path
+        .get_or_insert_with(|| "/dev/termination-log".to_owned());
+    container
+        .termination_message_policy
+        .get_or_insert_with(|| "File".to_owned());
     container.resources.get_or_insert_default();
     for port in container.ports.iter_mut().flatten() {
         port.protocol.get_or_insert_with(|| "TCP".to_owned());
         port.host_port = port.host_port.filter(|n| *n != 0);
     }
     container.env.iter_mut().flatten().for_each(environment);
-    let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let probes = [
+        &mut container.liveness_probe,
+        &mut container.readiness_probe,
+        &mut container.startup_probe,
+    ];
     probes.into_iter().flatten().for_each(probe);
     if let Some(lifecycle) = &mut container.lifecycle {
-        [&mut lifecycle.post_start, &mut lifecycle.pre_stop].into_iter().flatten().for_each(handler);
+        [&mut lifecycle.post_start, &mut lifecycle.pre_stop]
+            .into_iter()
+            .flatten()
+            .for_each(handler);
     }
 }
 
 /// `Always` for the tag `latest`, said or implied.
 fn pull_policy(image: &str) -> &'static str {
-    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let (name, digest) = image
+        .split_once('@')
+        .map_or((image, None), |(name, digest)| (name, Some(digest)));
     let last = name.rsplit('/').next().unwrap_or(name);
     match (last.split_once(':'), digest) {
         (Some((_, "latest")), _) | (None, None) => "Always",
@@ -108,7 +128,12 @@ fn http_get(get: &mut HTTPGetAction) {
 }
 
 fn volume(volume: &mut Volume) {
-    if *volume == (Volume { name: volume.name.clone(), ..Volume::default() }) {
+    if *volume
+        == (Volume {
+            name: volume.name.clone(),
+            ..Volume::default()
+        })
+    {
         volume.empty_dir = Some(k8s_openapi::api::core::v1::EmptyDirVolumeSource::default());
     }
     if let Some(source) = &mut volume.secret {
@@ -123,7 +148,9 @@ fn volume(volume: &mut Volume) {
     if let Some(source) = &mut volume.downward_api {
         source.default_mode.get_or_insert(FILE_MODE);
         let files = source.items.iter_mut().flatten();
-        files.filter_map(|file| file.field_ref.as_mut()).for_each(field_reference);
+        files
+            .filter_map(|file| file.field_ref.as_mut())
+            .for_each(field_reference);
     }
     let Some(source) = &mut volume.projected else { return };
     source.default_mode.get_or_insert(FILE_MODE);
@@ -131,8 +158,13 @@ fn volume(volume: &mut Volume) {
         if let Some(token) = &mut projection.service_account_token {
             token.expiration_seconds.get_or_insert(TOKEN_SECONDS);
         }
-        let files = projection.downward_api.iter_mut().flat_map(|api| api.items.iter_mut().flatten());
-        files.filter_map(|file| file.field_ref.as_mut()).for_each(field_reference);
+        let files = projection
+            .downward_api
+            .iter_mut()
+            .flat_map(|api| api.items.iter_mut().flatten());
+        files
+            .filter_map(|file| file.field_ref.as_mut())
+            .for_each(field_reference);
     }
 }
 

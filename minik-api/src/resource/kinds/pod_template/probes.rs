@@ -13,7 +13,11 @@ pub(super) fn of_container(field: &str, container: &Container) -> FieldErrors {
     let mut errors = Vec::new();
     if let Some(lifecycle) = &container.lifecycle {
         for (child, handler) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
-            errors.extend(handler.iter().flat_map(|h| lifecycle_handler(&format!("{field}.lifecycle.{child}"), h)));
+            errors.extend(
+                handler
+                    .iter()
+                    .flat_map(|h| lifecycle_handler(&format!("{field}.lifecycle.{child}"), h)),
+            );
         }
     }
     let probes = [
@@ -27,7 +31,11 @@ pub(super) fn of_container(field: &str, container: &Container) -> FieldErrors {
         errors.extend(validate(&at, probe));
         let successes = probe.success_threshold.unwrap_or_default();
         if one_success && successes != 1 {
-            errors.push(FieldError::invalid(format!("{at}.successThreshold"), successes, "must be 1"));
+            errors.push(FieldError::invalid(
+                format!("{at}.successThreshold"),
+                successes,
+                "must be 1",
+            ));
         }
     }
     errors
@@ -39,15 +47,35 @@ pub(super) fn of_init_container(field: &str, container: &Container) -> FieldErro
     match restarts {
         Some("Always") => return of_container(field, container),
         Some(other) if !matches!(other, "Never" | "OnFailure") => {
-            return vec![FieldError::not_supported(format!("{field}.restartPolicy"), other, &["Always", "Never", "OnFailure"])];
+            return vec![FieldError::not_supported(
+                format!("{field}.restartPolicy"),
+                other,
+                &["Always", "Never", "OnFailure"],
+            )];
         }
         _ => {}
     }
     let present = [
-        ("lifecycle", container.lifecycle.is_some(), "may not be set for init containers without restartPolicy=Always"),
-        ("livenessProbe", container.liveness_probe.is_some(), "may not be set for init containers without restartPolicy=Always"),
-        ("readinessProbe", container.readiness_probe.is_some(), "may not be set for init containers without restartPolicy=Always"),
-        ("startupProbe", container.startup_probe.is_some(), "may not be set for init containers without restartPolicy=Always"),
+        (
+            "lifecycle",
+            container.lifecycle.is_some(),
+            "may not be set for init containers without restartPolicy=Always",
+        ),
+        (
+            "livenessProbe",
+            container.liveness_probe.is_some(),
+            "may not be set for init containers without restartPolicy=Always",
+        ),
+        (
+            "readinessProbe",
+            container.readiness_probe.is_some(),
+            "may not be set for init containers without restartPolicy=Always",
+        ),
+        (
+            "startupProbe",
+            container.startup_probe.is_some(),
+            "may not be set for init containers without restartPolicy=Always",
+        ),
     ];
     present
         .into_iter()
@@ -59,9 +87,27 @@ pub(super) fn of_init_container(field: &str, container: &Container) -> FieldErro
 fn validate(field: &str, probe: &Probe) -> FieldErrors {
     let handlers = [
         ("exec", probe.exec.as_ref().map(|a| exec(&format!("{field}.exec"), a))),
-        ("httpGet", probe.http_get.as_ref().map(|a| http_get(&format!("{field}.httpGet"), a))),
-        ("tcpSocket", probe.tcp_socket.as_ref().map(|a| tcp_socket(&format!("{field}.tcpSocket"), a))),
-        ("grpc", probe.grpc.as_ref().map(|a| FieldError::each(&format!("{field}.grpc.port"), a.port, names::port_number(a.port)))),
+        (
+            "httpGet",
+            probe
+                .http_get
+                .as_ref()
+                .map(|a| http_get(&format!("{field}.httpGet"), a)),
+        ),
+        (
+            "tcpSocket",
+            probe
+                .tcp_socket
+                .as_ref()
+                .map(|a| tcp_socket(&format!("{field}.tcpSocket"), a)),
+        ),
+        (
+            "grpc",
+            probe
+                .grpc
+                .as_ref()
+                .map(|a| FieldError::each(&format!("{field}.grpc.port"), a.port, names::port_number(a.port))),
+        ),
     ];
     let mut errors = exactly_one(field, handlers);
     let numbers = [
@@ -73,7 +119,11 @@ fn validate(field: &str, probe: &Probe) -> FieldErrors {
     ];
     for (child, number) in numbers {
         if let Some(number) = number.filter(|n| *n < 0) {
-            errors.push(FieldError::invalid(format!("{field}.{child}"), number, "must be greater than or equal to 0"));
+            errors.push(FieldError::invalid(
+                format!("{field}.{child}"),
+                number,
+                "must be greater than or equal to 0",
+            ));
         }
     }
     errors
@@ -82,8 +132,20 @@ fn validate(field: &str, probe: &Probe) -> FieldErrors {
 fn lifecycle_handler(field: &str, handler: &LifecycleHandler) -> FieldErrors {
     let handlers = [
         ("exec", handler.exec.as_ref().map(|a| exec(&format!("{field}.exec"), a))),
-        ("httpGet", handler.http_get.as_ref().map(|a| http_get(&format!("{field}.httpGet"), a))),
-        ("tcpSocket", handler.tcp_socket.as_ref().map(|a| tcp_socket(&format!("{field}.tcpSocket"), a))),
+        (
+            "httpGet",
+            handler
+                .http_get
+                .as_ref()
+                .map(|a| http_get(&format!("{field}.httpGet"), a)),
+        ),
+        (
+            "tcpSocket",
+            handler
+                .tcp_socket
+                .as_ref()
+                .map(|a| tcp_socket(&format!("{field}.tcpSocket"), a)),
+        ),
         ("sleep", handler.sleep.as_ref().map(|_| Vec::new())),
     ];
     exactly_one(field, handlers)
@@ -96,7 +158,10 @@ fn exactly_one<const N: usize>(field: &str, handlers: [(&str, Option<FieldErrors
     for (child, handler) in handlers {
         let Some(handler) = handler else { continue };
         if given > 0 {
-            errors.push(FieldError::forbidden(format!("{field}.{child}"), "may not specify more than 1 handler type"));
+            errors.push(FieldError::forbidden(
+                format!("{field}.{child}"),
+                "may not specify more than 1 handler type",
+            ));
         } else {
             errors.extend(handler);
         }
@@ -110,7 +175,11 @@ fn exactly_one<const N: usize>(field: &str, handlers: [(&str, Option<FieldErrors
 
 fn exec(field: &str, action: &ExecAction) -> FieldErrors {
     let empty = action.command.as_deref().unwrap_or_default().is_empty();
-    if empty { vec![FieldError::required(format!("{field}.command"), "")] } else { Vec::new() }
+    if empty {
+        vec![FieldError::required(format!("{field}.command"), "")]
+    } else {
+        Vec::new()
+    }
 }
 
 fn http_get(field: &str, action: &HTTPGetAction) -> FieldErrors {

@@ -25,10 +25,16 @@ pub(in super::super) fn template(field: &str, template: &PodTemplateSpec) -> Fie
         errors.extend(meta::annotations(&format!("{field}.annotations"), map));
     }
     let empty = PodSpec::default();
-    errors.extend(validate(&format!("{field}.spec"), template.spec.as_ref().unwrap_or(&empty)));
+    errors.extend(validate(
+        &format!("{field}.spec"),
+        template.spec.as_ref().unwrap_or(&empty),
+    ));
     if template.spec.as_ref().is_some_and(|s| s.ephemeral_containers.is_some()) {
         let detail = "ephemeral containers not allowed in pod template";
-        errors.push(FieldError::forbidden(format!("{field}.spec.ephemeralContainers"), detail));
+        errors.push(FieldError::forbidden(
+            format!("{field}.spec.ephemeralContainers"),
+            detail,
+        ));
     }
     errors
 }
@@ -37,7 +43,10 @@ pub(in super::super) fn template(field: &str, template: &PodTemplateSpec) -> Fie
 pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
     let mut errors = Vec::new();
     let volumes_field = format!("{field}.volumes");
-    errors.extend(volumes::validate(&volumes_field, spec.volumes.as_deref().unwrap_or_default()));
+    errors.extend(volumes::validate(
+        &volumes_field,
+        spec.volumes.as_deref().unwrap_or_default(),
+    ));
     errors.extend(containers::validate(field, spec));
     let restart = spec.restart_policy.as_deref().unwrap_or_default();
     errors.extend(one_of(&format!("{field}.restartPolicy"), restart, RESTART_POLICIES));
@@ -53,16 +62,31 @@ pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
     ];
     for (child, name) in subdomain_names {
         if let Some(name) = name {
-            errors.extend(FieldError::each(&format!("{field}.{child}"), name.as_str(), names::dns_subdomain(name)));
+            errors.extend(FieldError::each(
+                &format!("{field}.{child}"),
+                name.as_str(),
+                names::dns_subdomain(name),
+            ));
         }
     }
-    if let Some(seconds) = spec.active_deadline_seconds.filter(|s| !(1..=i64::from(i32::MAX)).contains(s)) {
+    if let Some(seconds) = spec
+        .active_deadline_seconds
+        .filter(|s| !(1..=i64::from(i32::MAX)).contains(s))
+    {
         let detail = "must be between 1 and 2147483647, inclusive";
-        errors.push(FieldError::invalid(format!("{field}.activeDeadlineSeconds"), seconds, detail));
+        errors.push(FieldError::invalid(
+            format!("{field}.activeDeadlineSeconds"),
+            seconds,
+            detail,
+        ));
     }
     for (child, name) in [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)] {
         if let Some(name) = name {
-            errors.extend(FieldError::each(&format!("{field}.{child}"), name.as_str(), names::dns_label(name)));
+            errors.extend(FieldError::each(
+                &format!("{field}.{child}"),
+                name.as_str(),
+                names::dns_label(name),
+            ));
         }
     }
     for (index, given) in spec.tolerations.iter().flatten().enumerate() {
@@ -77,7 +101,11 @@ pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
     }
     if let Some(seconds) = spec.termination_grace_period_seconds.filter(|s| *s < 0) {
         let detail = "must be greater than or equal to 0";
-        errors.push(FieldError::invalid(format!("{field}.terminationGracePeriodSeconds"), seconds, detail));
+        errors.push(FieldError::invalid(
+            format!("{field}.terminationGracePeriodSeconds"),
+            seconds,
+            detail,
+        ));
     }
     errors
 }
@@ -94,7 +122,11 @@ pub(super) fn one_of(field: &str, given: &str, supported: &[&str]) -> Option<Fie
 fn dns_config(field: &str, spec: &PodSpec) -> FieldErrors {
     let at = format!("{field}.dnsConfig");
     let mut errors = Vec::new();
-    let servers = spec.dns_config.as_ref().and_then(|c| c.nameservers.as_deref()).unwrap_or_default();
+    let servers = spec
+        .dns_config
+        .as_ref()
+        .and_then(|c| c.nameservers.as_deref())
+        .unwrap_or_default();
     if spec.dns_policy.as_deref() == Some("None") {
         if spec.dns_config.is_none() {
             let detail = "must provide `dnsConfig` when `dnsPolicy` is None";
@@ -108,7 +140,11 @@ fn dns_config(field: &str, spec: &PodSpec) -> FieldErrors {
     let Some(config) = &spec.dns_config else { return errors };
     if servers.len() > MOST_NAMESERVERS {
         let detail = format!("must not have more than {MOST_NAMESERVERS} nameservers");
-        errors.push(FieldError::invalid(format!("{at}.nameservers"), servers.to_vec(), detail));
+        errors.push(FieldError::invalid(
+            format!("{at}.nameservers"),
+            servers.to_vec(),
+            detail,
+        ));
     }
     for (index, server) in servers.iter().enumerate() {
         errors.extend(ip::valid(&format!("{at}.nameservers[{index}]"), server));
@@ -127,7 +163,10 @@ fn dns_config(field: &str, spec: &PodSpec) -> FieldErrors {
     }
     for (index, option) in config.options.iter().flatten().enumerate() {
         if option.name.as_deref().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(format!("{at}.options[{index}]"), "must not be empty"));
+            errors.push(FieldError::required(
+                format!("{at}.options[{index}]"),
+                "must not be empty",
+            ));
         }
     }
     errors
@@ -140,7 +179,11 @@ fn toleration(field: &str, toleration: &Toleration) -> FieldErrors {
     let value = toleration.value.as_deref().unwrap_or_default();
     let effect = toleration.effect.as_deref().unwrap_or_default();
     if !key.is_empty() {
-        errors.extend(FieldError::each(&format!("{field}.key"), key, names::qualified_name(key)));
+        errors.extend(FieldError::each(
+            &format!("{field}.key"),
+            key,
+            names::qualified_name(key),
+        ));
     } else if operator != "Exists" {
         let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
         errors.push(FieldError::invalid(format!("{field}.operator"), operator, detail));
@@ -152,14 +195,22 @@ fn toleration(field: &str, toleration: &Toleration) -> FieldErrors {
     match operator {
         "" | "Equal" => {
             let at = format!("{field}.operator");
-            errors.extend(names::label_value(value).first().map(|p| FieldError::invalid(at, value, p.as_str())));
+            errors.extend(
+                names::label_value(value)
+                    .first()
+                    .map(|p| FieldError::invalid(at, value, p.as_str())),
+            );
         }
         "Exists" if !value.is_empty() => {
             let detail = "value must be empty when `operator` is 'Exists'";
             errors.push(FieldError::invalid(format!("{field}.operator"), "", detail));
         }
         "Exists" => {}
-        _ => errors.push(FieldError::not_supported(format!("{field}.operator"), operator, &["Equal", "Exists"])),
+        _ => errors.push(FieldError::not_supported(
+            format!("{field}.operator"),
+            operator,
+            &["Equal", "Exists"],
+        )),
     }
     if !effect.is_empty() && !EFFECTS.contains(&effect) {
         errors.push(FieldError::not_supported(format!("{field}.effect"), effect, EFFECTS));
@@ -178,5 +229,8 @@ fn host_alias(field: &str, alias: &HostAlias) -> FieldErrors {
 
 /// The labels of a template, empty when it has none.
 pub(in super::super) fn labels_of(template: Option<&PodTemplateSpec>) -> BTreeMap<String, String> {
-    template.and_then(|t| t.metadata.as_ref()).and_then(|m| m.labels.clone()).unwrap_or_default()
+    template
+        .and_then(|t| t.metadata.as_ref())
+        .and_then(|m| m.labels.clone())
+        .unwrap_or_default()
 }

@@ -30,7 +30,11 @@ pub(super) fn validate(field: &str, volumes: &[Volume]) -> FieldErrors {
 
 fn source(field: &str, volume: &Volume) -> FieldErrors {
     let given = match serde_json::to_value(volume) {
-        Ok(Value::Object(fields)) => fields.into_iter().map(|(key, _)| key).filter(|key| key != "name").collect(),
+        Ok(Value::Object(fields)) => fields
+            .into_iter()
+            .map(|(key, _)| key)
+            .filter(|key| key != "name")
+            .collect(),
         _ => Vec::new(),
     };
     let mut errors = Vec::new();
@@ -38,7 +42,10 @@ fn source(field: &str, volume: &Volume) -> FieldErrors {
         errors.push(FieldError::required(field, "must specify a volume type"));
     }
     for extra in given.iter().skip(1) {
-        errors.push(FieldError::forbidden(format!("{field}.{extra}"), "may not specify more than 1 volume type"));
+        errors.push(FieldError::forbidden(
+            format!("{field}.{extra}"),
+            "may not specify more than 1 volume type",
+        ));
     }
     if let Some(secret) = &volume.secret {
         let at = format!("{field}.secret");
@@ -78,13 +85,21 @@ fn items(field: &str, items: &[KeyToPath]) -> FieldErrors {
             errors.push(FieldError::required(path_field.as_str(), ""));
         }
         if path.starts_with('/') {
-            errors.push(FieldError::invalid(path_field.as_str(), path, "must be a relative path"));
+            errors.push(FieldError::invalid(
+                path_field.as_str(),
+                path,
+                "must be a relative path",
+            ));
         }
         if path.split('/').any(|part| part == "..") {
             errors.push(FieldError::invalid(path_field.as_str(), path, "must not contain '..'"));
         }
         if path.starts_with("..") {
-            errors.push(FieldError::invalid(path_field.as_str(), path, "must not start with '..'"));
+            errors.push(FieldError::invalid(
+                path_field.as_str(),
+                path,
+                "must not start with '..'",
+            ));
         }
     }
     errors

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::{ClientIPConfig, Service, ServicePort, ServiceSpec, SessionAffinityConfig};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::needs;
+use super::needs::{self, Needs};
 
 /// How long a client stays with its Pod unless told otherwise, in seconds.
 const AFFINITY_TIMEOUT: i32 = 10_800;
@@ -16,16 +16,16 @@ pub(super) fn fill(service: &mut Service) {
     session_affinity(spec);
     spec.type_.get_or_insert_with(|| needs::CLUSTER_IP.to_owned());
     spec.ports.iter_mut().flatten().for_each(port);
-    if needs::externally_accessible(spec) {
+    if spec.is_externally_accessible() {
         spec.external_traffic_policy.get_or_insert_with(|| "Cluster".to_owned());
     }
-    if needs::cluster_ip(spec) {
+    if spec.needs_cluster_ip() {
         spec.internal_traffic_policy.get_or_insert_with(|| "Cluster".to_owned());
     }
-    if needs::kind(spec) == needs::LOAD_BALANCER {
+    let balanced = spec.kind() == needs::LOAD_BALANCER;
+    if balanced {
         spec.allocate_load_balancer_node_ports.get_or_insert(true);
     }
-    let balanced = needs::kind(spec) == needs::LOAD_BALANCER;
     let status = service.status.get_or_insert_default().load_balancer.get_or_insert_default();
     for ingress in status.ingress.iter_mut().flatten().filter(|_| balanced) {
         if ingress.ip.as_ref().is_some_and(|ip| !ip.is_empty()) {
@@ -59,7 +59,7 @@ fn omit_zero_values(spec: &mut ServiceSpec) {
 }
 
 fn session_affinity(spec: &mut ServiceSpec) {
-    match &**spec.session_affinity.get_or_insert_with(|| needs::NONE.to_owned()) {
+    match &**spec.session_affinity.get_or_insert_with(|| "None".to_owned()) {
         "None" => spec.session_affinity_config = None,
         "ClientIP" => {
             let config: &mut SessionAffinityConfig = spec.session_affinity_config.get_or_insert_default();

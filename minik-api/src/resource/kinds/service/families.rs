@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::ServiceSpec;
 use serde_json::json;
 
+use super::needs::Needs;
 use super::{addresses, needs};
 use crate::resource::field::{FieldError, FieldErrors};
 
@@ -25,7 +26,7 @@ const POLICY: &str = "spec.ipFamilyPolicy";
 /// Fills in policy and families where the client left them out; what contradicts itself is left as it is,
 /// for [`refusals`] to name.
 pub(super) fn fill(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) {
-    if needs::kind(spec) == needs::EXTERNAL_NAME {
+    if spec.kind() == needs::EXTERNAL_NAME {
         return;
     }
     let by_hand = outside_of_families(spec);
@@ -38,8 +39,8 @@ pub(super) fn fill(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) {
         // Going back to one stack with nothing else changed means giving up the second family.
         spec.ip_families.iter_mut().for_each(|families| families.truncate(1));
     }
-    let all_v4 = needs::cluster_ips(spec).iter().all(|ip| ip == needs::NONE || family_of(ip) == Some(IPV4));
-    if spec.ip_families.is_none() && all_v4 && needs::cluster_ips(spec).len() < 2 {
+    let all_v4 = spec.addresses().iter().all(|ip| ip == needs::HEADLESS || family_of(ip) == Some(IPV4));
+    if spec.ip_families.is_none() && all_v4 && spec.addresses().len() < 2 {
         spec.ip_families = Some(vec![IPV4.to_owned()]);
     }
     // Who writes the endpoints by hand may write both families, whatever the cluster has.
@@ -52,7 +53,7 @@ pub(super) fn fill(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) {
 /// What is wrong among cluster IPs, families and policy. Reported alone, in three stages: each stage
 /// assumes that the one before found nothing.
 pub(super) fn refusals(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
-    if needs::kind(spec) == needs::EXTERNAL_NAME {
+    if spec.kind() == needs::EXTERNAL_NAME {
         return FieldErrors::new();
     }
     let mut errors = forms(spec, old);
@@ -67,7 +68,7 @@ pub(super) fn refusals(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldEr
 
 /// Each value by itself, and the linked fields against each other.
 fn forms(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
-    let ips = needs::cluster_ips(spec);
+    let ips = spec.addresses();
     let mut errors = FieldErrors::new();
     match (spec.cluster_ip.as_deref(), ips) {
         (Some(_), []) => errors.push(FieldError::required(CLUSTER_IPS, "")),
@@ -80,7 +81,7 @@ fn forms(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
         }
         _ => {}
     }
-    let families = needs::families(spec);
+    let families = spec.families();
     for (index, family) in families.iter().enumerate() {
         let at = format!("{IP_FAMILIES}[{index}]");
         if !FAMILIES.contains(&family.as_str()) {
@@ -93,7 +94,7 @@ fn forms(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
     if let Some(policy) = spec.ip_family_policy.as_deref().filter(|policy| !POLICIES.contains(policy)) {
         errors.push(FieldError::not_supported(POLICY, policy, POLICIES));
     }
-    let (bad_ips, any_bad) = address_forms(ips, old.map(needs::cluster_ips).unwrap_or_default());
+    let (bad_ips, any_bad) = address_forms(ips, old.map(Needs::addresses).unwrap_or_default());
     errors.extend(bad_ips);
     if !any_bad {
         errors.extend(address_families(spec));
@@ -105,7 +106,7 @@ fn forms(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
 fn address_forms(ips: &[String], existing: &[String]) -> (FieldErrors, bool) {
     let mut errors = FieldErrors::new();
     for (index, ip) in ips.iter().enumerate() {
-        if index > 0 || ip != needs::NONE {
+        if index > 0 || ip != needs::HEADLESS {
             errors.extend(addresses::ip(&format!("{CLUSTER_IPS}[{index}]"), ip, existing));
         } else if ips.len() > 1 {
             errors.push(FieldError::invalid(CLUSTER_IPS, json!(ips), "'None' must be the first and only value"));
@@ -119,16 +120,16 @@ fn address_forms(ips: &[String], existing: &[String]) -> (FieldErrors, bool) {
 }
 
 fn address_families(spec: &ServiceSpec) -> FieldErrors {
-    let ips = needs::cluster_ips(spec);
+    let ips = spec.addresses();
     let mut errors = FieldErrors::new();
     if ips.len() > 1 && FAMILIES.iter().any(|family| ips.iter().all(|ip| family_of(ip) != Some(family))) {
         let detail = "may specify no more than one IP for each IP family";
         errors.push(FieldError::invalid(CLUSTER_IPS, json!(ips), detail));
     }
-    if needs::headless(spec) {
+    if spec.is_headless() {
         return errors;
     }
-    for (index, (ip, family)) in ips.iter().zip(needs::families(spec)).enumerate() {
+    for (index, (ip, family)) in ips.iter().zip(spec.families()).enumerate() {
         if FAMILIES.contains(&family.as_str()) && family_of(ip) != Some(family) {
             let detail = format!("expected an {family} value as indicated by `ipFamilies[{index}]`");
             errors.push(FieldError::invalid(format!("{CLUSTER_IPS}[{index}]"), ip.as_str(), detail));
@@ -139,11 +140,11 @@ fn address_families(spec: &ServiceSpec) -> FieldErrors {
 
 /// As many addresses and families as the policy says, and none of a family that the cluster has not.
 fn counts(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
-    let (ips, families) = (needs::cluster_ips(spec), needs::families(spec));
+    let (ips, families) = (spec.addresses(), spec.families());
     let mut errors = FieldErrors::new();
     let mut policy = |detail: &str| errors.push(FieldError::invalid(POLICY, json!(spec.ip_family_policy), detail));
     if spec.ip_family_policy.as_deref() != Some(SINGLE) {
-        if !families.is_empty() && old.is_some_and(|old| families.len() < needs::families(old).len()) {
+        if !families.is_empty() && old.is_some_and(|old| families.len() < old.families().len()) {
             policy("must be 'SingleStack' to release the secondary IP family");
         }
     } else {
@@ -168,7 +169,7 @@ fn unavailable(spec: &ServiceSpec) -> FieldErrors {
         let detail = "this cluster is not configured for dual-stack services";
         errors.push(FieldError::invalid(POLICY, REQUIRE_DUAL, detail));
     }
-    for (index, family) in needs::families(spec).iter().enumerate().filter(|(_, family)| *family != IPV4) {
+    for (index, family) in spec.families().iter().enumerate().filter(|(_, family)| *family != IPV4) {
         let at = format!("{IP_FAMILIES}[{index}]");
         errors.push(FieldError::invalid(at, family.as_str(), "not configured on this cluster"));
     }
@@ -177,16 +178,16 @@ fn unavailable(spec: &ServiceSpec) -> FieldErrors {
 
 /// What an update may not do to the cluster IPs and families that a Service has.
 pub(super) fn immutable(new: &ServiceSpec, old: &ServiceSpec) -> FieldErrors {
-    if [needs::kind(new), needs::kind(old)].contains(&needs::EXTERNAL_NAME) {
+    if [new.kind(), old.kind()].contains(&needs::EXTERNAL_NAME) {
         return FieldErrors::new();
     }
-    let (headless, was_headless) = (needs::headless(new), needs::headless(old));
+    let (headless, was_headless) = (new.is_headless(), old.is_headless());
     let mut errors = FieldErrors::new();
     if !(headless && was_headless) {
-        errors.extend(list_changes(CLUSTER_IPS, new.cluster_ips.as_deref(), needs::cluster_ips(old), "clusterIP", new));
+        errors.extend(list_changes(CLUSTER_IPS, new.cluster_ips.as_deref(), old.addresses(), "clusterIP", new));
     }
     if !headless && !was_headless {
-        errors.extend(list_changes(IP_FAMILIES, new.ip_families.as_deref(), needs::families(old), "ipFamily", new));
+        errors.extend(list_changes(IP_FAMILIES, new.ip_families.as_deref(), old.families(), "ipFamily", new));
     }
     errors
 }
@@ -216,7 +217,7 @@ fn list_changes(
 
 /// Headless and without a selector: no virtual IP and no endpoints that the cluster would have to have.
 fn outside_of_families(spec: &ServiceSpec) -> bool {
-    spec.cluster_ip.as_deref() == Some(needs::NONE) && needs::selectorless(spec)
+    spec.cluster_ip.as_deref() == Some(needs::HEADLESS) && spec.is_selectorless()
 }
 
 fn family_of(ip: &str) -> Option<&'static str> {

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
+use self::needs::Needs;
 use crate::resource::field::FieldErrors;
 use crate::resource::{Column, KindInfo, Strategy, Subresource};
 
@@ -80,7 +81,7 @@ impl Strategy for Services {
         let spec = object.spec.as_ref();
         match label {
             "spec.clusterIP" => Some(spec.and_then(|spec| spec.cluster_ip.clone()).unwrap_or_default()),
-            "spec.type" => Some(spec.map(needs::kind).unwrap_or_default().to_owned()),
+            "spec.type" => Some(spec.map(Needs::kind).unwrap_or_default().to_owned()),
             _ => None,
         }
     }

@@ -7,58 +7,81 @@ pub(super) const NODE_PORT: &str = "NodePort";
 pub(super) const LOAD_BALANCER: &str = "LoadBalancer";
 pub(super) const EXTERNAL_NAME: &str = "ExternalName";
 
-/// The cluster IP of a headless Service.
-pub(super) const NONE: &str = "None";
+/// The cluster IP of a Service that wants none.
+pub(super) const HEADLESS: &str = "None";
 
-/// The type, empty where there is none yet.
-pub(super) fn kind(spec: &ServiceSpec) -> &str {
-    spec.type_.as_deref().unwrap_or_default()
+/// Questions to a Service.
+pub(super) trait Needs {
+    /// The type, empty where there is none yet.
+    fn kind(&self) -> &str;
+
+    /// All cluster IPs, empty where there are none yet.
+    fn addresses(&self) -> &[String];
+
+    /// All IP families, empty where there are none yet.
+    fn families(&self) -> &[String];
+
+    /// Whether the Service has no virtual IP, by its own wish.
+    fn is_headless(&self) -> bool;
+
+    /// Whether somebody else provides the endpoints.
+    fn is_selectorless(&self) -> bool;
+
+    /// Whether traffic from outside the cluster can reach the Service, so that a policy for it has a meaning.
+    fn is_externally_accessible(&self) -> bool;
+
+    /// Whether a cluster IP belongs to the type; [`HEADLESS`] counts as one.
+    fn needs_cluster_ip(&self) -> bool;
+
+    /// Whether every port gets a node port.
+    fn needs_node_ports(&self) -> bool;
+
+    /// Whether nodes answer health checks for the Service.
+    fn needs_health_check_port(&self) -> bool;
 }
 
-/// All cluster IPs, empty where there are none yet.
-pub(super) fn cluster_ips(spec: &ServiceSpec) -> &[String] {
-    spec.cluster_ips.as_deref().unwrap_or_default()
-}
-
-/// All IP families, empty where there are none yet.
-pub(super) fn families(spec: &ServiceSpec) -> &[String] {
-    spec.ip_families.as_deref().unwrap_or_default()
-}
-
-/// Whether the Service has no virtual IP, by its own wish.
-pub(super) fn headless(spec: &ServiceSpec) -> bool {
-    matches!(cluster_ips(spec), [only] if only == NONE)
-}
-
-/// Whether somebody else provides the endpoints.
-pub(super) fn selectorless(spec: &ServiceSpec) -> bool {
-    spec.selector.as_ref().is_none_or(|selector| selector.is_empty())
-}
-
-/// Whether a cluster IP belongs to the type; `None` counts as one.
-pub(super) fn cluster_ip(spec: &ServiceSpec) -> bool {
-    [CLUSTER_IP, NODE_PORT, LOAD_BALANCER].contains(&kind(spec))
-}
-
-/// Whether every port gets a node port.
-pub(super) fn node_ports(spec: &ServiceSpec) -> bool {
-    match kind(spec) {
-        NODE_PORT => true,
-        LOAD_BALANCER => spec.allocate_load_balancer_node_ports != Some(false),
-        _ => false,
+impl Needs for ServiceSpec {
+    fn kind(&self) -> &str {
+        self.type_.as_deref().unwrap_or_default()
     }
-}
 
-/// Whether nodes answer health checks for the Service.
-pub(super) fn health_check_port(spec: &ServiceSpec) -> bool {
-    kind(spec) == LOAD_BALANCER && spec.external_traffic_policy.as_deref() == Some("Local")
-}
+    fn addresses(&self) -> &[String] {
+        self.cluster_ips.as_deref().unwrap_or_default()
+    }
 
-/// Whether traffic from outside the cluster can reach the Service, so that a policy for it has a meaning.
-pub(super) fn externally_accessible(spec: &ServiceSpec) -> bool {
-    match kind(spec) {
-        NODE_PORT | LOAD_BALANCER => true,
-        CLUSTER_IP => spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()),
-        _ => false,
+    fn families(&self) -> &[String] {
+        self.ip_families.as_deref().unwrap_or_default()
+    }
+
+    fn is_headless(&self) -> bool {
+        matches!(self.addresses(), [only] if only == HEADLESS)
+    }
+
+    fn is_selectorless(&self) -> bool {
+        self.selector.as_ref().is_none_or(|selector| selector.is_empty())
+    }
+
+    fn is_externally_accessible(&self) -> bool {
+        match self.kind() {
+            NODE_PORT | LOAD_BALANCER => true,
+            CLUSTER_IP => self.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()),
+            _ => false,
+        }
+    }
+
+    fn needs_cluster_ip(&self) -> bool {
+        [CLUSTER_IP, NODE_PORT, LOAD_BALANCER].contains(&self.kind())
+    }
+
+    fn needs_node_ports(&self) -> bool {
+        match self.kind() {
+            NODE_PORT => true,
+            LOAD_BALANCER => self.allocate_load_balancer_node_ports != Some(false),
+            _ => false,
+        }
+    }
+
+    fn needs_health_check_port(&self) -> bool {
+        self.kind() == LOAD_BALANCER && self.external_traffic_policy.as_deref() == Some("Local")
     }
 }

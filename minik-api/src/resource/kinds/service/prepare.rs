@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
+use super::needs::Needs;
 use super::{families, needs};
 
 /// Prepares a new Service.
@@ -30,14 +31,14 @@ pub(super) fn update(new: &mut Service, old: &Service) {
     link_cluster_ips(spec, before);
     families::fill(spec, Some(before));
     drop_what_the_type_lost(spec, before);
-    if needs::kind(spec) != needs::LOAD_BALANCER {
+    if spec.kind() != needs::LOAD_BALANCER {
         new.status.get_or_insert_default().load_balancer = Some(Default::default());
     }
 }
 
 /// Puts back what the server once gave and the client did not repeat.
 fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
-    if needs::cluster_ip(old) && needs::cluster_ip(new) {
+    if old.needs_cluster_ip() && new.needs_cluster_ip() {
         if new.cluster_ip.is_none() {
             new.cluster_ip.clone_from(&old.cluster_ip);
         }
@@ -45,10 +46,10 @@ fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
             new.cluster_ips.clone_from(&old.cluster_ips);
         }
     }
-    if needs::node_ports(old) && needs::node_ports(new) {
+    if old.needs_node_ports() && new.needs_node_ports() {
         keep_node_ports(new, old);
     }
-    if needs::health_check_port(old) && needs::health_check_port(new) && new.health_check_node_port.is_none() {
+    if old.needs_health_check_port() && new.needs_health_check_port() && new.health_check_node_port.is_none() {
         new.health_check_node_port = old.health_check_node_port;
     }
 }
@@ -78,7 +79,7 @@ fn link_cluster_ips(new: &mut ServiceSpec, old: &ServiceSpec) {
 /// Wipes what only the old type had a use for. What the client changed at the same time stays, for
 /// validation to refuse.
 fn drop_what_the_type_lost(new: &mut ServiceSpec, old: &ServiceSpec) {
-    if needs::cluster_ip(old) && !needs::cluster_ip(new) {
+    if old.needs_cluster_ip() && !new.needs_cluster_ip() {
         if new.cluster_ip == old.cluster_ip && new.cluster_ips == old.cluster_ips {
             new.cluster_ip = None;
             new.cluster_ips = None;
@@ -86,17 +87,17 @@ fn drop_what_the_type_lost(new: &mut ServiceSpec, old: &ServiceSpec) {
         unless_changed(&mut new.ip_families, &old.ip_families);
         unless_changed(&mut new.ip_family_policy, &old.ip_family_policy);
     }
-    if needs::node_ports(old) && !needs::node_ports(new) && node_ports(old).is_superset(&node_ports(new)) {
+    if old.needs_node_ports() && !new.needs_node_ports() && node_ports(old).is_superset(&node_ports(new)) {
         new.ports.iter_mut().flatten().for_each(|port| port.node_port = None);
     }
-    if needs::health_check_port(old) && !needs::health_check_port(new) {
+    if old.needs_health_check_port() && !new.needs_health_check_port() {
         unless_changed(&mut new.health_check_node_port, &old.health_check_node_port);
     }
-    if needs::kind(old) == needs::LOAD_BALANCER && needs::kind(new) != needs::LOAD_BALANCER {
+    if old.kind() == needs::LOAD_BALANCER && new.kind() != needs::LOAD_BALANCER {
         unless_changed(&mut new.allocate_load_balancer_node_ports, &old.allocate_load_balancer_node_ports);
         unless_changed(&mut new.load_balancer_class, &old.load_balancer_class);
     }
-    if needs::externally_accessible(old) && !needs::externally_accessible(new) {
+    if old.is_externally_accessible() && !new.is_externally_accessible() {
         unless_changed(&mut new.external_traffic_policy, &old.external_traffic_policy);
     }
 }

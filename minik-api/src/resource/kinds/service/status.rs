@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 
+use super::needs::Needs;
 use super::{addresses, needs};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::names;
@@ -14,7 +15,7 @@ const INGRESS: &str = "status.loadBalancer.ingress";
 pub(super) fn refusals(service: &Service) -> FieldErrors {
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let all = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
-    let balanced = service.spec.as_ref().is_some_and(|spec| needs::kind(spec) == needs::LOAD_BALANCER);
+    let balanced = service.spec.as_ref().is_some_and(|spec| spec.kind() == needs::LOAD_BALANCER);
     if !balanced && !all.is_empty() {
         return vec![FieldError::forbidden(INGRESS, "may only be used when `spec.type` is 'LoadBalancer'")];
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use serde_json::Value;
 
-use super::needs;
+use super::needs::{self, Needs};
 use crate::resource::{Column, print};
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -45,8 +45,8 @@ pub(super) fn row(service: &Service, now: Timestamp) -> Vec<Value> {
     let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
     vec![
         print::name(&service.metadata),
-        Value::from(spec.map(needs::kind).unwrap_or_default()),
-        print::or_none(spec.and_then(|spec| needs::cluster_ips(spec).first()).map(String::as_str)),
+        Value::from(spec.map(Needs::kind).unwrap_or_default()),
+        print::or_none(spec.and_then(|spec| spec.addresses().first()).map(String::as_str)),
         Value::from(external_ip(service)),
         print::or_none(Some(&ports.iter().map(port).collect::<Vec<_>>().join(","))),
         print::age(&service.metadata, now),
@@ -59,7 +59,7 @@ fn external_ip(service: &Service) -> String {
     let spec = service.spec.as_ref();
     let external = || spec.and_then(|spec| spec.external_ips.clone()).unwrap_or_default();
     let joined = |all: Vec<String>, empty: &str| if all.is_empty() { empty.to_owned() } else { all.join(",") };
-    match spec.map(needs::kind).unwrap_or_default() {
+    match spec.map(Needs::kind).unwrap_or_default() {
         needs::CLUSTER_IP | needs::NODE_PORT => joined(external(), "<none>"),
         needs::LOAD_BALANCER => joined(balanced(service).into_iter().chain(external()).collect(), "<pending>"),
         needs::EXTERNAL_NAME => spec.and_then(|spec| spec.external_name.clone()).unwrap_or_default(),

@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
+use super::needs::Needs;
 use super::{PROTOCOLS, addresses, families, needs, status};
-use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::field::{FieldError, FieldErrors, Reason};
 use crate::resource::validation::{ip, labels, meta, names};
 
 const TYPES: &[&str] = &[needs::CLUSTER_IP, needs::EXTERNAL_NAME, needs::LOAD_BALANCER, needs::NODE_PORT];
@@ -40,13 +41,13 @@ pub(super) fn update(new: &Service, old: &Service) -> FieldErrors {
         return refusals;
     }
     let mut errors = families::immutable(spec, before);
-    let balanced = |spec: &ServiceSpec| needs::kind(spec) == needs::LOAD_BALANCER;
+    let balanced = |spec: &ServiceSpec| spec.kind() == needs::LOAD_BALANCER;
     if balanced(spec) && balanced(before) && spec.load_balancer_class != before.load_balancer_class {
         let class = json!(spec.load_balancer_class);
         errors.push(FieldError::invalid("spec.loadBalancerClass", class, "may not change once set"));
     }
-    if needs::health_check_port(spec)
-        && needs::health_check_port(before)
+    if spec.needs_health_check_port()
+        && before.needs_health_check_port()
         && spec.health_check_node_port != before.health_check_node_port
     {
         errors.push(FieldError::forbidden("spec.healthCheckNodePort", "field is immutable"));
@@ -69,10 +70,10 @@ fn whole(service: &Service, spec: &ServiceSpec, old: Option<&Service>) -> FieldE
     }
     errors.extend(session_affinity(spec));
     errors.extend(external_ips(spec, old));
-    if !TYPES.contains(&needs::kind(spec)) {
-        errors.push(FieldError::not_supported("spec.type", needs::kind(spec), TYPES));
+    if !TYPES.contains(&spec.kind()) {
+        errors.push(FieldError::not_supported("spec.type", spec.kind(), TYPES));
     }
-    if needs::kind(spec) == needs::CLUSTER_IP {
+    if spec.kind() == needs::CLUSTER_IP {
         for (index, _) in ports.iter().enumerate().filter(|(_, port)| port.node_port.is_some()) {
             let detail = "may not be used when `type` is 'ClusterIP'";
             errors.push(FieldError::forbidden(format!("spec.ports[{index}].nodePort"), detail));
@@ -102,23 +103,23 @@ fn topology(service: &Service) -> Option<FieldError> {
 /// What the type asks for and what it excludes.
 fn type_fields(spec: &ServiceSpec) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    let kind = needs::kind(spec);
+    let kind = spec.kind();
     if spec.ports.as_ref().is_none_or(|ports| ports.is_empty())
-        && !needs::headless(spec)
+        && !spec.is_headless()
         && kind != needs::EXTERNAL_NAME
     {
         errors.push(FieldError::required("spec.ports", ""));
     }
-    if [needs::LOAD_BALANCER, needs::NODE_PORT].contains(&kind) && needs::headless(spec) {
+    if [needs::LOAD_BALANCER, needs::NODE_PORT].contains(&kind) && spec.is_headless() {
         let detail = format!("may not be set to 'None' for {kind} services");
-        errors.push(FieldError::invalid("spec.clusterIPs[0]", needs::NONE, detail));
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", needs::HEADLESS, detail));
     }
     if kind != needs::EXTERNAL_NAME {
         return errors;
     }
     for (field, given) in [
-        ("spec.clusterIPs", !needs::cluster_ips(spec).is_empty()),
-        ("spec.ipFamilies", !needs::families(spec).is_empty()),
+        ("spec.clusterIPs", !spec.addresses().is_empty()),
+        ("spec.ipFamilies", !spec.families().is_empty()),
         ("spec.ipFamilyPolicy", spec.ip_family_policy.is_some()),
     ] {
         if given {
@@ -184,22 +185,20 @@ fn duplicate_ports(ports: &[ServicePort]) -> FieldErrors {
     seen.clear();
     for (index, port) in ports.iter().enumerate() {
         if !seen.insert((&port.protocol, port.port)) {
-            errors.push(FieldError::duplicate(format!("spec.ports[{index}]"), port_key(port)));
+            let field = format!("spec.ports[{index}]");
+            errors.push(FieldError { field, reason: Reason::DuplicateStruct(port_key(port)), detail: String::new() });
         }
     }
     errors
 }
 
 /// The two fields that identify a port, in Kubernetes' internal struct with all others empty.
-fn port_key(port: &ServicePort) -> serde_json::Value {
-    json!({
-        "Name": "",
-        "Protocol": port.protocol,
-        "AppProtocol": null,
-        "Port": port.port,
-        "TargetPort": 0,
-        "NodePort": 0,
-    })
+fn port_key(port: &ServicePort) -> String {
+    let protocol = json!(port.protocol);
+    let number = port.port;
+    format!(
+        r#"{{"Name":"","Protocol":{protocol},"AppProtocol":null,"Port":{number},"TargetPort":0,"NodePort":0}}"#
+    )
 }
 
 fn session_affinity(spec: &ServiceSpec) -> Option<FieldError> {
@@ -227,7 +226,7 @@ fn external_ips(spec: &ServiceSpec, old: Option<&Service>) -> FieldErrors {
 
 /// Ranges in the field, or where that is empty in the annotation that came before it.
 fn source_ranges(service: &Service, spec: &ServiceSpec, old: Option<&Service>) -> FieldErrors {
-    let balanced = needs::kind(spec) == needs::LOAD_BALANCER;
+    let balanced = spec.kind() == needs::LOAD_BALANCER;
     let mut errors = FieldErrors::new();
     let mut misplaced = |field: &str| {
         if !balanced {
@@ -254,7 +253,7 @@ fn source_ranges(service: &Service, spec: &ServiceSpec, old: Option<&Service>) -
 }
 
 fn load_balancer(spec: &ServiceSpec) -> FieldErrors {
-    let balanced = needs::kind(spec) == needs::LOAD_BALANCER;
+    let balanced = spec.kind() == needs::LOAD_BALANCER;
     let mut errors = FieldErrors::new();
     if !balanced && spec.allocate_load_balancer_node_ports.is_some() {
         errors.push(FieldError::forbidden("spec.allocateLoadBalancerNodePorts", ONLY_BALANCED));
@@ -273,7 +272,7 @@ fn external_traffic(spec: &ServiceSpec) -> FieldErrors {
     let field = "spec.externalTrafficPolicy";
     let mut errors = FieldErrors::new();
     match spec.external_traffic_policy.as_deref() {
-        Some(policy) if !needs::externally_accessible(spec) => {
+        Some(policy) if !spec.is_externally_accessible() => {
             errors.push(FieldError::invalid(field, policy, "may only be set for externally-accessible services"));
         }
         Some(policy) if !TRAFFIC_POLICIES.contains(&policy) => {
@@ -283,7 +282,7 @@ fn external_traffic(spec: &ServiceSpec) -> FieldErrors {
     }
     let field = "spec.healthCheckNodePort";
     match spec.health_check_node_port {
-        Some(port) if needs::health_check_port(spec) => {
+        Some(port) if spec.needs_health_check_port() => {
             errors.extend(FieldError::each(field, port, names::port_number(port)));
         }
         Some(port) => {

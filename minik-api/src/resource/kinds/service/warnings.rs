@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
+use super::needs::Needs;
 use super::{addresses, needs};
 
 const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
@@ -21,14 +22,14 @@ pub(super) fn of(service: &Service) -> Vec<String> {
 }
 
 fn fields(spec: &ServiceSpec, warnings: &mut Vec<String>) {
-    let headless = needs::kind(spec) == needs::CLUSTER_IP && needs::headless(spec);
-    let by_name = needs::kind(spec) == needs::EXTERNAL_NAME;
+    let headless = spec.kind() == needs::CLUSTER_IP && spec.is_headless();
+    let by_name = spec.kind() == needs::EXTERNAL_NAME;
     let external_ips = spec.external_ips.as_deref().unwrap_or_default();
     let each_ip = |field: &str, all: &[String]| -> Vec<String> {
         let numbered = all.iter().enumerate();
         numbered.filter_map(|(index, ip)| addresses::ip_warning(&format!("{field}[{index}]"), ip)).collect()
     };
-    warnings.extend(each_ip("spec.clusterIPs", needs::cluster_ips(spec)));
+    warnings.extend(each_ip("spec.clusterIPs", spec.addresses()));
     let mut when = |condition: bool, text: &str| {
         if condition {
             warnings.push(text.to_owned());
