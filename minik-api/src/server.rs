@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::controllers::{BootstrapError, ControllerConfig, bootstrap};
 use crate::alloc::Allocators;
+use crate::controllers::{BootstrapError, ControllerConfig, bootstrap};
 use crate::error::ApiError;
 use crate::http::openapi::Documents;
 use crate::resource::{KindInfo, Registry};

@@ -5,7 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the workspace")
+        .to_owned()
 }
 
 /// Every Rust file under `path` (a file or a folder), with its text up to an inline test module.
@@ -20,7 +23,11 @@ fn sources(path: &str) -> Vec<(String, String)> {
         } else if path.extension().is_some_and(|e| e == "rs") {
             let text = fs::read_to_string(&path).expect("readable source file");
             let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
-            let name = path.strip_prefix(&root).expect("under the workspace").display().to_string();
+            let name = path
+                .strip_prefix(&root)
+                .expect("under the workspace")
+                .display()
+                .to_string();
             found.push((name, code));
         }
     }
@@ -43,15 +50,25 @@ fn offences(files: &[(String, String)], needles: &[&str]) -> Vec<String> {
 }
 
 fn outside<'a>(files: &'a [(String, String)], allowed: &[&str]) -> Vec<(String, String)> {
-    files.iter().filter(|(name, _)| !allowed.iter().any(|a| name.starts_with(a))).cloned().collect()
+    files
+        .iter()
+        .filter(|(name, _)| !allowed.iter().any(|a| name.starts_with(a)))
+        .cloned()
+        .collect()
 }
 
 #[test]
 fn the_node_agent_does_not_know_the_api_server() {
     let manifest = fs::read_to_string(workspace().join("minik-node/Cargo.toml")).expect("manifest");
-    assert!(!manifest.contains("minik-api"), "minik-node must not depend on minik-api");
+    assert!(
+        !manifest.contains("minik-api"),
+        "minik-node must not depend on minik-api"
+    );
     let manifest = fs::read_to_string(workspace().join("minik-api/Cargo.toml")).expect("manifest");
-    assert!(!manifest.contains("minik-node"), "minik-api must not depend on minik-node");
+    assert!(
+        !manifest.contains("minik-node"),
+        "minik-api must not depend on minik-node"
+    );
 }
 
 #[test]
@@ -70,9 +87,22 @@ fn decisions_are_pure() {
     }
     let found = offences(
         &files,
-        &["tokio::", "std::fs", "std::process", "Timestamp::now", "Instant::now", "SystemTime::now", "HashMap", "HashSet"],
+        &[
+            "tokio::",
+            "std::fs",
+            "std::process",
+            "Timestamp::now",
+            "Instant::now",
+            "SystemTime::now",
+            "HashMap",
+            "HashSet",
+        ],
     );
-    assert!(found.is_empty(), "pure modules do IO, read a clock or iterate in no order:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "pure modules do IO, read a clock or iterate in no order:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]
@@ -82,15 +112,30 @@ fn only_kernel_enters_namespaces_and_speaks_netlink() {
         &outside(&files, &["minik-node/src/kernel/", "minik-node/src/runtime/"]),
         &["setns(", "unshare(", "rtnetlink::new_connection", "netlink_sys"],
     );
-    assert!(found.is_empty(), "namespaces and netlink belong to kernel/:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "namespaces and netlink belong to kernel/:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]
 fn only_runtime_and_the_supervisor_start_processes() {
     let files = sources("minik-node/src");
     let found = offences(
-        &outside(&files, &["minik-node/src/kernel/", "minik-node/src/runtime/", "minik-node/src/proxy/iptables/kernel.rs"]),
+        &outside(
+            &files,
+            &[
+                "minik-node/src/kernel/",
+                "minik-node/src/runtime/",
+                "minik-node/src/proxy/iptables/kernel.rs",
+            ],
+        ),
         &["Command::new", "fork(", "execve", "posix_spawn"],
     );
-    assert!(found.is_empty(), "programs are run by kernel/ and the proxy's kernel.rs, containers by runtime/:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "programs are run by kernel/ and the proxy's kernel.rs, containers by runtime/:\n{}",
+        found.join("\n")
+    );
 }

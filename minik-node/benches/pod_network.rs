@@ -27,37 +27,22 @@ impl Bench {
             .build()
             .expect("tokio runtime");
         let node = NetNs::create("minik.bench.node").expect("node");
-        let networks = runtime
-            .block_on(async { PodNetworks::open_in(&node) })
-            .expect("socket");
-        let pod = PodNetwork::new(
-            "bench",
-            "pod",
-            [10, 244, 0, 2].into(),
-            [10, 244, 0, 1].into(),
-        );
-        Self {
-            runtime,
-            networks,
-            pod,
-        }
+        let networks = runtime.block_on(async { PodNetworks::open_in(&node) }).expect("socket");
+        let pod = PodNetwork::new("bench", "pod", [10, 244, 0, 2].into(), [10, 244, 0, 1].into());
+        Self { runtime, networks, pod }
     }
 
     fn attach(&self) {
-        self.runtime
-            .block_on(self.networks.attach(&self.pod))
-            .expect("attach");
+        self.runtime.block_on(self.networks.attach(&self.pod)).expect("attach");
     }
 
     fn detach(&self) {
-        self.runtime
-            .block_on(self.networks.detach(&self.pod))
-            .expect("detach");
+        self.runtime.block_on(self.networks.detach(&self.pod)).expect("detach");
     }
 }
 
 #[divan::bench]
-fn attach(bencher: Bencher) {
+fn attach(bencher: Bencher<'_, '_>) {
     let bench = Bench::new();
     bencher
         .with_inputs(|| bench.detach())
@@ -65,13 +50,13 @@ fn attach(bencher: Bencher) {
 }
 
 #[divan::bench]
-fn attach_again(bencher: Bencher) {
+fn attach_again(bencher: Bencher<'_, '_>) {
     let bench = Bench::new();
     bencher.bench_local(|| bench.attach());
 }
 
 #[divan::bench]
-fn detach(bencher: Bencher) {
+fn detach(bencher: Bencher<'_, '_>) {
     let bench = Bench::new();
     bencher
         .with_inputs(|| bench.attach())

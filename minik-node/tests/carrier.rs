@@ -35,8 +35,6 @@ fn a_link_without_carrier_is_not_awaited_for_ever() {
         let v0 = netlink.find_link("v0").await.unwrap().expect("v0").index;
         // A clock that runs ahead whenever everybody waits: it gives up at once.
         tokio::time::pause();
-        assert!(
-            matches!(netlink.wait_operational(v0).await, Err(LinkError::NoCarrier { index }) if index == v0)
-        );
+        assert!(matches!(netlink.wait_operational(v0).await, Err(LinkError::NoCarrier { index }) if index == v0));
     });
 }

@@ -42,12 +42,7 @@ fn table() -> Vec<String> {
     let shown = run("ip route show");
     let lines = shown.lines().filter(|line| !line.contains("proto kernel"));
     let mut lines: Vec<String> = lines
-        .map(|line| {
-            line.split_whitespace()
-                .take(3)
-                .collect::<Vec<_>>()
-                .join(" ")
-        })
+        .map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" "))
         .collect();
     lines.sort();
     lines
@@ -66,53 +61,33 @@ fn routes_follow_the_nodes_and_no_other_is_touched() {
                 Outcome::Synced
             );
         }
-        let theirs = [
-            "10.244.9.0/24 via 172.30.0.99",
-            "10.250.0.0/24 via 172.30.0.99",
-        ];
+        let theirs = ["10.244.9.0/24 via 172.30.0.99", "10.250.0.0/24 via 172.30.0.99"];
         assert_eq!(
             table(),
             [
-                &[
-                    "10.244.0.0/24 via 172.30.0.10",
-                    "10.244.2.0/24 via 172.30.0.12"
-                ],
+                &["10.244.0.0/24 via 172.30.0.10", "10.244.2.0/24 via 172.30.0.12"],
                 &theirs[..]
             ]
             .concat()
         );
 
-        let moved = fabric
-            .reconcile(routes(&[(2, 22), (3, 13)]), Pass::Changed)
-            .await;
+        let moved = fabric.reconcile(routes(&[(2, 22), (3, 13)]), Pass::Changed).await;
         assert_eq!(moved, Outcome::Synced);
         assert_eq!(
             table(),
             [
-                &[
-                    "10.244.2.0/24 via 172.30.0.22",
-                    "10.244.3.0/24 via 172.30.0.13"
-                ],
+                &["10.244.2.0/24 via 172.30.0.22", "10.244.3.0/24 via 172.30.0.13"],
                 &theirs[..]
             ]
             .concat()
         );
 
         // A range that somebody else routes: told, not taken; the others get theirs all the same.
-        let Outcome::Failed(error) = fabric
-            .reconcile(routes(&[(9, 19), (10, 20)]), Pass::Changed)
-            .await
-        else {
+        let Outcome::Failed(error) = fabric.reconcile(routes(&[(9, 19), (10, 20)]), Pass::Changed).await else {
             panic!("took a foreign route");
         };
-        assert_eq!(
-            error,
-            "add route to 10.244.9.0/24: File exists (os error 17)"
-        );
-        assert_eq!(
-            table(),
-            [&["10.244.10.0/24 via 172.30.0.20"], &theirs[..]].concat()
-        );
+        assert_eq!(error, "add route to 10.244.9.0/24: File exists (os error 17)");
+        assert_eq!(table(), [&["10.244.10.0/24 via 172.30.0.20"], &theirs[..]].concat());
     });
 }
 
@@ -127,16 +102,8 @@ fn a_resync_mends_what_somebody_removed() {
             retry_max: Duration::from_millis(10),
         };
         let shutdown = CancellationToken::new();
-        let mut status = spawn(
-            Fabric::open().expect("socket"),
-            receiver,
-            timing,
-            shutdown.clone(),
-        );
-        status
-            .wait_for(|status| status.passes >= 1)
-            .await
-            .expect("running");
+        let mut status = spawn(Fabric::open().expect("socket"), receiver, timing, shutdown.clone());
+        status.wait_for(|status| status.passes >= 1).await.expect("running");
         run("ip route del 10.244.0.0/24");
         let passes = status.borrow().passes;
         let mended = status.wait_for(|status| status.passes >= passes + 2);

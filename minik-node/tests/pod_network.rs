@@ -39,10 +39,7 @@ fn packets_flow_between_pods_and_node_from_the_addresses_planned() {
         let (node, networks) = node();
         networks.attach(&pod(2)).await.expect("attach");
         networks.attach(&pod(3)).await.expect("attach");
-        let (two, three) = (
-            NetNs::open(&pod(2).netns).unwrap(),
-            NetNs::open(&pod(3).netns).unwrap(),
-        );
+        let (two, three) = (NetNs::open(&pod(2).netns).unwrap(), NetNs::open(&pod(3).netns).unwrap());
 
         assert!(pings(&two, address(3)));
         assert!(pings(&two, GATEWAY));
@@ -68,16 +65,11 @@ fn the_kernel_shows_what_the_recipe_says() {
 
         let inside = |command: &str| two.run(|| run(command)).unwrap();
         assert_eq!(
-            inside("ip -4 -o addr show dev eth0")
-                .split_whitespace()
-                .nth(3),
+            inside("ip -4 -o addr show dev eth0").split_whitespace().nth(3),
             Some("10.244.1.2/32")
         );
         let routes = inside("ip route");
-        assert!(
-            routes.starts_with("default via 10.244.1.1 dev eth0"),
-            "{routes}"
-        );
+        assert!(routes.starts_with("default via 10.244.1.1 dev eth0"), "{routes}");
         assert!(
             routes.contains("10.244.1.1 dev eth0 proto static scope link"),
             "{routes}"
@@ -99,9 +91,7 @@ fn the_kernel_shows_what_the_recipe_says() {
         let outside = |command: &str| node.run(|| run(command)).unwrap();
         let routes = outside("ip route");
         assert!(
-            routes.contains(&format!(
-                "10.244.1.2 dev {link} proto static scope link src 10.244.1.1"
-            )),
+            routes.contains(&format!("10.244.1.2 dev {link} proto static scope link src 10.244.1.1")),
             "{routes}"
         );
         assert!(outside("ip neigh").contains("lladdr 0a:58:0a:f4:01:02 PERMANENT"));
@@ -116,9 +106,7 @@ fn attach_again_keeps_what_is_right_and_mends_what_is_wrong() {
         let pod = pod(2);
         networks.attach(&pod).await.expect("attach");
         let number = || {
-            let shown = node
-                .run(|| run(&format!("ip -o link show {}", pod.host_link)))
-                .unwrap();
+            let shown = node.run(|| run(&format!("ip -o link show {}", pod.host_link))).unwrap();
             shown.split(':').next().unwrap().to_owned()
         };
         let first = number();
@@ -131,8 +119,7 @@ fn attach_again_keeps_what_is_right_and_mends_what_is_wrong() {
             (&two, "ip addr add 10.244.1.9/32 dev eth0".into()),
             (
                 &two,
-                "ip neigh replace 10.244.1.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent"
-                    .into(),
+                "ip neigh replace 10.244.1.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent".into(),
             ),
             (&two, "ip link del eth0".into()),
             (&node, format!("ip addr flush dev {}", pod.host_link)),
@@ -167,10 +154,7 @@ fn detach_leaves_nothing_and_frees_the_name_at_once() {
         for _ in 0..20 {
             networks.attach(&pod(2)).await.expect("attach");
             networks.detach(&pod(2)).await.expect("detach");
-            networks
-                .detach(&pod(2))
-                .await
-                .expect("detach what is not there");
+            networks.detach(&pod(2)).await.expect("detach what is not there");
         }
         assert_eq!(node.run(snapshot).unwrap(), before);
         assert_eq!(NetNs::list("minik.t.pod.").unwrap(), Vec::<String>::new());
@@ -205,10 +189,7 @@ fn a_dying_namespace_does_not_hold_the_name() {
         for _ in 0..20 {
             networks.attach(&pod(2)).await.expect("attach");
             NetNs::delete(&pod(2).netns).expect("delete");
-            networks
-                .attach(&pod(2))
-                .await
-                .expect("attach while the old one dies");
+            networks.attach(&pod(2)).await.expect("attach while the old one dies");
             assert!(networks.is_attached(&pod(2)).await.unwrap());
         }
     });
@@ -223,10 +204,7 @@ fn a_half_made_namespace_is_finished() {
         assert!(NetNs::open("minik.t.half").is_err());
         let half = NetNs::create("minik.t.half").expect("create");
         assert!(half.run(|| run("ip link show lo")).unwrap().contains("UP"));
-        assert_eq!(
-            NetNs::list("minik.t.").unwrap(),
-            ["minik.t.first", "minik.t.half"]
-        );
+        assert_eq!(NetNs::list("minik.t.").unwrap(), ["minik.t.first", "minik.t.half"]);
     });
 }
 
@@ -257,12 +235,7 @@ fn the_folder_of_names_is_put_back() {
 }
 
 fn snapshot() -> String {
-    [
-        "ip -j link",
-        "ip -j addr",
-        "ip -j route show table all",
-        "ip -j neigh",
-    ]
-    .map(run)
-    .join("\n")
+    ["ip -j link", "ip -j addr", "ip -j route show table all", "ip -j neigh"]
+        .map(run)
+        .join("\n")
 }

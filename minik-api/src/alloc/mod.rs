@@ -71,7 +71,9 @@ impl Allocators {
             ports: Ports::new(node_ports),
             random: SmallRng::from_os_rng(),
         };
-        Self { held: Arc::new(Mutex::new(held)) }
+        Self {
+            held: Arc::new(Mutex::new(held)),
+        }
     }
 
     /// Marks what a stored Service holds as taken.
@@ -170,7 +172,11 @@ impl Drop for Reservation {
 }
 
 fn internal(error: serde_json::Error) -> FieldErrors {
-    vec![FieldError { field: "spec".into(), reason: Reason::Invalid(Value::Null), detail: error.to_string() }]
+    vec![FieldError {
+        field: "spec".into(),
+        reason: Reason::Invalid(Value::Null),
+        detail: error.to_string(),
+    }]
 }
 
 #[cfg(test)]

@@ -26,19 +26,28 @@ pub struct Addresses {
 
 impl Addresses {
     pub fn new(network: Ipv4Net) -> Self {
-        let size = 1u32.checked_shl(u32::from(32 - network.prefix_len())).unwrap_or(u32::MAX);
+        let size = 1u32
+            .checked_shl(u32::from(32 - network.prefix_len()))
+            .unwrap_or(u32::MAX);
         // KEP-3070: min(max(16, size / 16), 256), nothing where the range is too small for two bands.
         let band = if size <= 16 { 0 } else { (size / 16).clamp(16, 256) };
         let mut taken = Bitmap::new(size, band);
         for offset in [0, size - 1] {
             taken.take(offset);
         }
-        Self { network: network.trunc(), taken }
+        Self {
+            network: network.trunc(),
+            taken,
+        }
     }
 
     pub fn take(&mut self, address: Ipv4Addr) -> Result<(), Refused> {
         let offset = self.offset(address).ok_or(Refused::OutOfRange)?;
-        if self.taken.take(offset) { Ok(()) } else { Err(Refused::Taken) }
+        if self.taken.take(offset) {
+            Ok(())
+        } else {
+            Err(Refused::Taken)
+        }
     }
 
     pub fn take_any(&mut self, random: &mut impl Rng) -> Option<Ipv4Addr> {
@@ -53,7 +62,9 @@ impl Addresses {
     }
 
     fn offset(&self, address: Ipv4Addr) -> Option<u32> {
-        self.network.contains(&address).then(|| u32::from(address) - u32::from(self.network.network()))
+        self.network
+            .contains(&address)
+            .then(|| u32::from(address) - u32::from(self.network.network()))
     }
 }
 
@@ -69,12 +80,19 @@ impl Ports {
         let size = u32::from(*range.end()).saturating_sub(u32::from(*range.start())) + 1;
         // KEP-3668: min(max(16, size / 32), 128), nothing where the range is too small for two bands.
         let band = if size <= 16 { 0 } else { (size / 32).clamp(16, 128) };
-        Self { range, taken: Bitmap::new(size, band) }
+        Self {
+            range,
+            taken: Bitmap::new(size, band),
+        }
     }
 
     pub fn take(&mut self, port: u16) -> Result<(), Refused> {
         let offset = self.offset(port).ok_or(Refused::OutOfRange)?;
-        if self.taken.take(offset) { Ok(()) } else { Err(Refused::Taken) }
+        if self.taken.take(offset) {
+            Ok(())
+        } else {
+            Err(Refused::Taken)
+        }
     }
 
     pub fn take_any(&mut self, random: &mut impl Rng) -> Option<u16> {

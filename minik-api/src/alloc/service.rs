@@ -12,10 +12,18 @@ use crate::resource::field::{FieldError, FieldErrors, Reason};
 
 /// Every number in the object that its type has a use for.
 pub fn claims(service: &Service) -> BTreeSet<Claim> {
-    let Some(spec) = &service.spec else { return BTreeSet::new() };
+    let Some(spec) = &service.spec else {
+        return BTreeSet::new();
+    };
     let mut claims = BTreeSet::new();
     if has_cluster_ip(spec) {
-        claims.extend(spec.cluster_ips.iter().flatten().filter_map(|ip| ip.parse().ok()).map(Claim::Address));
+        claims.extend(
+            spec.cluster_ips
+                .iter()
+                .flatten()
+                .filter_map(|ip| ip.parse().ok())
+                .map(Claim::Address),
+        );
     }
     if has_node_ports(spec) {
         claims.extend(spec.ports.iter().flatten().filter_map(node_port).map(Claim::Port));
@@ -61,7 +69,7 @@ fn cluster_ip(
                     Refused::Taken => "provided IP is already allocated",
                     Refused::OutOfRange => "the provided network does not match the current range",
                 };
-                invalid_addresses(&[ip.clone()], &format!("failed to allocate IP {ip}: {why}"))
+                invalid_addresses(std::slice::from_ref(ip), &format!("failed to allocate IP {ip}: {why}"))
             })?;
             address
         }
@@ -93,7 +101,9 @@ fn node_ports(
                 continue;
             }
             let wanted = wanted.ok_or_else(|| out_of_range(&field, number, held))?;
-            held.ports.take(wanted).map_err(|refused| refuse_port(&field, number, refused, held))?;
+            held.ports
+                .take(wanted)
+                .map_err(|refused| refuse_port(&field, number, refused, held))?;
             taken.push(Claim::Port(wanted));
             own.insert(wanted);
         }
@@ -105,7 +115,10 @@ fn node_ports(
         let number = match twin(ports, index) {
             Some(number) => number,
             None => {
-                let number = held.ports.take_any(&mut held.random).ok_or_else(|| full(&ports[index], index))?;
+                let number = held
+                    .ports
+                    .take_any(&mut held.random)
+                    .ok_or_else(|| full(&ports[index], index))?;
                 taken.push(Claim::Port(number));
                 number
             }
@@ -118,7 +131,11 @@ fn node_ports(
 /// The node port of another entry with the same port number and another protocol: both get the same one.
 fn twin(ports: &[ServicePort], index: usize) -> Option<u16> {
     let (number, protocol) = (ports[index].port, &ports[index].protocol);
-    let taken: Vec<u16> = ports.iter().filter(|p| p.protocol == *protocol).filter_map(node_port).collect();
+    let taken: Vec<u16> = ports
+        .iter()
+        .filter(|p| p.protocol == *protocol)
+        .filter_map(node_port)
+        .collect();
     ports
         .iter()
         .filter(|other| other.port == number && other.protocol != *protocol)
@@ -139,7 +156,9 @@ fn health_check_port(
             if before.contains(&Claim::Port(wanted)) {
                 return Ok(());
             }
-            held.ports.take(wanted).map_err(|refused| refuse_port(field, number, refused, held))?;
+            held.ports
+                .take(wanted)
+                .map_err(|refused| refuse_port(field, number, refused, held))?;
             wanted
         }
         None => held.ports.take_any(&mut held.random).ok_or_else(|| {
@@ -191,7 +210,11 @@ fn port_of(claim: &Claim) -> Option<u16> {
 }
 
 fn invalid_addresses(asked: &[String], detail: &str) -> FieldErrors {
-    vec![FieldError { field: "spec.clusterIPs".into(), reason: Reason::Invalid(json!(asked)), detail: detail.into() }]
+    vec![FieldError {
+        field: "spec.clusterIPs".into(),
+        reason: Reason::Invalid(json!(asked)),
+        detail: detail.into(),
+    }]
 }
 
 fn refuse_port(field: &str, number: i32, refused: Refused, held: &Held) -> FieldErrors {

@@ -22,19 +22,27 @@ fn create(allocators: &Allocators, spec: Value) -> Result<Value, FieldErrors> {
 
 fn message(errors: &FieldErrors) -> String {
     let error = &errors[0];
-    let Reason::Invalid(value) = &error.reason else { panic!("{error:?}") };
+    let Reason::Invalid(value) = &error.reason else {
+        panic!("{error:?}")
+    };
     format!("{}: Invalid value: {value}: {}", error.field, error.detail)
 }
 
 fn node_port_of(service: &Value, index: usize) -> u64 {
-    service["spec"]["ports"][index]["nodePort"].as_u64().expect("a node port")
+    service["spec"]["ports"][index]["nodePort"]
+        .as_u64()
+        .expect("a node port")
 }
 
 #[test]
 fn refusals_speak_as_kubernetes() {
     let allocators = allocators();
     create(&allocators, json!({"type": "ClusterIP", "clusterIPs": ["10.96.0.1"]})).unwrap();
-    create(&allocators, json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]})).unwrap();
+    create(
+        &allocators,
+        json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}),
+    )
+    .unwrap();
     for (spec, expected) in [
         (
             json!({"type": "ClusterIP", "clusterIPs": ["10.96.0.1"]}),
@@ -60,7 +68,11 @@ fn refusals_speak_as_kubernetes() {
 #[test]
 fn a_refused_service_keeps_nothing() {
     let allocators = allocators();
-    create(&allocators, json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30001}]})).unwrap();
+    create(
+        &allocators,
+        json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30001}]}),
+    )
+    .unwrap();
     let both = json!({"type": "NodePort", "clusterIPs": ["10.96.7.7"], "ports": [{"port": 1, "nodePort": 30002}, {"port": 2, "nodePort": 30001}]});
     create(&allocators, both).unwrap_err();
     let spec = json!({"type": "NodePort", "clusterIPs": ["10.96.7.7"], "ports": [{"port": 1, "nodePort": 30002}]});
@@ -72,7 +84,10 @@ fn numbers_nobody_asked_for_come_from_the_upper_bands() {
     let allocators = allocators();
     for _ in 0..64 {
         let made = create(&allocators, json!({"type": "NodePort", "ports": [{"port": 80}]})).unwrap();
-        assert!(node_port_of(&made, 0) >= 30000 + 86, "2768 ports: the lower 86 are the static band");
+        assert!(
+            node_port_of(&made, 0) >= 30000 + 86,
+            "2768 ports: the lower 86 are the static band"
+        );
         let address: Ipv4Addr = made["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
         assert!(u32::from(address) - u32::from(Ipv4Addr::new(10, 96, 0, 0)) >= 256);
     }
@@ -92,8 +107,11 @@ fn a_change_of_type_takes_and_gives_up() {
     let old = create(&allocators, json!({"type": "NodePort", "clusterIPs": ["10.96.5.5"], "clusterIP": "10.96.5.5", "ports": [{"port": 80, "nodePort": 30500}]})).unwrap();
     let mut new = service(json!({"type": "ExternalName", "externalName": "a.example"}));
     allocators.for_update(&mut new, &old).unwrap().commit();
-    create(&allocators, json!({"type": "NodePort", "clusterIPs": ["10.96.5.5"], "ports": [{"port": 80, "nodePort": 30500}]}))
-        .expect("the ExternalName Service gave both up");
+    create(
+        &allocators,
+        json!({"type": "NodePort", "clusterIPs": ["10.96.5.5"], "ports": [{"port": 80, "nodePort": 30500}]}),
+    )
+    .expect("the ExternalName Service gave both up");
 }
 
 #[test]
@@ -116,5 +134,8 @@ fn a_small_range_fills_up() {
         create(&allocators, json!({"type": "ClusterIP"})).expect("six of eight addresses are usable");
     }
     let error = create(&allocators, json!({"type": "ClusterIP"})).unwrap_err();
-    assert_eq!(message(&error), "spec.clusterIPs: Invalid value: []: failed to allocate a serviceIP: range is full");
+    assert_eq!(
+        message(&error),
+        "spec.clusterIPs: Invalid value: []: failed to allocate a serviceIP: range is full"
+    );
 }

@@ -171,7 +171,10 @@ mod tests {
 
     #[test]
     fn a_query_is_encoded() {
-        assert_eq!(percent_encode("app=web,tier in (a,b)"), "app%3Dweb%2Ctier%20in%20%28a%2Cb%29");
+        assert_eq!(
+            percent_encode("app=web,tier in (a,b)"),
+            "app%3Dweb%2Ctier%20in%20%28a%2Cb%29"
+        );
     }
 
     #[test]

@@ -68,8 +68,7 @@ async fn taken(own_link: &str) -> Result<Vec<(Ipv4Net, String)>, ProviderError> 
     let here = Netlink::open()?;
     let links = here.links().await?;
     let addresses = here.addresses().await?.into_iter();
-    let addresses =
-        addresses.flat_map(|(link, nets)| nets.into_iter().map(move |net| (link, net.trunc())));
+    let addresses = addresses.flat_map(|(link, nets)| nets.into_iter().map(move |net| (link, net.trunc())));
     let routes = here
         .routes()
         .await?
@@ -98,10 +97,7 @@ fn name(links: &BTreeMap<u32, Link>, index: u32) -> String {
 /// One conflict at most for each range. A default route claims nothing, nor do the two halves of the address
 /// space by which VPNs say the same.
 fn decide(ranges: &[(&'static str, Ipv4Net)], taken: &[(Ipv4Net, String)]) -> Vec<Conflict> {
-    let taken: Vec<_> = taken
-        .iter()
-        .filter(|(net, _)| net.prefix_len() > 1)
-        .collect();
+    let taken: Vec<_> = taken.iter().filter(|(net, _)| net.prefix_len() > 1).collect();
     let mut settled: Vec<(Ipv4Net, String)> = Vec::new();
     let mut conflicts = Vec::new();
     for (position, (flag, range)) in ranges.iter().enumerate() {
@@ -135,18 +131,13 @@ fn decide(ranges: &[(&'static str, Ipv4Net)], taken: &[(Ipv4Net, String)]) -> Ve
 
 /// The next free range of the same size, in the same private block first.
 fn free_like(range: Ipv4Net, avoid: &[&Ipv4Net]) -> Option<Ipv4Net> {
-    let blocks = PRIVATE
-        .iter()
-        .filter_map(|block| block.parse::<Ipv4Net>().ok());
+    let blocks = PRIVATE.iter().filter_map(|block| block.parse::<Ipv4Net>().ok());
     let (own, others): (Vec<_>, Vec<_>) = blocks.partition(|block| block.contains(&range));
     let after = own
         .iter()
         .flat_map(|block| subnets(*block, range))
         .filter(|net| *net > range);
-    let elsewhere = own
-        .iter()
-        .chain(&others)
-        .flat_map(|block| subnets(*block, range));
+    let elsewhere = own.iter().chain(&others).flat_map(|block| subnets(*block, range));
     after
         .chain(elsewhere)
         .find(|net| !avoid.iter().any(|taken| overlap(taken, net)))
@@ -180,10 +171,7 @@ mod tests {
             .iter()
             .map(|net| (net.parse().unwrap(), format!("{net} on eth9")))
             .collect();
-        decide(&wanted, &taken)
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        decide(&wanted, &taken).iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -13,9 +13,8 @@ use minik_node::kernel::{netns_dir, process};
 use minik_node::plan::link::{LinkState, Mac};
 
 use super::underlay::{
-    BRIDGE, BRIDGE_MAC, DEAD_END, DEAD_END_MACS, FABRIC_SYSCTLS, MTU, NODE_LINK, NODE_SYSCTLS,
-    OUTSIDE_PORT, OUTSIDE_SYSCTLS, dead_end, node_link, outside_altname, outside_link,
-    outside_state, port_mac,
+    BRIDGE, BRIDGE_MAC, DEAD_END, DEAD_END_MACS, FABRIC_SYSCTLS, MTU, NODE_LINK, NODE_SYSCTLS, OUTSIDE_PORT,
+    OUTSIDE_SYSCTLS, dead_end, node_link, outside_altname, outside_link, outside_state, port_mac,
 };
 use crate::cluster::{ClusterSpec, NodeSpec};
 
@@ -69,10 +68,7 @@ pub async fn provision(spec: &ClusterSpec, progress: Progress<'_>) -> Result<(),
     let fabric = Place::open(NetNs::create(&spec.fabric_netns())?, &FABRIC_SYSCTLS)?;
     let bridge = ensure_bridge(&fabric).await?;
     progress("fabric");
-    let fabric = Fabric {
-        place: &fabric,
-        bridge,
-    };
+    let fabric = Fabric { place: &fabric, bridge };
     let nodes = spec.nodes.iter().map(|node| async move {
         provision_node(spec, node, fabric).await?;
         progress(&node.name);
@@ -115,13 +111,7 @@ struct Fabric<'a> {
 
 impl Fabric<'_> {
     /// Joins a link elsewhere to the bridge. The port is up; the link is the caller's to raise.
-    async fn join(
-        &self,
-        port: &str,
-        place: &Place,
-        link: &str,
-        mac: Mac,
-    ) -> Result<Pair, LinkError> {
+    async fn join(&self, port: &str, place: &Place, link: &str, mac: Mac) -> Result<Pair, LinkError> {
         let port = PairEnd {
             bridge: Some(self.bridge),
             ..PairEnd::new(self.place, port, port_mac(mac))
@@ -149,24 +139,17 @@ async fn ensure_bridge(fabric: &Place) -> Result<u32, LinkError> {
     Ok(bridge)
 }
 
-async fn provision_node(
-    spec: &ClusterSpec,
-    node: &NodeSpec,
-    fabric: Fabric<'_>,
-) -> Result<(), ProviderError> {
+async fn provision_node(spec: &ClusterSpec, node: &NodeSpec, fabric: Fabric<'_>) -> Result<(), ProviderError> {
     let place = Place::open(NetNs::create(&spec.node_netns(&node.name))?, &NODE_SYSCTLS)?;
     let state = node_link(spec, node);
-    let eth0 = fabric
-        .join(&node.name, &place, NODE_LINK, state.mac)
-        .await?;
+    let eth0 = fabric.join(&node.name, &place, NODE_LINK, state.mac).await?;
     fabric.lay(eth0, &place, &state).await?;
     // After eth0: the default route's source is its address.
     lay_dead_end(&place, &dead_end(node)).await
 }
 
 async fn lay_dead_end(place: &Place, state: &LinkState) -> Result<(), ProviderError> {
-    let [near, far] =
-        std::array::from_fn(|end| PairEnd::new(place, DEAD_END[end], DEAD_END_MACS[end]));
+    let [near, far] = std::array::from_fn(|end| PairEnd::new(place, DEAD_END[end], DEAD_END_MACS[end]));
     let pair = veth::ensure(near, far, MTU).await?;
     place.netlink.set_up(pair.far).await?;
     Ok(place.netlink.lay(pair.near, state).await?)
@@ -192,9 +175,7 @@ async fn provision_outside(spec: &ClusterSpec, fabric: Fabric<'_>) -> Result<(),
 async fn index_of(netlink: &Netlink, name: &str) -> Result<u32, LinkError> {
     let link = netlink.find_link(name).await?;
     link.map(|link| link.index)
-        .ok_or_else(|| LinkError::Vanished {
-            name: name.to_owned(),
-        })
+        .ok_or_else(|| LinkError::Vanished { name: name.to_owned() })
 }
 
 /// What [`remove`] did.
@@ -236,9 +217,7 @@ pub async fn remove(cluster: &str) -> Result<Removed, ProviderError> {
     for name in names {
         let what = format!("network namespace {name}");
         // A name without a namespace is what a crash leaves.
-        let id = NetNs::find(&name)?
-            .map(|namespace| namespace.id())
-            .transpose()?;
+        let id = NetNs::find(&name)?.map(|namespace| namespace.id()).transpose()?;
         match id.and_then(|id| inhabitants.get(&id)) {
             None => {
                 NetNs::delete(&name)?;
@@ -253,20 +232,13 @@ pub async fn remove(cluster: &str) -> Result<Removed, ProviderError> {
 
 fn leftover(what: String, processes: &[process::Process]) -> Leftover {
     let list = |each: fn(&process::Process) -> String, separator| {
-        processes
-            .iter()
-            .map(each)
-            .collect::<Vec<_>>()
-            .join(separator)
+        processes.iter().map(each).collect::<Vec<_>>().join(separator)
     };
     Leftover {
         what,
         why: format!(
             "still in it: {}",
-            list(
-                |process| format!("{} ({})", process.pid, process.name),
-                ", "
-            )
+            list(|process| format!("{} ({})", process.pid, process.name), ", ")
         ),
         command: format!("kill {}", list(|process| process.pid.to_string(), " ")),
     }

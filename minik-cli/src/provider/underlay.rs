@@ -123,14 +123,8 @@ pub fn dead_end(node: &NodeSpec) -> LinkState {
 /// The outside world's link: a router's view of the cluster. Cluster IPs go through every node, since one that
 /// is dead must not take them along.
 pub fn outside_state(spec: &ClusterSpec) -> LinkState {
-    let pods = spec
-        .nodes
-        .iter()
-        .map(|node| Route::via(node.pod_cidr, [node.ip]));
-    let services = Route::via(
-        spec.service_cidr.trunc(),
-        spec.nodes.iter().map(|node| node.ip),
-    );
+    let pods = spec.nodes.iter().map(|node| Route::via(node.pod_cidr, [node.ip]));
+    let services = Route::via(spec.service_cidr.trunc(), spec.nodes.iter().map(|node| node.ip));
     LinkState {
         addresses: [in_underlay(spec, spec.outside_ip())].into(),
         routes: pods.chain([services]).collect(),

@@ -121,7 +121,8 @@ fn two_isolated_clusters_share_addresses_and_nothing_else() {
         ))
         .ok();
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: p, labels: {app: p}}, spec: {containers: [{name: c, image: nginx}]}}";
-        vm.sh_with(pod, &format!("kubectl --context minik-{name} apply -f -")).ok();
+        vm.sh_with(pod, &format!("kubectl --context minik-{name} apply -f -"))
+            .ok();
         vm.sh(&format!(
             "kubectl --context minik-{name} wait --for=condition=Ready pod/p --timeout=30s"
         ))

@@ -63,14 +63,10 @@ impl Netlink {
             let (connection, _, notifications) = new_multicast_connection(&[MulticastGroup::Link])?;
             Ok((connection, notifications))
         });
-        let (connection, notifications) =
-            opened
-                .map_err(io::Error::other)
-                .flatten()
-                .map_err(|source| LinkError::Wait {
-                    index: link,
-                    source,
-                })?;
+        let (connection, notifications) = opened
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|source| LinkError::Wait { index: link, source })?;
         // Ends when the receiver is dropped.
         tokio::spawn(connection);
         Ok(notifications)
@@ -80,8 +76,7 @@ impl Netlink {
 /// False when the socket closes first.
 async fn seen_operational(mut notifications: Notifications, link: u32) -> bool {
     while let Some((notification, _)) = notifications.next().await {
-        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) =
-            notification.payload
+        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) = notification.payload
             && message.header.index == link
             && operational(&message)
         {

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{
-    InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, Prop,
-};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, Prop};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::netlink::{Netlink, cause, is, request_blocking};
@@ -232,14 +230,8 @@ impl Netlink {
     pub async fn delete_link(&self, name: &str) -> Result<(), LinkError> {
         let netns = Arc::clone(&self.netns);
         let message = RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(name).build());
-        let deletion = move || {
-            netns
-                .run(|| request_blocking(message))
-                .map_err(io::Error::other)?
-        };
-        let deleted = tokio::task::spawn_blocking(deletion)
-            .await
-            .map_err(io::Error::other);
+        let deletion = move || netns.run(|| request_blocking(message)).map_err(io::Error::other)?;
+        let deleted = tokio::task::spawn_blocking(deletion).await.map_err(io::Error::other);
         match deleted.flatten() {
             Err(source) if !is(&source, nix::Error::ENODEV) => Err(LinkError::Delete {
                 name: name.to_owned(),
@@ -267,19 +259,12 @@ impl Netlink {
     /// # Errors
     /// [`LinkError::AddAltname`]; `EEXIST` when any link has the name.
     pub async fn add_altname(&self, index: u32, altname: &str) -> Result<(), LinkError> {
-        let request = self
-            .handle
-            .link()
-            .property_add(index)
-            .alt_ifname(&[altname]);
-        request
-            .execute()
-            .await
-            .map_err(|error| LinkError::AddAltname {
-                index,
-                altname: altname.to_owned(),
-                source: cause(error),
-            })
+        let request = self.handle.link().property_add(index).alt_ifname(&[altname]);
+        request.execute().await.map_err(|error| LinkError::AddAltname {
+            index,
+            altname: altname.to_owned(),
+            source: cause(error),
+        })
     }
 }
 
@@ -314,9 +299,7 @@ impl From<LinkMessage> for Link {
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
-                LinkAttribute::Address(address) => {
-                    link.mac = address.try_into().unwrap_or_default()
-                }
+                LinkAttribute::Address(address) => link.mac = address.try_into().unwrap_or_default(),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Link(peer) => link.peer = Some(peer),
                 LinkAttribute::Controller(bridge) => link.bridge = Some(bridge),

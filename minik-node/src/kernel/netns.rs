@@ -126,9 +126,7 @@ impl NetNs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let file_system = fstatfs(&file)
-            .map_err(|errno| failed(errno.into()))?
-            .filesystem_type();
+        let file_system = fstatfs(&file).map_err(|errno| failed(errno.into()))?.filesystem_type();
         Ok((file_system == NSFS_MAGIC).then(|| Self {
             fd: file.into(),
             path: Some(path),
@@ -225,9 +223,7 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T, NetNsError>
             .name("netns".into())
             .spawn_scoped(scope, f)
             .map_err(NetNsError::Thread)?;
-        Ok(thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 

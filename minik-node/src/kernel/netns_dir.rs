@@ -84,13 +84,7 @@ pub fn restore() -> io::Result<()> {
 /// Fails with `EINVAL` when the folder is no mount, `ENOENT` when it is not there.
 fn share() -> nix::Result<()> {
     let none: Option<&str> = None;
-    mount(
-        Some(""),
-        RUN_NETNS,
-        none,
-        MsFlags::MS_SHARED | MsFlags::MS_REC,
-        none,
-    )
+    mount(Some(""), RUN_NETNS, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none)
 }
 
 fn lock(how: FlockArg) -> io::Result<Flock<File>> {

@@ -53,9 +53,7 @@ impl PodNetworks {
     /// # Errors
     /// [`PodNetworkError::Socket`].
     pub fn open() -> Result<Self, PodNetworkError> {
-        Ok(Self {
-            node: Netlink::open()?,
-        })
+        Ok(Self { node: Netlink::open()? })
     }
 
     /// The same for a node that is not the calling thread's namespace.
@@ -91,10 +89,7 @@ impl PodNetworks {
             place.netlink.lay(pair.far, &pod_end)
         )?;
         let inside = &place.netlink;
-        tokio::try_join!(
-            self.node.wait_operational(pair.near),
-            inside.wait_operational(pair.far)
-        )?;
+        tokio::try_join!(self.node.wait_operational(pair.near), inside.wait_operational(pair.far))?;
         Ok(())
     }
 
@@ -133,8 +128,7 @@ impl PodNetworks {
 
     /// For a pair that is known to be one: the node's end and the Pod's.
     async fn is_laid(&self, pod: &PodNetwork, inside: &Netlink) -> Result<bool, PodNetworkError> {
-        let (host, inner) =
-            tokio::try_join!(self.node.observe(&pod.host_link), inside.observe(POD_LINK))?;
+        let (host, inner) = tokio::try_join!(self.node.observe(&pod.host_link), inside.observe(POD_LINK))?;
         Ok(host == Some(pod.host_end()) && inner == Some(pod.pod_end()))
     }
 }

@@ -25,7 +25,10 @@ pub fn network_namespace() -> Probed {
 /// The kernel's answer.
 pub fn veth() -> Probed {
     apart(CloneFlags::CLONE_NEWNET, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(text)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(text)?;
         runtime.block_on(async {
             let (connection, handle, _) = rtnetlink::new_connection().map_err(text)?;
             tokio::spawn(connection);
@@ -50,7 +53,14 @@ pub fn overlay(scratch: &Path) -> Probed {
         }
         let at = scratch.display();
         let options = format!("lowerdir={at}/lower,upperdir={at}/upper,workdir={at}/work");
-        mount(Some("overlay"), &scratch.join("merged"), Some("overlay"), MsFlags::empty(), Some(&*options)).map_err(text)
+        mount(
+            Some("overlay"),
+            &scratch.join("merged"),
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(&*options),
+        )
+        .map_err(text)
     })
 }
 

@@ -24,11 +24,7 @@ pub struct Process {
 pub fn by_netns() -> io::Result<BTreeMap<NetNsId, Vec<Process>>> {
     let mut processes = BTreeMap::<NetNsId, Vec<Process>>::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         // Zombies and kernel threads have no namespace to stat; neither holds one by its name.

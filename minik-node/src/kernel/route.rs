@@ -86,10 +86,7 @@ impl Netlink {
             self.add_neighbour(link, *address, *mac).await?;
         }
         // In order of destination a default route would come before the route to its gateway.
-        let (direct, indirect): (Vec<_>, Vec<_>) = state
-            .routes
-            .iter()
-            .partition(|route| route.gateways.is_empty());
+        let (direct, indirect): (Vec<_>, Vec<_>) = state.routes.iter().partition(|route| route.gateways.is_empty());
         for route in direct.into_iter().chain(indirect) {
             self.replace_route(Some(link), route).await?;
         }
@@ -107,11 +104,7 @@ impl Netlink {
         let state = LinkState {
             mac: link.mac,
             mtu: link.mtu,
-            addresses: self
-                .addresses()
-                .await?
-                .remove(&link.index)
-                .unwrap_or_default(),
+            addresses: self.addresses().await?.remove(&link.index).unwrap_or_default(),
             routes: self.routes_of(link.index).await?,
             neighbours: self.permanent_neighbours(link.index).await?,
         };
@@ -123,10 +116,10 @@ impl Netlink {
     /// # Errors
     /// [`RouteError::AddAddress`].
     pub async fn add_address(&self, link: u32, address: Ipv4Net) -> Result<(), RouteError> {
-        let request =
-            self.handle
-                .address()
-                .add(link, IpAddr::V4(address.addr()), address.prefix_len());
+        let request = self
+            .handle
+            .address()
+            .add(link, IpAddr::V4(address.addr()), address.prefix_len());
         request
             .replace()
             .execute()
@@ -141,12 +134,7 @@ impl Netlink {
     ///
     /// # Errors
     /// [`RouteError::AddNeighbour`].
-    pub async fn add_neighbour(
-        &self,
-        link: u32,
-        address: Ipv4Addr,
-        mac: Mac,
-    ) -> Result<(), RouteError> {
+    pub async fn add_neighbour(&self, link: u32, address: Ipv4Addr, mac: Mac) -> Result<(), RouteError> {
         let request = self
             .handle
             .neighbours()
@@ -178,21 +166,13 @@ impl Netlink {
         self.new_route(link, route, true).await
     }
 
-    async fn new_route(
-        &self,
-        link: Option<u32>,
-        route: &Route,
-        replace: bool,
-    ) -> Result<(), RouteError> {
+    async fn new_route(&self, link: Option<u32>, route: &Route, replace: bool) -> Result<(), RouteError> {
         let request = self.handle.route().add(route_message(link, route));
         let request = if replace { request.replace() } else { request };
-        request
-            .execute()
-            .await
-            .map_err(|error| RouteError::AddRoute {
-                destination: route.destination,
-                source: cause(error),
-            })
+        request.execute().await.map_err(|error| RouteError::AddRoute {
+            destination: route.destination,
+            source: cause(error),
+        })
     }
 
     /// Removes the route to a destination that `protocol` put there; a missing one is no error.
@@ -206,18 +186,8 @@ impl Netlink {
             // Any scope: deletion, unlike creation, takes this for "whichever".
             .scope(RouteScope::NoWhere)
             .build();
-        match self
-            .handle
-            .route()
-            .del(message)
-            .execute()
-            .await
-            .map_err(cause)
-        {
-            Err(source) if !is(&source, nix::Error::ESRCH) => Err(RouteError::DeleteRoute {
-                destination,
-                source,
-            }),
+        match self.handle.route().del(message).execute().await.map_err(cause) {
+            Err(source) if !is(&source, nix::Error::ESRCH) => Err(RouteError::DeleteRoute { destination, source }),
             _ => Ok(()),
         }
     }
@@ -229,19 +199,12 @@ impl Netlink {
     pub async fn addresses(&self) -> Result<BTreeMap<u32, BTreeSet<Ipv4Net>>, RouteError> {
         let mut by_link = BTreeMap::<u32, BTreeSet<Ipv4Net>>::new();
         let mut dump = std::pin::pin!(self.handle.address().get().execute());
-        while let Some(message) = dump
-            .try_next()
-            .await
-            .map_err(|error| listing("addresses", error))?
-        {
+        while let Some(message) = dump.try_next().await.map_err(|error| listing("addresses", error))? {
             for attribute in &message.attributes {
                 if let AddressAttribute::Local(IpAddr::V4(address)) = attribute
                     && let Ok(address) = Ipv4Net::new(*address, message.header.prefix_len)
                 {
-                    by_link
-                        .entry(message.header.index)
-                        .or_default()
-                        .insert(address);
+                    by_link.entry(message.header.index).or_default().insert(address);
                 }
             }
         }
@@ -259,10 +222,7 @@ impl Netlink {
             .route()
             .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
             .execute();
-        let messages: Vec<RouteMessage> = dump
-            .try_collect()
-            .await
-            .map_err(|error| listing("routes", error))?;
+        let messages: Vec<RouteMessage> = dump.try_collect().await.map_err(|error| listing("routes", error))?;
         Ok(messages.iter().filter_map(read_route).collect())
     }
 
@@ -276,11 +236,7 @@ impl Netlink {
     }
 
     async fn permanent_neighbours(&self, link: u32) -> Result<BTreeMap<Ipv4Addr, Mac>, RouteError> {
-        let request = self
-            .handle
-            .neighbours()
-            .get()
-            .set_address_family(AddressFamily::Inet);
+        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
         let messages: Vec<NeighbourMessage> = request
             .execute()
             .try_collect()

@@ -6,8 +6,8 @@ use ipnet::Ipv4Net;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop,
-    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol, RouteScope, RouteType,
 };
 
 use crate::plan::link::{Mac, Route};
@@ -66,18 +66,12 @@ pub(super) fn read_route(message: &RouteMessage) -> Option<(u32, Route)> {
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => {
-                route.source = Some(*address)
-            }
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => {
-                route.gateways = [*address].into()
-            }
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => route.source = Some(*address),
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateways = [*address].into(),
             RouteAttribute::Oif(index) => link = *index,
             RouteAttribute::MultiPath(hops) => {
                 link = hops.first()?.interface_index;
-                route.onlink = hops
-                    .iter()
-                    .any(|hop| hop.flags.contains(RouteNextHopFlags::Onlink));
+                route.onlink = hops.iter().any(|hop| hop.flags.contains(RouteNextHopFlags::Onlink));
                 route.gateways = hops
                     .iter()
                     .flat_map(|hop| &hop.attributes)
@@ -105,9 +99,7 @@ pub(super) fn read_neighbour(message: &NeighbourMessage) -> Option<(Ipv4Addr, Ma
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(*ip),
-            NeighbourAttribute::LinkLayerAddress(bytes) => {
-                mac = Mac::try_from(bytes.as_slice()).ok()
-            }
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = Mac::try_from(bytes.as_slice()).ok(),
             _ => {}
         }
     }

@@ -63,12 +63,7 @@ pub const NO_IPV6: [Sysctl; 2] = [
 /// # Errors
 /// The first that could not be set.
 pub fn set(sysctls: &[Sysctl]) -> Result<(), SysctlError> {
-    for Sysctl {
-        key,
-        value,
-        optional,
-    } in sysctls
-    {
+    for Sysctl { key, value, optional } in sysctls {
         match std::fs::write(path(key), value) {
             Err(error) if *optional && error.kind() == io::ErrorKind::NotFound => {}
             written => written.map_err(|source| SysctlError::Write {

@@ -75,10 +75,7 @@ impl<'a> PairEnd<'a> {
     }
 
     fn is(&self, link: &Link, peer: &Link, mtu: u32) -> bool {
-        link.mac == self.mac
-            && link.mtu == mtu
-            && link.bridge == self.bridge
-            && link.peer == Some(peer.index)
+        link.mac == self.mac && link.mtu == mtu && link.bridge == self.bridge && link.peer == Some(peer.index)
     }
 }
 
@@ -98,12 +95,7 @@ pub struct Pair {
 /// # Errors
 /// What failed first; calling again goes on from there.
 pub async fn ensure(near: PairEnd<'_>, far: PairEnd<'_>, mtu: u32) -> Result<Pair, LinkError> {
-    let find = || async {
-        tokio::try_join!(
-            near.netlink.find_link(near.name),
-            far.netlink.find_link(far.name)
-        )
-    };
+    let find = || async { tokio::try_join!(near.netlink.find_link(near.name), far.netlink.find_link(far.name)) };
     let found = find().await?;
     if let (Some(a), Some(b)) = &found
         && near.is(a, b, mtu)

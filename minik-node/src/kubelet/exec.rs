@@ -111,7 +111,10 @@ async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wan
         ))
         .await?;
         // Clients take any other code, and none at all, for a broken connection.
-        let normal = CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::default() };
+        let normal = CloseFrame {
+            code: close_code::NORMAL,
+            reason: Utf8Bytes::default(),
+        };
         sink.send(Message::Close(Some(normal))).await
     };
     if let Err(error) = closing.await {

@@ -69,18 +69,13 @@ pub fn routes<'a>(nodes: impl IntoIterator<Item = &'a Node>, own: &str) -> Route
         .filter_map(|node| Some((node.metadata.name.as_deref()?, node)))
         .collect();
     // Its own range too, lest another node's claim on it takes the node's Pods away from it.
-    let own_ranges = by_name
-        .get(own)
-        .map_or_else(Vec::new, |node| pod_cidrs(node));
+    let own_ranges = by_name.get(own).map_or_else(Vec::new, |node| pod_cidrs(node));
     let mut routes = Routes::new();
     for (_, node) in by_name.into_iter().filter(|(name, _)| *name != own) {
         let Some(address) = internal_ip(node) else {
             continue;
         };
-        for range in pod_cidrs(node)
-            .into_iter()
-            .filter(|range| !own_ranges.contains(range))
-        {
+        for range in pod_cidrs(node).into_iter().filter(|range| !own_ranges.contains(range)) {
             let route = Route {
                 protocol: PROTOCOL,
                 ..Route::via(range, [address])
@@ -150,8 +145,7 @@ mod tests {
     }
 
     fn cluster() -> Vec<Node> {
-        let usual =
-            |name, ip, range| node(name, &[("Hostname", name), ("InternalIP", ip)], &[range]);
+        let usual = |name, ip, range| node(name, &[("Hostname", name), ("InternalIP", ip)], &[range]);
         vec![
             usual("control-plane", "172.30.0.10", "10.244.0.0/24"),
             usual("worker1", "172.30.0.11", "10.244.1.0/24"),
@@ -162,12 +156,7 @@ mod tests {
     fn seen(nodes: &[Node], own: &str) -> Vec<(String, Vec<Ipv4Addr>)> {
         routes(nodes, own)
             .into_iter()
-            .map(|(destination, route)| {
-                (
-                    destination.to_string(),
-                    route.gateways.into_iter().collect(),
-                )
-            })
+            .map(|(destination, route)| (destination.to_string(), route.gateways.into_iter().collect()))
             .collect()
     }
 
@@ -176,14 +165,8 @@ mod tests {
         assert_eq!(
             seen(&cluster(), "worker1"),
             [
-                (
-                    "10.244.0.0/24".to_owned(),
-                    vec![Ipv4Addr::new(172, 30, 0, 10)]
-                ),
-                (
-                    "10.244.2.0/24".to_owned(),
-                    vec![Ipv4Addr::new(172, 30, 0, 12)]
-                ),
+                ("10.244.0.0/24".to_owned(), vec![Ipv4Addr::new(172, 30, 0, 10)]),
+                ("10.244.2.0/24".to_owned(), vec![Ipv4Addr::new(172, 30, 0, 12)]),
             ]
         );
     }
@@ -210,14 +193,8 @@ mod tests {
         assert_eq!(
             seen(&nodes, "worker1"),
             [
-                (
-                    "10.244.0.0/24".to_owned(),
-                    vec![Ipv4Addr::new(172, 30, 0, 10)]
-                ),
-                (
-                    "10.244.2.0/24".to_owned(),
-                    vec![Ipv4Addr::new(172, 30, 0, 66)]
-                ),
+                ("10.244.0.0/24".to_owned(), vec![Ipv4Addr::new(172, 30, 0, 10)]),
+                ("10.244.2.0/24".to_owned(), vec![Ipv4Addr::new(172, 30, 0, 66)]),
             ]
         );
     }
@@ -234,14 +211,7 @@ mod tests {
         let before = routes(&cluster(), "worker1");
         let mut nodes = cluster();
         nodes.remove(0);
-        nodes[1]
-            .status
-            .as_mut()
-            .unwrap()
-            .addresses
-            .as_mut()
-            .unwrap()[1]
-            .address = "172.30.0.99".to_owned();
+        nodes[1].status.as_mut().unwrap().addresses.as_mut().unwrap()[1].address = "172.30.0.99".to_owned();
         let plan = FabricPlan::new(&before, &routes(&nodes, "worker1"));
         assert_eq!(plan.delete, [net("10.244.0.0/24")]);
         let moved = Route::via(net("10.244.2.0/24"), [Ipv4Addr::new(172, 30, 0, 99)]);

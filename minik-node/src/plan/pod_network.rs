@@ -79,13 +79,7 @@ impl PodNetwork {
         )
     }
 
-    fn end(
-        &self,
-        mac: Mac,
-        address: Ipv4Addr,
-        routes: BTreeSet<Route>,
-        neighbour: (Ipv4Addr, Mac),
-    ) -> LinkState {
+    fn end(&self, mac: Mac, address: Ipv4Addr, routes: BTreeSet<Route>, neighbour: (Ipv4Addr, Mac)) -> LinkState {
         LinkState {
             mac,
             mtu: self.mtu,
@@ -118,19 +112,11 @@ mod tests {
     fn names_fit_and_differ() {
         let a = pod("3f2c8a54-1111-4222-8333-944455566677");
         let b = pod("3f2c8a54-1111-4222-8333-944455566678");
-        assert_eq!(
-            a.netns,
-            "minik.minik.pod.3f2c8a54-1111-4222-8333-944455566677"
-        );
+        assert_eq!(a.netns, "minik.minik.pod.3f2c8a54-1111-4222-8333-944455566677");
         assert_eq!(a.host_link.len(), 12);
         assert!(a.host_link.starts_with("veth"));
         assert_ne!(a.host_link, b.host_link);
-        let other = PodNetwork::new(
-            "other",
-            "3f2c8a54-1111-4222-8333-944455566677",
-            a.address,
-            a.gateway,
-        );
+        let other = PodNetwork::new("other", "3f2c8a54-1111-4222-8333-944455566677", a.address, a.gateway);
         assert_ne!(a.host_link, other.host_link);
     }
 
@@ -140,11 +126,7 @@ mod tests {
         assert_eq!(pod.pod_mac, [0x0a, 0x58, 10, 244, 1, 2]);
         assert_eq!(pod.host_mac, [0x0a, 0x58, 10, 244, 1, 1]);
         for mac in [pod.pod_mac, pod.host_mac] {
-            assert_eq!(
-                mac[0] & 0b11,
-                0b10,
-                "locally administered, not a group address"
-            );
+            assert_eq!(mac[0] & 0b11, 0b10, "locally administered, not a group address");
         }
     }
 

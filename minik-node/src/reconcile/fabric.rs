@@ -21,9 +21,7 @@ impl Fabric {
     /// # Errors
     /// When no netlink socket can be opened.
     pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Self {
-            node: Netlink::open()?,
-        })
+        Ok(Self { node: Netlink::open()? })
     }
 
     /// The same for a node that is not the calling thread's namespace.
@@ -37,12 +35,7 @@ impl Fabric {
     }
 
     async fn observe(&self) -> Result<Routes, RouteError> {
-        let routes = self
-            .node
-            .routes()
-            .await?
-            .into_iter()
-            .map(|(_, route)| route);
+        let routes = self.node.routes().await?.into_iter().map(|(_, route)| route);
         let ours = routes.filter(|route| route.protocol == PROTOCOL);
         Ok(ours.map(|route| (route.destination, route)).collect())
     }

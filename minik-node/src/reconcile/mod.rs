@@ -36,12 +36,7 @@ impl Outcome {
     #[must_use]
     pub fn failed(error: &dyn std::error::Error) -> Self {
         let chain = std::iter::successors(Some(error), |error| error.source());
-        Self::Failed(
-            chain
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(": "),
-        )
+        Self::Failed(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
     }
 }
 
@@ -63,11 +58,7 @@ pub trait Reconciler: Send + 'static {
     fn name(&self) -> &'static str;
 
     /// One pass. Never panics, never blocks the runtime's threads.
-    fn reconcile(
-        &mut self,
-        desired: Arc<Self::Desired>,
-        pass: Pass,
-    ) -> impl Future<Output = Outcome> + Send;
+    fn reconcile(&mut self, desired: Arc<Self::Desired>, pass: Pass) -> impl Future<Output = Outcome> + Send;
 }
 
 /// When passes run.
@@ -127,9 +118,7 @@ async fn run<R: Reconciler>(
             schedule.postpone(Instant::now());
             continue;
         };
-        let outcome = reconciler
-            .reconcile(goal, schedule.pass(Instant::now()))
-            .await;
+        let outcome = reconciler.reconcile(goal, schedule.pass(Instant::now())).await;
         schedule.finished(&outcome, Instant::now());
         if let Outcome::Failed(error) = &outcome {
             let retry_in = schedule.back_off;

@@ -144,10 +144,7 @@ async fn a_change_does_not_wait_for_the_back_off_and_observes() {
     pass_time(350).await;
     bench.want(2);
     pass_time(1_000).await;
-    assert_eq!(
-        bench.log()[2..],
-        [(300, 1, Pass::Full), (350, 2, Pass::Full)]
-    );
+    assert_eq!(bench.log()[2..], [(300, 1, Pass::Full), (350, 2, Pass::Full)]);
 }
 
 #[tokio::test(start_paused = true)]

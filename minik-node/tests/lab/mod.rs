@@ -6,10 +6,7 @@
 //! after a panic: there is nothing to clean up and nothing to collide with, so tests may run in parallel.
 //! Needs root.
 
-#![allow(
-    dead_code,
-    reason = "each test crate that includes this uses a part of it"
-)]
+#![allow(dead_code, reason = "each test crate that includes this uses a part of it")]
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
@@ -27,9 +24,7 @@ pub fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     std::thread::scope(|scope| {
         let machine = scope.spawn(|| {
             become_a_machine();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("tokio runtime").block_on(test());
         });
         if let Err(panic) = machine.join() {
@@ -40,14 +35,10 @@ pub fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
 
 /// Makes the calling thread, and those it starts from now on, such a machine.
 pub fn become_a_machine() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "tests of the real kernel need root"
-    );
+    assert!(nix::unistd::geteuid().is_root(), "tests of the real kernel need root");
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("unshare");
     let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .expect("make mounts private");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make mounts private");
     mount(Some("lab"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("mount /run");
     run("ip link set lo up");
 }
@@ -91,10 +82,7 @@ pub fn pings(namespace: &NetNs, to: impl Into<IpAddr>) -> bool {
 /// listener sees.
 pub fn source_seen(from: &NetNs, to: &NetNs, address: impl Into<IpAddr>) -> IpAddr {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
-    let listener = to
-        .run(|| TcpListener::bind(any))
-        .expect("enter")
-        .expect("listen");
+    let listener = to.run(|| TcpListener::bind(any)).expect("enter").expect("listen");
     let port = listener.local_addr().expect("local address").port();
     let target = SocketAddr::new(address.into(), port);
     let _client = from

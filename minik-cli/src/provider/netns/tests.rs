@@ -74,8 +74,7 @@ async fn up(spec: &ClusterSpec) {
 async fn join_pods(spec: &ClusterSpec) {
     let nodes: Vec<Node> = spec.nodes.iter().map(api_node).collect();
     for node in &spec.nodes {
-        let mut fabric =
-            FabricReconciler::open_in(&node_netns(spec, &node.name).unwrap()).expect("socket");
+        let mut fabric = FabricReconciler::open_in(&node_netns(spec, &node.name).unwrap()).expect("socket");
         let desired = Arc::new(routes(&nodes, &node.name));
         assert_eq!(fabric.reconcile(desired, Pass::Full).await, Outcome::Synced);
     }
@@ -85,12 +84,7 @@ async fn join_pods(spec: &ClusterSpec) {
 async fn pod(spec: &ClusterSpec, node: usize, last: u8) -> (NetNs, Ipv4Addr) {
     let node = &spec.nodes[node];
     let at = |last: u8| Ipv4Addr::from(u32::from(node.pod_cidr.network()) + u32::from(last));
-    let network = PodNetwork::new(
-        &spec.name,
-        &format!("{}-{last}", node.name),
-        at(last),
-        at(1),
-    );
+    let network = PodNetwork::new(&spec.name, &format!("{}-{last}", node.name), at(last), at(1));
     let networks = PodNetworks::open_in(&node_netns(spec, &node.name).unwrap()).expect("socket");
     networks.attach(&network).await.expect("attach");
     (NetNs::open(&network.netns).unwrap(), at(last))
@@ -103,8 +97,7 @@ fn packets_reach_whom_they_should_from_the_addresses_of_the_recipe() {
         up(&spec).await;
         join_pods(&spec).await;
         let outside = outside_netns(&spec).unwrap();
-        let [_, one, two] =
-            [0, 1, 2].map(|n: usize| node_netns(&spec, &spec.nodes[n].name).unwrap());
+        let [_, one, two] = [0, 1, 2].map(|n: usize| node_netns(&spec, &spec.nodes[n].name).unwrap());
         let (a, a_ip) = pod(&spec, 1, 2).await;
         let (b, b_ip) = pod(&spec, 1, 3).await;
         let (c, c_ip) = pod(&spec, 2, 2).await;
@@ -122,28 +115,12 @@ fn packets_reach_whom_they_should_from_the_addresses_of_the_recipe() {
             assert!(pings(from, to), "{to}");
         }
         assert_eq!(source_seen(&a, &b, b_ip), a_ip, "Pod to Pod of the node");
-        assert_eq!(
-            source_seen(&a, &c, c_ip),
-            a_ip,
-            "Pod to Pod of another node"
-        );
+        assert_eq!(source_seen(&a, &c, c_ip), a_ip, "Pod to Pod of another node");
         assert_eq!(source_seen(&a, &two, node_two), a_ip, "Pod to another node");
-        assert_eq!(
-            source_seen(&a, &outside, OUTSIDE),
-            a_ip,
-            "Pod to the outside world"
-        );
-        assert_eq!(
-            source_seen(&outside, &c, c_ip),
-            OUTSIDE,
-            "outside world to Pod"
-        );
+        assert_eq!(source_seen(&a, &outside, OUTSIDE), a_ip, "Pod to the outside world");
+        assert_eq!(source_seen(&outside, &c, c_ip), OUTSIDE, "outside world to Pod");
         assert_eq!(source_seen(&one, &a, a_ip), gateway, "node to its Pod");
-        assert_eq!(
-            source_seen(&one, &c, c_ip),
-            node_one,
-            "node to another node's Pod"
-        );
+        assert_eq!(source_seen(&one, &c, c_ip), node_one, "node to another node's Pod");
     });
 }
 
@@ -203,7 +180,9 @@ fn rules_see_cluster_ips_wherever_packets_start() {
                 .unwrap()
                 .run(|| {
                     for hook in ["PREROUTING", "OUTPUT"] {
-                        run(&format!("iptables -t nat -A {hook} -d {VIP} -j DNAT --to-destination {server_ip}"));
+                        run(&format!(
+                            "iptables -t nat -A {hook} -d {VIP} -j DNAT --to-destination {server_ip}"
+                        ));
                     }
                     // Where the address was changed, and only there, as kube-proxy's mark has it.
                     run("iptables -t nat -A POSTROUTING ! -s 10.244.0.0/16 -m conntrack --ctstate DNAT -j MASQUERADE");
@@ -215,24 +194,15 @@ fn rules_see_cluster_ips_wherever_packets_start() {
         }
         let node = node_netns(&spec, "worker1").unwrap();
         let outside = outside_netns(&spec).unwrap();
-        assert_eq!(
-            source_seen(&client, &server, VIP),
-            Ipv4Addr::new(10, 244, 1, 2)
-        );
-        assert_eq!(
-            source_seen(&node, &server, VIP),
-            Ipv4Addr::new(172, 30, 0, 11)
-        );
+        assert_eq!(source_seen(&client, &server, VIP), Ipv4Addr::new(10, 244, 1, 2));
+        assert_eq!(source_seen(&node, &server, VIP), Ipv4Addr::new(172, 30, 0, 11));
         source_seen(&outside, &server, VIP);
         for from in [&client, &node, &outside] {
             let target = SocketAddr::from(([10, 96, 0, 99], 80));
             let connected = from
                 .run(|| TcpStream::connect_timeout(&target, Duration::from_secs(2)))
                 .unwrap();
-            assert_eq!(
-                connected.unwrap_err().kind(),
-                std::io::ErrorKind::ConnectionRefused
-            );
+            assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
         }
     });
 }
@@ -255,10 +225,7 @@ fn the_kernel_shows_what_the_recipe_says() {
             run("ip link show minik.lab").contains(&link),
             "found by the name people read"
         );
-        assert!(
-            run(&format!("ip -o addr show dev {link}"))
-                .contains("inet 172.30.0.1/24 brd 172.30.0.255")
-        );
+        assert!(run(&format!("ip -o addr show dev {link}")).contains("inet 172.30.0.1/24 brd 172.30.0.255"));
         assert_eq!(
             run(&format!("ip -6 addr show dev {link}")),
             "",
@@ -271,8 +238,7 @@ fn the_kernel_shows_what_the_recipe_says() {
             "{routes}"
         );
         assert!(
-            routes.contains("nexthop via 172.30.0.10")
-                && routes.contains("nexthop via 172.30.0.11"),
+            routes.contains("nexthop via 172.30.0.10") && routes.contains("nexthop via 172.30.0.11"),
             "{routes}"
         );
 
@@ -280,14 +246,10 @@ fn the_kernel_shows_what_the_recipe_says() {
         let on_node = |command: &str| node.run(|| run(command)).unwrap();
         let routes = on_node("ip route");
         assert!(
-            routes
-                .contains("default via 169.254.0.1 dev dead0 proto static src 172.30.0.11 onlink"),
+            routes.contains("default via 169.254.0.1 dev dead0 proto static src 172.30.0.11 onlink"),
             "{routes}"
         );
-        assert!(
-            on_node("ip neigh")
-                .contains("169.254.0.1 dev dead0 lladdr 02:00:00:00:00:01 PERMANENT")
-        );
+        assert!(on_node("ip neigh").contains("169.254.0.1 dev dead0 lladdr 02:00:00:00:00:01 PERMANENT"));
         assert_eq!(on_node("ip -6 addr"), "");
         for (key, value) in [
             ("ip_forward", "1"),
@@ -301,11 +263,7 @@ fn the_kernel_shows_what_the_recipe_says() {
             ("conf.eth0.send_redirects", "0"),
             ("conf.lo.send_redirects", "0"),
         ] {
-            assert_eq!(
-                on_node(&format!("sysctl -n net.ipv4.{key}")).trim(),
-                value,
-                "{key}"
-            );
+            assert_eq!(on_node(&format!("sysctl -n net.ipv4.{key}")).trim(), value, "{key}");
         }
         let fabric = NetNs::open(&spec.fabric_netns()).unwrap();
         let ports = fabric.run(|| run("ip -o link show master br0")).unwrap();

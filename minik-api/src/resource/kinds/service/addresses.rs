@@ -20,7 +20,10 @@ pub(super) fn ip(field: &str, text: &str, existing: &[String]) -> FieldErrors {
         Err(_) if without_zeros(text).is_some() => Some("must not have leading 0s"),
         Err(_) => Some(ip::NOT_AN_IP),
     };
-    problem.into_iter().map(|problem| FieldError::invalid(field, text, problem)).collect()
+    problem
+        .into_iter()
+        .map(|problem| FieldError::invalid(field, text, problem))
+        .collect()
 }
 
 /// Checks one range.
@@ -37,7 +40,10 @@ pub(super) fn cidr(field: &str, text: &str, existing: &[String]) -> FieldErrors 
         }
         Some(_) => None,
     };
-    problem.into_iter().map(|problem| FieldError::invalid(field, text, problem)).collect()
+    problem
+        .into_iter()
+        .map(|problem| FieldError::invalid(field, text, problem))
+        .collect()
 }
 
 /// A warning about an address that can be read but is not written as it should be.
@@ -59,7 +65,11 @@ pub(super) fn ip_warning(field: &str, text: &str) -> Option<String> {
 
 /// A warning about a range that is not written as it should be.
 pub(super) fn cidr_warning(field: &str, text: &str) -> Option<String> {
-    let canonical = text.parse::<IpNet>().ok().filter(|range| range.addr().is_ipv6())?.to_string();
+    let canonical = text
+        .parse::<IpNet>()
+        .ok()
+        .filter(|range| range.addr().is_ipv6())?
+        .to_string();
     (canonical != text)
         .then(|| format!("{field}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format ({canonical:?})"))
 }

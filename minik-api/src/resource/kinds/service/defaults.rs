@@ -26,7 +26,11 @@ pub(super) fn fill(service: &mut Service) {
     if balanced {
         spec.allocate_load_balancer_node_ports.get_or_insert(true);
     }
-    let status = service.status.get_or_insert_default().load_balancer.get_or_insert_default();
+    let status = service
+        .status
+        .get_or_insert_default()
+        .load_balancer
+        .get_or_insert_default();
     for ingress in status.ingress.iter_mut().flatten().filter(|_| balanced) {
         if ingress.ip.as_ref().is_some_and(|ip| !ip.is_empty()) {
             ingress.ip_mode.get_or_insert_with(|| "VIP".to_owned());
@@ -47,8 +51,12 @@ fn omit_zero_values(spec: &mut ServiceSpec) {
     for text in texts {
         text.take_if(|text| text.is_empty());
     }
-    let lists =
-        [&mut spec.cluster_ips, &mut spec.external_ips, &mut spec.ip_families, &mut spec.load_balancer_source_ranges];
+    let lists = [
+        &mut spec.cluster_ips,
+        &mut spec.external_ips,
+        &mut spec.ip_families,
+        &mut spec.load_balancer_source_ranges,
+    ];
     for list in lists {
         list.take_if(|list| list.is_empty());
     }

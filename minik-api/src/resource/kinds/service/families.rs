@@ -31,15 +31,18 @@ pub(super) fn fill(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) {
     }
     let by_hand = outside_of_families(spec);
     let inherited = old.and_then(|old| old.ip_family_policy.clone());
-    let policy = spec.ip_family_policy.get_or_insert_with(|| {
-        inherited.unwrap_or_else(|| (if by_hand { REQUIRE_DUAL } else { SINGLE }).to_owned())
-    });
+    let policy = spec
+        .ip_family_policy
+        .get_or_insert_with(|| inherited.unwrap_or_else(|| (if by_hand { REQUIRE_DUAL } else { SINGLE }).to_owned()));
     let single = policy == SINGLE;
     if single && old.is_some_and(|old| old.ip_families == spec.ip_families) {
         // Going back to one stack with nothing else changed means giving up the second family.
         spec.ip_families.iter_mut().for_each(|families| families.truncate(1));
     }
-    let all_v4 = spec.addresses().iter().all(|ip| ip == needs::HEADLESS || family_of(ip) == Some(IPV4));
+    let all_v4 = spec
+        .addresses()
+        .iter()
+        .all(|ip| ip == needs::HEADLESS || family_of(ip) == Some(IPV4));
     if spec.ip_families.is_none() && all_v4 && spec.addresses().len() < 2 {
         spec.ip_families = Some(vec![IPV4.to_owned()]);
     }
@@ -73,7 +76,11 @@ fn forms(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
     match (spec.cluster_ip.as_deref(), ips) {
         (Some(_), []) => errors.push(FieldError::required(CLUSTER_IPS, "")),
         (Some(one), [first, ..]) if one != first => {
-            errors.push(FieldError::invalid(CLUSTER_IPS, json!(ips), "first value must match `clusterIP`"));
+            errors.push(FieldError::invalid(
+                CLUSTER_IPS,
+                json!(ips),
+                "first value must match `clusterIP`",
+            ));
         }
         (None, [_, ..]) => {
             let detail = "must be empty when `clusterIP` is not specified";
@@ -91,7 +98,11 @@ fn forms(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
             errors.push(FieldError::duplicate(at, family.as_str()));
         }
     }
-    if let Some(policy) = spec.ip_family_policy.as_deref().filter(|policy| !POLICIES.contains(policy)) {
+    if let Some(policy) = spec
+        .ip_family_policy
+        .as_deref()
+        .filter(|policy| !POLICIES.contains(policy))
+    {
         errors.push(FieldError::not_supported(POLICY, policy, POLICIES));
     }
     let (bad_ips, any_bad) = address_forms(ips, old.map(Needs::addresses).unwrap_or_default());
@@ -109,12 +120,20 @@ fn address_forms(ips: &[String], existing: &[String]) -> (FieldErrors, bool) {
         if index > 0 || ip != needs::HEADLESS {
             errors.extend(addresses::ip(&format!("{CLUSTER_IPS}[{index}]"), ip, existing));
         } else if ips.len() > 1 {
-            errors.push(FieldError::invalid(CLUSTER_IPS, json!(ips), "'None' must be the first and only value"));
+            errors.push(FieldError::invalid(
+                CLUSTER_IPS,
+                json!(ips),
+                "'None' must be the first and only value",
+            ));
         }
     }
     let any_bad = !errors.is_empty();
     if ips.len() > 2 {
-        errors.push(FieldError::invalid(CLUSTER_IPS, json!(ips), "may only hold up to 2 values"));
+        errors.push(FieldError::invalid(
+            CLUSTER_IPS,
+            json!(ips),
+            "may only hold up to 2 values",
+        ));
     }
     (errors, any_bad)
 }
@@ -122,7 +141,11 @@ fn address_forms(ips: &[String], existing: &[String]) -> (FieldErrors, bool) {
 fn address_families(spec: &ServiceSpec) -> FieldErrors {
     let ips = spec.addresses();
     let mut errors = FieldErrors::new();
-    if ips.len() > 1 && FAMILIES.iter().any(|family| ips.iter().all(|ip| family_of(ip) != Some(family))) {
+    if ips.len() > 1
+        && FAMILIES
+            .iter()
+            .any(|family| ips.iter().all(|ip| family_of(ip) != Some(family)))
+    {
         let detail = "may specify no more than one IP for each IP family";
         errors.push(FieldError::invalid(CLUSTER_IPS, json!(ips), detail));
     }
@@ -132,7 +155,11 @@ fn address_families(spec: &ServiceSpec) -> FieldErrors {
     for (index, (ip, family)) in ips.iter().zip(spec.families()).enumerate() {
         if FAMILIES.contains(&family.as_str()) && family_of(ip) != Some(family) {
             let detail = format!("expected an {family} value as indicated by `ipFamilies[{index}]`");
-            errors.push(FieldError::invalid(format!("{CLUSTER_IPS}[{index}]"), ip.as_str(), detail));
+            errors.push(FieldError::invalid(
+                format!("{CLUSTER_IPS}[{index}]"),
+                ip.as_str(),
+                detail,
+            ));
         }
     }
     errors
@@ -155,9 +182,18 @@ fn counts(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
             policy("must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified");
         }
     }
-    for (index, _) in ips.iter().enumerate().skip(families.len()).filter(|(_, ip)| family_of(ip) == Some(IPV6)) {
+    for (index, _) in ips
+        .iter()
+        .enumerate()
+        .skip(families.len())
+        .filter(|(_, ip)| family_of(ip) == Some(IPV6))
+    {
         let detail = format!("{IPV6} is not configured on this cluster");
-        errors.push(FieldError::invalid(format!("{CLUSTER_IPS}[{index}]"), json!(ips), detail));
+        errors.push(FieldError::invalid(
+            format!("{CLUSTER_IPS}[{index}]"),
+            json!(ips),
+            detail,
+        ));
     }
     errors
 }
@@ -171,7 +207,11 @@ fn unavailable(spec: &ServiceSpec) -> FieldErrors {
     }
     for (index, family) in spec.families().iter().enumerate().filter(|(_, family)| *family != IPV4) {
         let at = format!("{IP_FAMILIES}[{index}]");
-        errors.push(FieldError::invalid(at, family.as_str(), "not configured on this cluster"));
+        errors.push(FieldError::invalid(
+            at,
+            family.as_str(),
+            "not configured on this cluster",
+        ));
     }
     errors
 }
@@ -184,30 +224,42 @@ pub(super) fn immutable(new: &ServiceSpec, old: &ServiceSpec) -> FieldErrors {
     let (headless, was_headless) = (new.is_headless(), old.is_headless());
     let mut errors = FieldErrors::new();
     if !(headless && was_headless) {
-        errors.extend(list_changes(CLUSTER_IPS, new.cluster_ips.as_deref(), old.addresses(), "clusterIP", new));
+        errors.extend(list_changes(
+            CLUSTER_IPS,
+            new.cluster_ips.as_deref(),
+            old.addresses(),
+            "clusterIP",
+            new,
+        ));
     }
     if !headless && !was_headless {
-        errors.extend(list_changes(IP_FAMILIES, new.ip_families.as_deref(), old.families(), "ipFamily", new));
+        errors.extend(list_changes(
+            IP_FAMILIES,
+            new.ip_families.as_deref(),
+            old.families(),
+            "ipFamily",
+            new,
+        ));
     }
     errors
 }
 
-fn list_changes(
-    field: &str,
-    new: Option<&[String]>,
-    old: &[String],
-    what: &str,
-    spec: &ServiceSpec,
-) -> FieldErrors {
+fn list_changes(field: &str, new: Option<&[String]>, old: &[String], what: &str, spec: &ServiceSpec) -> FieldErrors {
     let given = new.unwrap_or_default();
     let refuse = |index: usize, detail: String| FieldError::invalid(format!("{field}[{index}]"), json!(new), detail);
     if given.is_empty() && !old.is_empty() {
         return vec![refuse(0, format!("primary {what} can not be unset"))];
     }
     // The second may come and go; the first stays, and so does the second while it is there.
-    let compared = if given.len() == old.len() { old.len() } else { old.len().min(1) };
+    let compared = if given.len() == old.len() {
+        old.len()
+    } else {
+        old.len().min(1)
+    };
     let changed = (0..compared).filter(|index| given[*index] != old[*index]);
-    let mut errors: FieldErrors = changed.map(|index| refuse(index, "may not change once set".to_owned())).collect();
+    let mut errors: FieldErrors = changed
+        .map(|index| refuse(index, "may not change once set".to_owned()))
+        .collect();
     if given.len() == 1 && old.len() > 1 && spec.ip_family_policy.as_deref() != Some(SINGLE) {
         let detail = format!("must be set to SingleStack when releasing the secondary {what}");
         errors.push(FieldError::invalid(POLICY, json!(spec.ip_family_policy), detail));

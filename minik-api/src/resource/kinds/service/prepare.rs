@@ -20,13 +20,19 @@ pub(super) fn create(service: &mut Service) {
         families::fill(spec, None);
     }
     // An empty status is shown, not left out.
-    service.status.get_or_insert_default().load_balancer.get_or_insert_default();
+    service
+        .status
+        .get_or_insert_default()
+        .load_balancer
+        .get_or_insert_default();
 }
 
 /// Prepares a changed Service.
 pub(super) fn update(new: &mut Service, old: &Service) {
     new.status = old.status.clone();
-    let (Some(spec), Some(before)) = (&mut new.spec, &old.spec) else { return };
+    let (Some(spec), Some(before)) = (&mut new.spec, &old.spec) else {
+        return;
+    };
     keep_allocated(spec, before);
     link_cluster_ips(spec, before);
     families::fill(spec, Some(before));
@@ -57,8 +63,12 @@ fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
 /// Gives ports without a node port the one that the port of the same name had, unless another has it now.
 fn keep_node_ports(new: &mut ServiceSpec, old: &ServiceSpec) {
     let mut used: BTreeSet<i32> = node_ports(old).intersection(&node_ports(new)).copied().collect();
-    let named: BTreeMap<Option<&str>, Option<i32>> =
-        old.ports.iter().flatten().map(|port| (port.name.as_deref(), port.node_port)).collect();
+    let named: BTreeMap<Option<&str>, Option<i32>> = old
+        .ports
+        .iter()
+        .flatten()
+        .map(|port| (port.name.as_deref(), port.node_port))
+        .collect();
     for port in new.ports.iter_mut().flatten().filter(|port| port.node_port.is_none()) {
         let before = named.get(&port.name.as_deref()).copied().flatten();
         port.node_port = before.filter(|number| used.insert(*number));
@@ -94,7 +104,10 @@ fn drop_what_the_type_lost(new: &mut ServiceSpec, old: &ServiceSpec) {
         unless_changed(&mut new.health_check_node_port, &old.health_check_node_port);
     }
     if old.kind() == needs::LOAD_BALANCER && new.kind() != needs::LOAD_BALANCER {
-        unless_changed(&mut new.allocate_load_balancer_node_ports, &old.allocate_load_balancer_node_ports);
+        unless_changed(
+            &mut new.allocate_load_balancer_node_ports,
+            &old.allocate_load_balancer_node_ports,
+        );
         unless_changed(&mut new.load_balancer_class, &old.load_balancer_class);
     }
     if old.is_externally_accessible() && !new.is_externally_accessible() {

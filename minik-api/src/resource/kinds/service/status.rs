@@ -14,12 +14,23 @@ const INGRESS: &str = "status.loadBalancer.ingress";
 /// Everything wrong with the addresses that a load balancer reports.
 pub(super) fn refusals(service: &Service) -> FieldErrors {
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let all = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
-    let balanced = service.spec.as_ref().is_some_and(|spec| spec.kind() == needs::LOAD_BALANCER);
+    let all = balancer
+        .and_then(|balancer| balancer.ingress.as_deref())
+        .unwrap_or_default();
+    let balanced = service
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.kind() == needs::LOAD_BALANCER);
     if !balanced && !all.is_empty() {
-        return vec![FieldError::forbidden(INGRESS, "may only be used when `spec.type` is 'LoadBalancer'")];
+        return vec![FieldError::forbidden(
+            INGRESS,
+            "may only be used when `spec.type` is 'LoadBalancer'",
+        )];
     }
-    all.iter().enumerate().flat_map(|(index, one)| ingress(&format!("{INGRESS}[{index}]"), one)).collect()
+    all.iter()
+        .enumerate()
+        .flat_map(|(index, one)| ingress(&format!("{INGRESS}[{index}]"), one))
+        .collect()
 }
 
 fn ingress(at: &str, ingress: &LoadBalancerIngress) -> FieldErrors {
@@ -34,7 +45,10 @@ fn ingress(at: &str, ingress: &LoadBalancerIngress) -> FieldErrors {
         None if !ip.is_empty() => errors.push(FieldError::required(field, "must be specified when `ip` is set")),
         None => {}
         Some(_) if ip.is_empty() => {
-            errors.push(FieldError::forbidden(field, "may not be specified when `ip` is not set"));
+            errors.push(FieldError::forbidden(
+                field,
+                "may not be specified when `ip` is not set",
+            ));
         }
         Some(mode) if !IP_MODES.contains(&mode) => errors.push(FieldError::not_supported(field, mode, IP_MODES)),
         Some(_) => {}
@@ -43,7 +57,11 @@ fn ingress(at: &str, ingress: &LoadBalancerIngress) -> FieldErrors {
         let field = format!("{at}.hostname");
         errors.extend(FieldError::each(&field, hostname, names::dns_subdomain(hostname)));
         if hostname.parse::<std::net::IpAddr>().is_ok() {
-            errors.push(FieldError::invalid(field, hostname, "must be a DNS name, not an IP address"));
+            errors.push(FieldError::invalid(
+                field,
+                hostname,
+                "must be a DNS name, not an IP address",
+            ));
         }
     }
     errors

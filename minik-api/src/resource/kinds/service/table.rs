@@ -58,7 +58,13 @@ pub(super) fn row(service: &Service, now: Timestamp) -> Vec<Value> {
 fn external_ip(service: &Service) -> String {
     let spec = service.spec.as_ref();
     let external = || spec.and_then(|spec| spec.external_ips.clone()).unwrap_or_default();
-    let joined = |all: Vec<String>, empty: &str| if all.is_empty() { empty.to_owned() } else { all.join(",") };
+    let joined = |all: Vec<String>, empty: &str| {
+        if all.is_empty() {
+            empty.to_owned()
+        } else {
+            all.join(",")
+        }
+    };
     match spec.map(Needs::kind).unwrap_or_default() {
         needs::CLUSTER_IP | needs::NODE_PORT => joined(external(), "<none>"),
         needs::LOAD_BALANCER => joined(balanced(service).into_iter().chain(external()).collect(), "<pending>"),
@@ -70,9 +76,14 @@ fn external_ip(service: &Service) -> String {
 /// Addresses or names that the load balancer has reported, each once.
 fn balanced(service: &Service) -> BTreeSet<String> {
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+    let ingress = balancer
+        .and_then(|balancer| balancer.ingress.as_ref())
+        .into_iter()
+        .flatten();
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    ingress.filter_map(|ingress| given(&ingress.ip).or_else(|| given(&ingress.hostname))).collect()
+    ingress
+        .filter_map(|ingress| given(&ingress.ip).or_else(|| given(&ingress.hostname)))
+        .collect()
 }
 
 /// `80/TCP`, `80:30080/TCP`.

@@ -84,6 +84,10 @@ fn text(error: &FieldError) -> String {
         Reason::TooLong => "Too long".to_owned(),
         Reason::TooMany => "Too many".to_owned(),
     };
-    let detail = if error.detail.is_empty() { String::new() } else { format!(": {}", error.detail) };
+    let detail = if error.detail.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", error.detail)
+    };
     format!("{}: {problem}{detail}", error.field)
 }

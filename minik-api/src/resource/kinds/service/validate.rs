@@ -12,7 +12,12 @@ use super::{PROTOCOLS, addresses, families, needs, status};
 use crate::resource::field::{FieldError, FieldErrors, Reason};
 use crate::resource::validation::{ip, labels, meta, names};
 
-const TYPES: &[&str] = &[needs::CLUSTER_IP, needs::EXTERNAL_NAME, needs::LOAD_BALANCER, needs::NODE_PORT];
+const TYPES: &[&str] = &[
+    needs::CLUSTER_IP,
+    needs::EXTERNAL_NAME,
+    needs::LOAD_BALANCER,
+    needs::NODE_PORT,
+];
 const AFFINITIES: &[&str] = &["ClientIP", "None"];
 const TRAFFIC_POLICIES: &[&str] = &["Cluster", "Local"];
 const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZone"];
@@ -28,14 +33,22 @@ const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
 
 /// Everything wrong with a new Service.
 pub(super) fn create(service: &Service) -> FieldErrors {
-    let Some(spec) = &service.spec else { return vec![FieldError::required("spec.ports", "")] };
+    let Some(spec) = &service.spec else {
+        return vec![FieldError::required("spec.ports", "")];
+    };
     let refusals = families::refusals(spec, None);
-    if refusals.is_empty() { whole(service, spec, None) } else { refusals }
+    if refusals.is_empty() {
+        whole(service, spec, None)
+    } else {
+        refusals
+    }
 }
 
 /// Everything wrong with a changed Service.
 pub(super) fn update(new: &Service, old: &Service) -> FieldErrors {
-    let (Some(spec), Some(before)) = (&new.spec, &old.spec) else { return create(new) };
+    let (Some(spec), Some(before)) = (&new.spec, &old.spec) else {
+        return create(new);
+    };
     let refusals = families::refusals(spec, Some(before));
     if !refusals.is_empty() {
         return refusals;
@@ -44,7 +57,11 @@ pub(super) fn update(new: &Service, old: &Service) -> FieldErrors {
     let balanced = |spec: &ServiceSpec| spec.kind() == needs::LOAD_BALANCER;
     if balanced(spec) && balanced(before) && spec.load_balancer_class != before.load_balancer_class {
         let class = json!(spec.load_balancer_class);
-        errors.push(FieldError::invalid("spec.loadBalancerClass", class, "may not change once set"));
+        errors.push(FieldError::invalid(
+            "spec.loadBalancerClass",
+            class,
+            "may not change once set",
+        ));
     }
     if spec.needs_health_check_port()
         && before.needs_health_check_port()
@@ -83,11 +100,27 @@ fn whole(service: &Service, spec: &ServiceSpec, old: Option<&Service>) -> FieldE
     errors.extend(source_ranges(service, spec, old));
     errors.extend(load_balancer(spec));
     errors.extend(external_traffic(spec));
-    if let Some(policy) = spec.internal_traffic_policy.as_deref().filter(|policy| !TRAFFIC_POLICIES.contains(policy)) {
-        errors.push(FieldError::not_supported("spec.internalTrafficPolicy", policy, TRAFFIC_POLICIES));
+    if let Some(policy) = spec
+        .internal_traffic_policy
+        .as_deref()
+        .filter(|policy| !TRAFFIC_POLICIES.contains(policy))
+    {
+        errors.push(FieldError::not_supported(
+            "spec.internalTrafficPolicy",
+            policy,
+            TRAFFIC_POLICIES,
+        ));
     }
-    if let Some(wish) = spec.traffic_distribution.as_deref().filter(|wish| !DISTRIBUTIONS.contains(wish)) {
-        errors.push(FieldError::not_supported("spec.trafficDistribution", wish, DISTRIBUTIONS));
+    if let Some(wish) = spec
+        .traffic_distribution
+        .as_deref()
+        .filter(|wish| !DISTRIBUTIONS.contains(wish))
+    {
+        errors.push(FieldError::not_supported(
+            "spec.trafficDistribution",
+            wish,
+            DISTRIBUTIONS,
+        ));
     }
     errors
 }
@@ -104,10 +137,7 @@ fn topology(service: &Service) -> Option<FieldError> {
 fn type_fields(spec: &ServiceSpec) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let kind = spec.kind();
-    if spec.ports.as_ref().is_none_or(|ports| ports.is_empty())
-        && !spec.is_headless()
-        && kind != needs::EXTERNAL_NAME
-    {
+    if spec.ports.as_ref().is_none_or(|ports| ports.is_empty()) && !spec.is_headless() && kind != needs::EXTERNAL_NAME {
         errors.push(FieldError::required("spec.ports", ""));
     }
     if [needs::LOAD_BALANCER, needs::NODE_PORT].contains(&kind) && spec.is_headless() {
@@ -157,10 +187,18 @@ fn each_port(ports: &[ServicePort]) -> FieldErrors {
         }
         match &port.target_port {
             Some(IntOrString::Int(number)) => {
-                errors.extend(FieldError::each(&at("targetPort"), *number, names::port_number(*number)));
+                errors.extend(FieldError::each(
+                    &at("targetPort"),
+                    *number,
+                    names::port_number(*number),
+                ));
             }
             Some(IntOrString::String(name)) => {
-                errors.extend(FieldError::each(&at("targetPort"), name.as_str(), names::port_name(name)));
+                errors.extend(FieldError::each(
+                    &at("targetPort"),
+                    name.as_str(),
+                    names::port_name(name),
+                ));
             }
             None => {}
         }
@@ -186,7 +224,11 @@ fn duplicate_ports(ports: &[ServicePort]) -> FieldErrors {
     for (index, port) in ports.iter().enumerate() {
         if !seen.insert((&port.protocol, port.port)) {
             let field = format!("spec.ports[{index}]");
-            errors.push(FieldError { field, reason: Reason::DuplicateStruct(port_key(port)), detail: String::new() });
+            errors.push(FieldError {
+                field,
+                reason: Reason::DuplicateStruct(port_key(port)),
+                detail: String::new(),
+            });
         }
     }
     errors
@@ -196,9 +238,7 @@ fn duplicate_ports(ports: &[ServicePort]) -> FieldErrors {
 fn port_key(port: &ServicePort) -> String {
     let protocol = json!(port.protocol);
     let number = port.port;
-    format!(
-        r#"{{"Name":"","Protocol":{protocol},"AppProtocol":null,"Port":{number},"TargetPort":0,"NodePort":0}}"#
-    )
+    format!(r#"{{"Name":"","Protocol":{protocol},"AppProtocol":null,"Port":{number},"TargetPort":0,"NodePort":0}}"#)
 }
 
 fn session_affinity(spec: &ServiceSpec) -> Option<FieldError> {
@@ -206,20 +246,35 @@ fn session_affinity(spec: &ServiceSpec) -> Option<FieldError> {
     if !AFFINITIES.contains(&affinity) {
         return Some(FieldError::not_supported("spec.sessionAffinity", affinity, AFFINITIES));
     }
-    let timeout = spec.session_affinity_config.as_ref()?.client_ip.as_ref()?.timeout_seconds?;
+    let timeout = spec
+        .session_affinity_config
+        .as_ref()?
+        .client_ip
+        .as_ref()?
+        .timeout_seconds?;
     (!(1..=AFFINITY_MAX).contains(&timeout)).then(|| {
         let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
-        FieldError::invalid(field, timeout, format!("must be greater than 0 and less than {AFFINITY_MAX}"))
+        FieldError::invalid(
+            field,
+            timeout,
+            format!("must be greater than 0 and less than {AFFINITY_MAX}"),
+        )
     })
 }
 
 fn external_ips(spec: &ServiceSpec, old: Option<&Service>) -> FieldErrors {
-    let old = old.and_then(|old| old.spec.as_ref()?.external_ips.as_deref()).unwrap_or_default();
+    let old = old
+        .and_then(|old| old.spec.as_ref()?.external_ips.as_deref())
+        .unwrap_or_default();
     let mut errors = FieldErrors::new();
     for (index, text) in spec.external_ips.iter().flatten().enumerate() {
         let at = format!("spec.externalIPs[{index}]");
         let malformed = addresses::ip(&at, text, old);
-        errors.extend(if malformed.is_empty() { ip::not_special(&at, text) } else { malformed });
+        errors.extend(if malformed.is_empty() {
+            ip::not_special(&at, text)
+        } else {
+            malformed
+        });
     }
     errors
 }
@@ -237,7 +292,9 @@ fn source_ranges(service: &Service, spec: &ServiceSpec, old: Option<&Service>) -
         // The capital letter is Kubernetes' own.
         let field = "spec.LoadBalancerSourceRanges";
         misplaced(field);
-        let old = old.and_then(|old| old.spec.as_ref()?.load_balancer_source_ranges.as_deref()).unwrap_or_default();
+        let old = old
+            .and_then(|old| old.spec.as_ref()?.load_balancer_source_ranges.as_deref())
+            .unwrap_or_default();
         for (index, range) in ranges.iter().enumerate() {
             errors.extend(addresses::cidr(&format!("{field}[{index}]"), range.trim(), old));
         }
@@ -246,7 +303,11 @@ fn source_ranges(service: &Service, spec: &ServiceSpec, old: Option<&Service>) -
         misplaced(&field);
         let unchanged = old.is_some_and(|old| annotation(old, SOURCE_RANGES) == Some(ranges));
         if !unchanged && !ranges.trim().is_empty() {
-            errors.extend(ranges.split(',').flat_map(|range| addresses::cidr(&field, range.trim(), &[])));
+            errors.extend(
+                ranges
+                    .split(',')
+                    .flat_map(|range| addresses::cidr(&field, range.trim(), &[])),
+            );
         }
     }
     errors
@@ -256,11 +317,18 @@ fn load_balancer(spec: &ServiceSpec) -> FieldErrors {
     let balanced = spec.kind() == needs::LOAD_BALANCER;
     let mut errors = FieldErrors::new();
     if !balanced && spec.allocate_load_balancer_node_ports.is_some() {
-        errors.push(FieldError::forbidden("spec.allocateLoadBalancerNodePorts", ONLY_BALANCED));
+        errors.push(FieldError::forbidden(
+            "spec.allocateLoadBalancerNodePorts",
+            ONLY_BALANCED,
+        ));
     }
     match spec.load_balancer_class.as_deref() {
         Some(class) if balanced => {
-            errors.extend(FieldError::each("spec.loadBalancerClass", class, names::qualified_name(class)));
+            errors.extend(FieldError::each(
+                "spec.loadBalancerClass",
+                class,
+                names::qualified_name(class),
+            ));
         }
         Some(_) => errors.push(FieldError::forbidden("spec.loadBalancerClass", ONLY_BALANCED)),
         None => {}
@@ -273,7 +341,11 @@ fn external_traffic(spec: &ServiceSpec) -> FieldErrors {
     let mut errors = FieldErrors::new();
     match spec.external_traffic_policy.as_deref() {
         Some(policy) if !spec.is_externally_accessible() => {
-            errors.push(FieldError::invalid(field, policy, "may only be set for externally-accessible services"));
+            errors.push(FieldError::invalid(
+                field,
+                policy,
+                "may only be set for externally-accessible services",
+            ));
         }
         Some(policy) if !TRAFFIC_POLICIES.contains(&policy) => {
             errors.push(FieldError::not_supported(field, policy, TRAFFIC_POLICIES));

@@ -10,7 +10,12 @@ const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 /// The texts, in Kubernetes' order.
 pub(super) fn of(service: &Service) -> Vec<String> {
     let mut warnings = Vec::new();
-    if service.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(HINTS)) {
+    if service
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|all| all.contains_key(HINTS))
+    {
         warnings.push(format!(
             "annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"
         ));
@@ -27,7 +32,9 @@ fn fields(spec: &ServiceSpec, warnings: &mut Vec<String>) {
     let external_ips = spec.external_ips.as_deref().unwrap_or_default();
     let each_ip = |field: &str, all: &[String]| -> Vec<String> {
         let numbered = all.iter().enumerate();
-        numbered.filter_map(|(index, ip)| addresses::ip_warning(&format!("{field}[{index}]"), ip)).collect()
+        numbered
+            .filter_map(|(index, ip)| addresses::ip_warning(&format!("{field}[{index}]"), ip))
+            .collect()
     };
     warnings.extend(each_ip("spec.clusterIPs", spec.addresses()));
     let mut when = |condition: bool, text: &str| {
@@ -35,10 +42,19 @@ fn fields(spec: &ServiceSpec, warnings: &mut Vec<String>) {
             warnings.push(text.to_owned());
         }
     };
-    when(headless && spec.load_balancer_ip.is_some(), "spec.loadBalancerIP is ignored for headless services");
-    when(headless && !external_ips.is_empty(), "spec.externalIPs is ignored for headless services");
+    when(
+        headless && spec.load_balancer_ip.is_some(),
+        "spec.loadBalancerIP is ignored for headless services",
+    );
+    when(
+        headless && !external_ips.is_empty(),
+        "spec.externalIPs is ignored for headless services",
+    );
     let sticky = spec.session_affinity.as_deref() != Some("None");
-    when(headless && sticky, "spec.SessionAffinity is ignored for headless services");
+    when(
+        headless && sticky,
+        "spec.SessionAffinity is ignored for headless services",
+    );
     warnings.extend(each_ip("spec.externalIPs", external_ips));
     if !external_ips.is_empty() && !headless && !by_name {
         warnings.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
@@ -46,7 +62,10 @@ fn fields(spec: &ServiceSpec, warnings: &mut Vec<String>) {
     let balancer = spec.load_balancer_ip.as_deref();
     warnings.extend(balancer.and_then(|ip| addresses::ip_warning("spec.loadBalancerIP", ip)));
     for (index, range) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
-        warnings.extend(addresses::cidr_warning(&format!("spec.loadBalancerSourceRanges[{index}]"), range));
+        warnings.extend(addresses::cidr_warning(
+            &format!("spec.loadBalancerSourceRanges[{index}]"),
+            range,
+        ));
     }
     if by_name && !external_ips.is_empty() {
         warnings.push(r#"spec.externalIPs is ignored when spec.type is "ExternalName""#.to_owned());

@@ -38,10 +38,7 @@ fn the_machine_is_afterwards_what_it_was() {
                 removed.removed
             );
             assert_eq!(snapshot(), before);
-            assert_eq!(
-                remove("lab").await.expect("remove again"),
-                Removed::default()
-            );
+            assert_eq!(remove("lab").await.expect("remove again"), Removed::default());
             // At once, while the kernel is still busy taking the old ones down.
             for _ in 0..3 {
                 up(&spec).await;
@@ -57,15 +54,7 @@ fn the_machine_is_afterwards_what_it_was() {
 #[test]
 fn an_isolated_cluster_touches_no_link_or_route_of_the_machine() {
     on_a_machine(|| async {
-        let network = || {
-            [
-                "ip -j link",
-                "ip -j addr",
-                "ip -j route show table all",
-                "ip -j neigh",
-            ]
-            .map(run)
-        };
+        let network = || ["ip -j link", "ip -j addr", "ip -j route show table all", "ip -j neigh"].map(run);
         let before = network();
         let (one, other) = (spec("one", 2, true), spec("other", 2, true));
         up(&one).await;
@@ -96,18 +85,10 @@ fn provision_again_keeps_what_is_right_and_mends_what_is_wrong() {
         let node = node_netns(&spec, "worker1").unwrap();
         let fabric = NetNs::open(&spec.fabric_netns()).unwrap();
         let everything = || {
-            let show = || {
-                [
-                    "ip -j addr",
-                    "ip -j route",
-                    "ip -j neigh show nud permanent",
-                ]
-                .map(run)
-            };
+            let show = || ["ip -j addr", "ip -j route", "ip -j neigh show nud permanent"].map(run);
             (show(), node.run(show).unwrap(), fabric.run(show).unwrap())
         };
-        let works =
-            || pings(&node, OUTSIDE) && pings(&outside_netns(&spec).unwrap(), spec.nodes[1].ip);
+        let works = || pings(&node, OUTSIDE) && pings(&outside_netns(&spec).unwrap(), spec.nodes[1].ip);
         assert!(works());
         let before = everything();
         up(&spec).await;
@@ -194,8 +175,7 @@ fn ranges_of_the_machine_and_of_other_clusters_are_conflicts() {
             .collect();
         assert_eq!(
             takers,
-            ["172.30.0.0/24", "10.244.0.0/24", "10.96.0.0/12"]
-                .map(|net| format!("{net} on minik.lab"))
+            ["172.30.0.0/24", "10.244.0.0/24", "10.96.0.0/12"].map(|net| format!("{net} on minik.lab"))
         );
     });
 }

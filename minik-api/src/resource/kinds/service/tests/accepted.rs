@@ -68,15 +68,22 @@ fn defaults_by_type() {
         let service = created(spec);
         assert_eq!(spec_of(&service), expected);
         assert_eq!(texts(&Services.validate(&service)), [""; 0]);
-        assert_eq!(serde_json::to_value(&service).expect("JSON")["status"], json!({"loadBalancer": {}}));
+        assert_eq!(
+            serde_json::to_value(&service).expect("JSON")["status"],
+            json!({"loadBalancer": {}})
+        );
     }
 }
 
 #[test]
 fn a_creating_client_sets_no_status() {
     let mut service = written(json!({"type": "LoadBalancer", "ports": [{"port": 80}]}));
-    service.status = serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})).expect("status");
-    assert_eq!(prepared(service).status, created(json!({"ports": [{"port": 80}]})).status);
+    service.status =
+        serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})).expect("status");
+    assert_eq!(
+        prepared(service).status,
+        created(json!({"ports": [{"port": 80}]})).status
+    );
 }
 
 #[test]
@@ -121,7 +128,8 @@ fn warnings_tell_what_is_ignored_or_will_go() {
 #[test]
 fn rows_read_as_in_kubectl() {
     let pending = json!({"loadBalancer": {}});
-    let balanced = json!({"loadBalancer": {"ingress": [{"ip": "192.168.126.40", "ipMode": "VIP"}, {"hostname": "lb.example"}]}});
+    let balanced =
+        json!({"loadBalancer": {"ingress": [{"ip": "192.168.126.40", "ipMode": "VIP"}, {"hostname": "lb.example"}]}});
     for (spec, status, expected) in [
         (
             json!({"type": "ClusterIP", "clusterIPs": ["10.107.22.83"], "ports": [{"port": 80, "protocol": "TCP"}], "selector": {"app": "web"}}),
@@ -131,22 +139,54 @@ fn rows_read_as_in_kubectl() {
         (
             json!({"type": "NodePort", "clusterIPs": ["10.107.80.83"], "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30301}]}),
             &pending,
-            json!(["s", "NodePort", "10.107.80.83", "<none>", "80:30301/TCP", "24s", "<none>"]),
+            json!([
+                "s",
+                "NodePort",
+                "10.107.80.83",
+                "<none>",
+                "80:30301/TCP",
+                "24s",
+                "<none>"
+            ]),
         ),
         (
             json!({"type": "LoadBalancer", "clusterIPs": ["10.103.199.116"], "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30436}]}),
             &pending,
-            json!(["s", "LoadBalancer", "10.103.199.116", "<pending>", "80:30436/TCP", "24s", "<none>"]),
+            json!([
+                "s",
+                "LoadBalancer",
+                "10.103.199.116",
+                "<pending>",
+                "80:30436/TCP",
+                "24s",
+                "<none>"
+            ]),
         ),
         (
             json!({"type": "LoadBalancer", "clusterIPs": ["10.103.199.116"], "externalIPs": ["192.0.2.1"], "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30436}]}),
             &balanced,
-            json!(["s", "LoadBalancer", "10.103.199.116", "192.168.126.40,lb.example,192.0.2.1", "80:30436/TCP", "24s", "<none>"]),
+            json!([
+                "s",
+                "LoadBalancer",
+                "10.103.199.116",
+                "192.168.126.40,lb.example,192.0.2.1",
+                "80:30436/TCP",
+                "24s",
+                "<none>"
+            ]),
         ),
         (
             json!({"type": "ClusterIP", "clusterIPs": ["10.108.97.165"], "externalIPs": ["192.168.241.130"], "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}, {"port": 9153, "protocol": "TCP"}]}),
             &pending,
-            json!(["s", "ClusterIP", "10.108.97.165", "192.168.241.130", "53/UDP,53/TCP,9153/TCP", "24s", "<none>"]),
+            json!([
+                "s",
+                "ClusterIP",
+                "10.108.97.165",
+                "192.168.241.130",
+                "53/UDP,53/TCP,9153/TCP",
+                "24s",
+                "<none>"
+            ]),
         ),
         (
             json!({"type": "ClusterIP", "clusterIPs": ["None"], "selector": {"b": "2", "a": "1"}}),
@@ -156,7 +196,15 @@ fn rows_read_as_in_kubectl() {
         (
             json!({"type": "ExternalName", "externalName": "www.qq.com", "selector": {"app": "my-ns"}}),
             &pending,
-            json!(["s", "ExternalName", "<none>", "www.qq.com", "<none>", "24s", "app=my-ns"]),
+            json!([
+                "s",
+                "ExternalName",
+                "<none>",
+                "www.qq.com",
+                "<none>",
+                "24s",
+                "app=my-ns"
+            ]),
         ),
     ] {
         let object = json!({
@@ -166,29 +214,54 @@ fn rows_read_as_in_kubectl() {
         let now = "2026-11-21T02:56:17Z".parse().expect("a time");
         assert_eq!(Value::from(Services.row(&service, now)), expected);
     }
-    let heads: Vec<(&str, i32)> = Services.columns().iter().map(|column| (column.name, column.priority)).collect();
-    let expected =
-        [("Name", 0), ("Type", 0), ("Cluster-IP", 0), ("External-IP", 0), ("Port(s)", 0), ("Age", 0), ("Selector", 1)];
+    let heads: Vec<(&str, i32)> = Services
+        .columns()
+        .iter()
+        .map(|column| (column.name, column.priority))
+        .collect();
+    let expected = [
+        ("Name", 0),
+        ("Type", 0),
+        ("Cluster-IP", 0),
+        ("External-IP", 0),
+        ("Port(s)", 0),
+        ("Age", 0),
+        ("Selector", 1),
+    ];
     assert_eq!(heads, expected);
 }
 
 #[test]
 fn type_and_cluster_ip_select() {
     let service = stored(json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}));
-    let found = Services.selectable_fields().iter().map(|label| Services.selectable_field(&service, label));
-    assert_eq!(found.collect::<Vec<_>>(), [Some("10.96.0.9".to_owned()), Some("ClusterIP".to_owned())]);
+    let found = Services
+        .selectable_fields()
+        .iter()
+        .map(|label| Services.selectable_field(&service, label));
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        [Some("10.96.0.9".to_owned()), Some("ClusterIP".to_owned())]
+    );
     assert_eq!(Services.selectable_field(&service, "spec.externalName"), None);
 }
 
 /// Specs that a client may write, of all types, with more or less left out.
 fn valid_spec() -> impl Generate<Value = Value> {
     let ports = prop::collection::btree_map(1u16.., (any::<bool>(), prop::option::of(0u16..)), 1..4);
-    let kind = prop::sample::select(vec!["", "ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "None"]);
+    let kind = prop::sample::select(vec![
+        "",
+        "ClusterIP",
+        "NodePort",
+        "LoadBalancer",
+        "ExternalName",
+        "None",
+    ]);
     (kind, ports, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(kind, ports, sticky, selects, outside)| {
         let ports: Vec<Value> = ports
             .into_iter()
             .map(|(port, (udp, target))| {
-                let mut entry = json!({"name": format!("p{port}"), "port": port, "targetPort": target.unwrap_or_default()});
+                let mut entry =
+                    json!({"name": format!("p{port}"), "port": port, "targetPort": target.unwrap_or_default()});
                 if udp {
                     entry["protocol"] = json!("UDP");
                 }

@@ -31,7 +31,8 @@ fn ports_have_numbers_names_and_protocols() {
         (
             json!([{"port": 80, "protocol": "FOO"}]),
             vec![
-                r#"spec.ports[0].protocol: Unsupported value: "FOO": supported values: "SCTP", "TCP", "UDP""#.to_owned(),
+                r#"spec.ports[0].protocol: Unsupported value: "FOO": supported values: "SCTP", "TCP", "UDP""#
+                    .to_owned(),
             ],
         ),
         (
@@ -85,15 +86,32 @@ fn a_port_number_occurs_once_a_protocol() {
 #[test]
 fn closed_sets_list_what_is_in_them() {
     for (field, value, supported) in [
-        ("type", "Foo", r#""ClusterIP", "ExternalName", "LoadBalancer", "NodePort""#),
+        (
+            "type",
+            "Foo",
+            r#""ClusterIP", "ExternalName", "LoadBalancer", "NodePort""#,
+        ),
         ("sessionAffinity", "Cookie", r#""ClientIP", "None""#),
         ("internalTrafficPolicy", "Near", r#""Cluster", "Local""#),
-        ("ipFamilyPolicy", "Both", r#""PreferDualStack", "RequireDualStack", "SingleStack""#),
-        ("trafficDistribution", "Far", r#""PreferClose", "PreferSameNode", "PreferSameZone""#),
+        (
+            "ipFamilyPolicy",
+            "Both",
+            r#""PreferDualStack", "RequireDualStack", "SingleStack""#,
+        ),
+        (
+            "trafficDistribution",
+            "Far",
+            r#""PreferClose", "PreferSameNode", "PreferSameZone""#,
+        ),
     ] {
         let mut spec = json!({"ports": [{"port": 80}]});
         spec[field] = json!(value);
-        assert_refused(spec, &[&format!("spec.{field}: Unsupported value: {value:?}: supported values: {supported}")]);
+        assert_refused(
+            spec,
+            &[&format!(
+                "spec.{field}: Unsupported value: {value:?}: supported values: {supported}"
+            )],
+        );
     }
     assert_refused(
         json!({"type": "NodePort", "externalTrafficPolicy": "Far", "ports": [{"port": 80}]}),
@@ -165,7 +183,11 @@ fn addresses_and_ranges_are_strict() {
             json!(["192.0.2.1", "nope"]),
             r#"spec.externalIPs[1]: Invalid value: "nope": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
         ),
-        ("externalIPs", json!(["192.0.2.010"]), r#"spec.externalIPs[0]: Invalid value: "192.0.2.010": must not have leading 0s"#),
+        (
+            "externalIPs",
+            json!(["192.0.2.010"]),
+            r#"spec.externalIPs[0]: Invalid value: "192.0.2.010": must not have leading 0s"#,
+        ),
         (
             "externalIPs",
             json!(["::ffff:192.0.2.1"]),
@@ -200,7 +222,10 @@ fn cluster_ips_and_families_agree_and_are_of_one_stack() {
             json!({"clusterIP": "nope"}),
             r#"spec.clusterIPs[0]: Invalid value: "nope": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
         ),
-        (json!({"clusterIP": "10.96.0.010"}), r#"spec.clusterIPs[0]: Invalid value: "10.96.0.010": must not have leading 0s"#),
+        (
+            json!({"clusterIP": "10.96.0.010"}),
+            r#"spec.clusterIPs[0]: Invalid value: "10.96.0.010": must not have leading 0s"#,
+        ),
         (
             json!({"clusterIP": "fd00::1"}),
             r#"spec.clusterIPs[0]: Invalid value: ["fd00::1"]: IPv6 is not configured on this cluster"#,
@@ -221,9 +246,18 @@ fn cluster_ips_and_families_agree_and_are_of_one_stack() {
             json!({"ipFamilyPolicy": "RequireDualStack"}),
             r#"spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services"#,
         ),
-        (json!({"ipFamilies": ["IPv6"]}), r#"spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster"#),
-        (json!({"ipFamilies": ["IPv5"]}), r#"spec.ipFamilies[0]: Unsupported value: "IPv5": supported values: "IPv4", "IPv6""#),
-        (json!({"ipFamilies": ["IPv4", "IPv4"]}), r#"spec.ipFamilies[1]: Duplicate value: "IPv4""#),
+        (
+            json!({"ipFamilies": ["IPv6"]}),
+            r#"spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster"#,
+        ),
+        (
+            json!({"ipFamilies": ["IPv5"]}),
+            r#"spec.ipFamilies[0]: Unsupported value: "IPv5": supported values: "IPv4", "IPv6""#,
+        ),
+        (
+            json!({"ipFamilies": ["IPv4", "IPv4"]}),
+            r#"spec.ipFamilies[1]: Duplicate value: "IPv4""#,
+        ),
     ] {
         // Alone, although the port is bad as well.
         let mut spec = spec;
@@ -237,7 +271,10 @@ fn names_are_rfc_1123_labels() {
     let spec = || json!({"ports": [{"port": 80}]});
     let label = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
     let errors = Services.validate(&prepared(named("Bad_Name", spec())));
-    assert_eq!(texts(&errors), [format!(r#"metadata.name: Invalid value: "Bad_Name": {label}"#)]);
+    assert_eq!(
+        texts(&errors),
+        [format!(r#"metadata.name: Invalid value: "Bad_Name": {label}"#)]
+    );
     assert_eq!(texts(&Services.validate(&prepared(named("1st", spec())))), [""; 0]);
 }
 
@@ -246,7 +283,10 @@ fn annotations_that_stand_for_fields_are_checked_too() {
     let mut service = written(json!({"ports": [{"port": 80}]}));
     service.metadata.annotations = Some(
         [
-            ("service.beta.kubernetes.io/load-balancer-source-ranges", "192.0.2.0/24, nope"),
+            (
+                "service.beta.kubernetes.io/load-balancer-source-ranges",
+                "192.0.2.0/24, nope",
+            ),
             ("service.kubernetes.io/topology-aware-hints", "auto"),
             ("service.kubernetes.io/topology-mode", "Disabled"),
         ]
