@@ -107,7 +107,7 @@ impl Allocators {
     /// # Errors
     /// As [`Allocators::for_create`].
     pub fn for_update(&self, service: &mut Value, old: &Value) -> Result<Reservation, FieldErrors> {
-        let old = Service::deserialize(old).map_err(internal)?;
+        let old = Service::deserialize(old).map_err(|error| internal(&error))?;
         self.allocate(service, Some(&old))
     }
 
@@ -125,7 +125,7 @@ impl Allocators {
     }
 
     fn allocate(&self, service: &mut Value, old: Option<&Service>) -> Result<Reservation, FieldErrors> {
-        let mut typed = Service::deserialize(&*service).map_err(internal)?;
+        let mut typed = Service::deserialize(&*service).map_err(|error| internal(&error))?;
         let held_before = old.map(service::claims).unwrap_or_default();
         let mut reservation = Reservation {
             allocators: self.clone(),
@@ -139,7 +139,7 @@ impl Allocators {
         result?;
         let needed = service::claims(&typed);
         reservation.given_up = held_before.difference(&needed).copied().collect();
-        *service = serde_json::to_value(&typed).map_err(internal)?;
+        *service = serde_json::to_value(&typed).map_err(|error| internal(&error))?;
         Ok(reservation)
     }
 
@@ -171,7 +171,7 @@ impl Drop for Reservation {
     }
 }
 
-fn internal(error: serde_json::Error) -> FieldErrors {
+fn internal(error: &serde_json::Error) -> FieldErrors {
     vec![FieldError {
         field: "spec".into(),
         reason: Reason::Invalid(Value::Null),

@@ -166,7 +166,7 @@ impl Token {
         let bytes = BASE64URL_NOPAD
             .decode(token.as_bytes())
             .map_err(|error| invalid(format!("illegal base64 data at input byte {}", error.position)))?;
-        serde_json::from_slice(&bytes).map_err(|_| {
+        serde_json::from_slice(&bytes).map_err(|_malformed| {
             let first = char::from(bytes.first().copied().unwrap_or_default());
             invalid(format!("invalid character '{first}' looking for beginning of value"))
         })

@@ -114,7 +114,7 @@ impl<'r> Route<'r> {
                     .map(std::borrow::Cow::into_owned)
             })
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| ApiError::NoSuchPath)?;
+            .map_err(|_unparsable| ApiError::NoSuchPath)?;
         let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
         let (group, version, rest) = match parts.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
@@ -221,7 +221,7 @@ impl Options {
     /// # Errors
     /// It is there and is none.
     pub fn number<N: std::str::FromStr>(&self, name: &str) -> Result<Option<N>, ApiError> {
-        self.get(name).map(str::parse).transpose().map_err(|_| {
+        self.get(name).map(str::parse).transpose().map_err(|_malformed| {
             let value = self.get(name).unwrap_or_default();
             ApiError::BadRequest(format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))
         })

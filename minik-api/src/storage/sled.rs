@@ -150,8 +150,8 @@ impl Storage for SledStorage {
             writes
                 .send((write, acknowledge))
                 .await
-                .map_err(|_| StorageError::Closed)?;
-            acknowledged.await.map_err(|_| StorageError::Closed)?
+                .map_err(|_gone| StorageError::Closed)?;
+            acknowledged.await.map_err(|_gone| StorageError::Closed)?
         }
         .boxed()
     }
@@ -182,7 +182,7 @@ fn load(db: &::sled::Db) -> Result<Mvcc, OpenError> {
             revision = stamp;
             continue;
         }
-        let key = std::str::from_utf8(&key).map_err(|_| damaged())?;
+        let key = std::str::from_utf8(&key).map_err(|_not_text| damaged())?;
         entries.push(Entry::new(key.into(), stamp, Bytes::copy_from_slice(value)));
     }
     Ok(Mvcc::restore(revision, entries))

@@ -166,7 +166,7 @@ fn foreign_names_go_upstream_when_there_is_one() {
 
 /// A fake API server: lists and watches of the three kinds that a name server follows.
 mod api {
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use axum::body::Body;
@@ -195,7 +195,7 @@ mod api {
 
     async fn answer(
         Path(resource): Path<String>,
-        Query(query): Query<HashMap<String, String>>,
+        Query(query): Query<BTreeMap<String, String>>,
         State(fake): State<Fake>,
     ) -> Response {
         if query.get("watch").is_some_and(|watch| watch == "true") {

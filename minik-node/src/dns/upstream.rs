@@ -161,7 +161,7 @@ async fn by_udp(server: SocketAddr, question: &[u8]) -> Result<Message, AskError
 async fn by_tcp(server: SocketAddr, question: &[u8]) -> Result<Message, AskError> {
     let mut stream = TcpStream::connect(server).await?;
     stream
-        .write_u16(u16::try_from(question.len()).map_err(|_| AskError::Mismatch)?)
+        .write_u16(u16::try_from(question.len()).map_err(|_too_long| AskError::Mismatch)?)
         .await?;
     stream.write_all(question).await?;
     let mut response = vec![0; usize::from(stream.read_u16().await?)];

@@ -162,7 +162,7 @@ fn capabilities(container: &Container) -> Result<Vec<String>, String> {
         let name = caps::to_canonical(&name.to_uppercase());
         name.parse::<caps::Capability>()
             .map(|_| name.clone())
-            .map_err(|_| format!("unknown capability {name:?}"))
+            .map_err(|_unknown| format!("unknown capability {name:?}"))
     };
     let is_all = |names: &Option<Vec<String>>| names.iter().flatten().any(|name| name.eq_ignore_ascii_case("all"));
     if is_all(&wanted.drop) {

@@ -325,7 +325,7 @@ impl Worker {
             }
             Step::RemoveSandbox => {
                 self.events
-                    .warning(&self.pod, None, "FailedKillPod", format!("error killing pod: {text}"))
+                    .warning(&self.pod, None, "FailedKillPod", format!("error killing pod: {text}"));
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! The compact form of the definitions: structs with sorted fields, each with its Go-shaped type.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use serde::Deserialize;
@@ -141,7 +141,7 @@ impl Schema {
             .filter(|(_, n)| n.properties.is_some())
             .map(|(k, n)| (k.as_str(), n))
             .collect();
-        let ids: HashMap<&str, StructId> = structs
+        let ids: BTreeMap<&str, StructId> = structs
             .keys()
             .enumerate()
             .map(|(i, name)| (*name, StructId(u16::try_from(i).expect("a few hundred definitions"))))
@@ -187,7 +187,7 @@ struct RawNode {
     patch_merge_key: Option<String>,
 }
 
-fn definition(name: &str, node: &RawNode, ids: &HashMap<&str, StructId>) -> Definition {
+fn definition(name: &str, node: &RawNode, ids: &BTreeMap<&str, StructId>) -> Definition {
     let properties = node.properties.iter().flatten();
     let fields = properties
         .map(|(field, schema)| {
@@ -214,7 +214,7 @@ fn definition(name: &str, node: &RawNode, ids: &HashMap<&str, StructId>) -> Defi
     }
 }
 
-fn type_of(node: &RawNode, ids: &HashMap<&str, StructId>) -> Type {
+fn type_of(node: &RawNode, ids: &BTreeMap<&str, StructId>) -> Type {
     let reference = node
         .reference
         .as_deref()

@@ -56,8 +56,8 @@ impl Quantity {
             return Err(NotAQuantity);
         }
         let (format, numerator, exponent) = scale(suffix)?;
-        let digits: i128 = format!("{whole}{fraction}").parse().map_err(|_| NotAQuantity)?;
-        let places = i32::try_from(fraction.len()).map_err(|_| NotAQuantity)?;
+        let digits: i128 = format!("{whole}{fraction}").parse().map_err(|_unread| NotAQuantity)?;
+        let places = i32::try_from(fraction.len()).map_err(|_unread| NotAQuantity)?;
         let scaled = digits.checked_mul(numerator).ok_or(NotAQuantity)?;
         let magnitude = shift(scaled, exponent + 9 - places)?;
         let nanos = if text.starts_with('-') { -magnitude } else { magnitude };
@@ -80,7 +80,7 @@ fn scale(suffix: &str) -> Result<(Suffixes, i128, i32), NotAQuantity> {
         return Ok((Suffixes::Decimal, 1, *power));
     }
     let power = suffix.strip_prefix(['e', 'E']).ok_or(NotAQuantity)?;
-    let power: i32 = power.parse().map_err(|_| NotAQuantity)?;
+    let power: i32 = power.parse().map_err(|_unread| NotAQuantity)?;
     if power.abs() > 30 {
         return Err(NotAQuantity);
     }

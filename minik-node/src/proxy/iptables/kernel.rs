@@ -114,7 +114,7 @@ impl Kernel {
         };
         let output = tokio::time::timeout(LIMIT, self.talk(program, arguments, input))
             .await
-            .map_err(|_| KernelError::Timeout {
+            .map_err(|_elapsed| KernelError::Timeout {
                 program: program.to_owned(),
             })?
             .map_err(failed)?;

@@ -275,7 +275,8 @@ impl Server<'_> {
             .get_mut(&id)
             .map(|connection| std::mem::take(&mut connection.fds))
             .unwrap_or_default();
-        let stdio = Stdio::try_from(fds).map_err(|_| failure(128, "an exec needs three descriptors".to_owned()))?;
+        let stdio =
+            Stdio::try_from(fds).map_err(|_count| failure(128, "an exec needs three descriptors".to_owned()))?;
         let process = Process::exec(&container.spec, &live.process.pidfd, &exec.argv, exec.tty, &stdio)
             .map_err(|error| failure(128, format!("enter container {}: {error}", exec.container)))?;
         self.execs.insert(id, (process, true));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Component, Path};
 use std::sync::Arc;
@@ -123,7 +124,8 @@ async fn answer(
     };
     if settings.access_log {
         let time = jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z");
-        println!(
+        let written = writeln!(
+            std::io::stdout(),
             "{} - - [{time}] \"{} {} {:?}\" {}",
             ends.remote.ip(),
             request.method(),
@@ -131,6 +133,9 @@ async fn answer(
             request.version(),
             response.status().as_u16()
         );
+        if let Err(error) = written {
+            tracing::debug!(%error, "write access log");
+        }
     }
     response
 }

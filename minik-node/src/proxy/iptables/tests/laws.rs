@@ -212,7 +212,7 @@ proptest! {
         let desired = rules(&to);
         let plan = Plan::new(&observe(&kernel), &desired);
         run(&mut kernel, &plan.to_string());
-        prop_assert_eq!(ours(&kernel), desired.clone());
+        prop_assert_eq!(&ours(&kernel), &desired);
         prop_assert!(kernel[&("filter".to_owned(), "INPUT".to_owned())].contains(&"-p tcp -j ACCEPT".to_owned()));
         prop_assert!(kernel.contains_key(&("nat".to_owned(), "KUBE-PROXY-CANARY".to_owned())));
         prop_assert!(Plan::new(&observe(&kernel), &desired).is_empty());

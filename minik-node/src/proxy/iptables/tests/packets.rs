@@ -69,7 +69,7 @@ impl Lab {
                 "onlink",
                 "src",
                 "172.30.0.10",
-            ])
+            ]);
         });
         for (space, name) in [(&a, "a"), (&b, "b")] {
             space.run(move || serve(name));
@@ -175,6 +175,21 @@ fn every_way(variant: &'static str) {
         "a client with affinity sees one endpoint"
     );
 
+    what_has_no_endpoint_or_rule_is_refused_or_dropped(&lab);
+
+    let answer = lab.c.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.connect("10.96.0.6:53")?;
+        socket.send(b"?")?;
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer)?;
+        io::Result::Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    });
+    assert_eq!(answer.expect("an answer"), "b 10.244.0.4", "UDP");
+}
+
+fn what_has_no_endpoint_or_rule_is_refused_or_dropped(lab: &Lab) {
     assert_eq!(
         get(&lab.c, "10.96.0.4:80"),
         Err(io::ErrorKind::ConnectionRefused),
@@ -200,17 +215,6 @@ fn every_way(variant: &'static str) {
         Err(io::ErrorKind::TimedOut),
         "a port that the Service does not have"
     );
-
-    let answer = lab.c.run(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-        socket.connect("10.96.0.6:53")?;
-        socket.send(b"?")?;
-        let mut buffer = [0; 64];
-        let length = socket.recv(&mut buffer)?;
-        io::Result::Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
-    });
-    assert_eq!(answer.expect("an answer"), "b 10.244.0.4", "UDP");
 }
 
 #[test]
