@@ -265,21 +265,25 @@ fn the_kernel_shows_what_the_recipe_says() {
         ] {
             assert_eq!(on_node(&format!("sysctl -n net.ipv4.{key}")).trim(), value, "{key}");
         }
-        let fabric = NetNs::open(&spec.fabric_netns()).unwrap();
-        let ports = fabric.run(|| run("ip -o link show master br0")).unwrap();
-        assert_eq!(
-            ports.matches("state forwarding").count() + ports.lines().count(),
-            3,
-            "{ports}"
-        );
-        if std::path::Path::new("/proc/sys/net/bridge").exists() {
-            assert_eq!(
-                fabric
-                    .run(|| run("sysctl -n net.bridge.bridge-nf-call-iptables"))
-                    .unwrap()
-                    .trim(),
-                "0"
-            );
-        }
+        the_fabric_forwards(&spec);
     });
+}
+
+fn the_fabric_forwards(spec: &ClusterSpec) {
+    let fabric = NetNs::open(&spec.fabric_netns()).unwrap();
+    let ports = fabric.run(|| run("ip -o link show master br0")).unwrap();
+    assert_eq!(
+        ports.matches("state forwarding").count() + ports.lines().count(),
+        3,
+        "{ports}"
+    );
+    if std::path::Path::new("/proc/sys/net/bridge").exists() {
+        assert_eq!(
+            fabric
+                .run(|| run("sysctl -n net.bridge.bridge-nf-call-iptables"))
+                .unwrap()
+                .trim(),
+            "0"
+        );
+    }
 }

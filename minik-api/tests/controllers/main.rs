@@ -1,183 +1,20 @@
 //! The controllers against the API server itself, in one process over the in-process router: no
 //! sockets, storage in memory, and a stand-in for the node agents that runs every bound Pod at once.
 
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+#[macro_use]
+mod cluster;
+
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, ResourceExt};
-use minik_api::controllers::{ControllerConfig, bootstrap, run};
-use minik_api::server::{ApiConfig, Identity, State, in_process_client};
-use minik_api::storage::MemoryStorage;
 use serde_json::json;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long anything may take; far more than it does.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A running control plane; it stops when dropped.
-struct Cluster {
-    client: Client,
-    _stop: DropGuard,
-}
-
-impl Cluster {
-    /// Starts an empty control plane with these nodes, `agents` saying whether Pods run on them.
-    async fn start(nodes: &[&str], agents: bool) -> Self {
-        let advertise_address = Ipv4Addr::new(172, 30, 0, 10);
-        let config = ApiConfig {
-            service_cidr: "10.96.0.0/12".parse().unwrap(),
-            pod_cidr: "10.244.0.0/16".parse().unwrap(),
-            node_ports: 30000..=32767,
-            cluster_domain: "cluster.local".into(),
-            advertise_address,
-            advertise_port: 6443,
-            data_dir: "/nonexistent".into(),
-            nodes_dir: "/nonexistent".into(),
-        };
-        let stop = CancellationToken::new();
-        let state = State::new(config, Arc::new(MemoryStorage::default()), stop.clone()).unwrap();
-        let client = in_process_client(&state, Identity::controllers());
-        let config = ControllerConfig {
-            service_cidr: "10.96.0.0/12".parse().unwrap(),
-            pod_cidr: "10.244.0.0/16".parse().unwrap(),
-            cluster_domain: "cluster.local".into(),
-            cluster_dns: Ipv4Addr::new(10, 96, 0, 10),
-            advertise_address,
-            advertise_port: 6443,
-            dns_kubeconfig: "kind: Config\n".into(),
-        };
-        bootstrap(&client, &config).await.unwrap();
-        bootstrap(&client, &config)
-            .await
-            .expect("a second bootstrap finds everything there");
-        for name in nodes {
-            let node: Node = serde_json::from_value(json!({
-                "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}},
-            }))
-            .unwrap();
-            let api: Api<Node> = Api::all(client.clone());
-            api.create(&PostParams::default(), &node).await.unwrap();
-            let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-            api.patch_status(name, &PatchParams::default(), &Patch::Merge(ready))
-                .await
-                .unwrap();
-        }
-        tokio::spawn(run(client.clone(), config, stop.clone()));
-        if agents {
-            tokio::spawn(run_pods(client.clone()));
-        }
-        Self {
-            client,
-            _stop: stop.drop_guard(),
-        }
-    }
-
-    fn api<K>(&self, namespace: &str) -> Api<K>
-    where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        Api::namespaced(self.client.clone(), namespace)
-    }
-
-    async fn deploy(&self, namespace: &str, name: &str, replicas: i32) -> Deployment {
-        let deployment = serde_json::from_value(json!({
-            "metadata": {"name": name, "labels": {"app": name}},
-            "spec": {
-                "replicas": replicas,
-                "selector": {"matchLabels": {"app": name}},
-                "template": {
-                    "metadata": {"labels": {"app": name}},
-                    "spec": {"containers": [{
-                        "name": "web", "image": "nginx", "ports": [{"name": "http", "containerPort": 80}],
-                    }]},
-                },
-            },
-        }));
-        self.api::<Deployment>(namespace)
-            .create(&PostParams::default(), &deployment.unwrap())
-            .await
-            .unwrap()
-    }
-
-    async fn expose(&self, name: &str) {
-        let service = serde_json::from_value(json!({
-            "metadata": {"name": name},
-            "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]},
-        }));
-        self.api::<Service>("default")
-            .create(&PostParams::default(), &service.unwrap())
-            .await
-            .unwrap();
-    }
-
-    async fn pods(&self, namespace: &str) -> Vec<Pod> {
-        self.api::<Pod>(namespace)
-            .list(&ListParams::default())
-            .await
-            .unwrap()
-            .items
-    }
-}
-
-/// What node agents do, as far as controllers can tell: a bound Pod gets an address and becomes
-/// Ready, one that should go goes.
-async fn run_pods(client: Client) {
-    let mut next = 1;
-    let mut pods =
-        std::pin::pin!(watcher(Api::<Pod>::all(client.clone()), watcher::Config::default()).applied_objects());
-    while let Ok(Some(pod)) = pods.try_next().await {
-        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
-        let bound = pod.spec.as_ref().unwrap().node_name.is_some();
-        let running = pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some());
-        if pod.metadata.deletion_timestamp.is_some() {
-            let _ = api
-                .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
-                .await;
-        } else if bound && !running {
-            next += 1;
-            let ip = format!("10.244.1.{next}");
-            let status = json!({"status": {
-                "phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
-                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-21T01:58:36Z"}],
-            }});
-            let _ = api
-                .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status))
-                .await;
-        }
-    }
-}
-
-/// Asks until `test` is content with the answer. A poll, since what is awaited spans several kinds.
-macro_rules! eventually {
-    ($what:expr, $test:expr) => {{
-        let begun = Instant::now();
-        loop {
-            let seen = $what;
-            #[allow(clippy::redundant_closure_call)]
-            if $test(&seen) {
-                break seen;
-            }
-            assert!(begun.elapsed() < PATIENCE, "still {seen:#?}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }};
-}
-
-fn nodes_of(pods: &[Pod]) -> Vec<String> {
-    let mut nodes: Vec<_> = pods
-        .iter()
-        .filter_map(|pod| pod.spec.as_ref()?.node_name.clone())
-        .collect();
-    nodes.sort();
-    nodes
-}
+use cluster::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_becomes_bound_pods_and_its_service_gets_endpoints() {
