@@ -1,5 +1,7 @@
 //! The durable store against the store in memory, across reopening, and what watchers see of it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

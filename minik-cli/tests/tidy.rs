@@ -1,6 +1,8 @@
 //! What the compiler does not check and ARCHITECTURE.md promises: where things may happen, how long a file gets, that
 //! documents name what exists. Reads the sources as text; needs nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 use std::path::{Path, PathBuf};
 
 /// One idea a file; past this it is two. A file that must be longer is named here with the reason.

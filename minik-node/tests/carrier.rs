@@ -1,5 +1,7 @@
 //! Waiting for a link to carry packets, on the real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 mod lab;
 
 use std::time::Duration;

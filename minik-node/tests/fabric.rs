@@ -1,5 +1,7 @@
 //! The fabric reconciler on the real kernel: brings its routes about, and leaves everybody else's alone.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 mod lab;
 
 use std::net::Ipv4Addr;

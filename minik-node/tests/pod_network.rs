@@ -1,5 +1,7 @@
 //! Pod links on the real kernel: what `attach` lays, that it carries packets, and that `detach` takes it all back.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 mod lab;
 
 use std::net::Ipv4Addr;

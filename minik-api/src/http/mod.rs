@@ -95,7 +95,14 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
                 identity,
                 headers,
             };
-            resource(call, verb, request).await
+            let deprecation = call.target.kind.info.deprecation;
+            let mut response = resource(call, verb, request)
+                .await
+                .unwrap_or_else(|error| error.response(accept.pretty));
+            if let Some(text) = deprecation {
+                respond::warn(response.headers_mut(), text);
+            }
+            Ok(response)
         }
     }
 }

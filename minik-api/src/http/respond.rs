@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -178,13 +178,18 @@ pub fn finish(accept: Accepted, code: StatusCode, body: Vec<u8>, warnings: &[Str
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     for warning in warnings {
-        // RFC 7234 quoted-string; what cannot be written as one is left out, as the API server does.
-        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            headers.append(HeaderName::from_static("warning"), value);
-        }
+        warn(headers, warning);
     }
     Ok(response)
+}
+
+/// Adds a `Warning: 299` header, which kubectl shows to people.
+pub fn warn(headers: &mut HeaderMap, text: &str) {
+    // RFC 7234 quoted-string; what cannot be written as one is left out, as the API server does.
+    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+    if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        headers.append(HeaderName::from_static("warning"), value);
+    }
 }
 
 /// The list metadata of an answer about one document: its own revision.

@@ -45,6 +45,8 @@ pub struct KindInfo {
     pub schema: &'static str,
     /// Subresources, in discovery order.
     pub subresources: &'static [Subresource],
+    /// What every request about the kind is warned of, where the kind is deprecated.
+    pub deprecation: Option<&'static str>,
 }
 
 impl KindInfo {

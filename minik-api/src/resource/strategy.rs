@@ -48,7 +48,7 @@ pub trait Strategy: Send + Sync + 'static {
     /// Every violation of an update, immutable fields included.
     fn validate_update(&self, new: &Self::Object, old: &Self::Object) -> FieldErrors;
 
-    /// Texts for `Warning: 299` headers, such as the deprecation of Endpoints.
+    /// Texts for `Warning: 299` headers about what the object says, such as a deprecated field.
     fn warnings(&self, _object: &Self::Object) -> Vec<String> {
         Vec::new()
     }

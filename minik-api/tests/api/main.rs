@@ -1,5 +1,7 @@
 //! The API server from the outside: in process, over path sockets, over TLS.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 mod common;
 mod discovery;
 mod listeners;

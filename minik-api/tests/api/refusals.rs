@@ -60,6 +60,7 @@ async fn server() -> Server {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn invalid_services_are_refused_in_kubernetes_words() {
     let port = |port: i64| json!({"ports": [{"port": port}]});
     let cases = [

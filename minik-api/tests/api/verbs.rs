@@ -46,6 +46,7 @@ async fn an_object_is_made_read_changed_and_deleted() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn refusals_are_worded_as_kubernetes_words_them() {
     let server = Server::start().await;
     assert_eq!(

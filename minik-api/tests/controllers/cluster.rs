@@ -158,7 +158,7 @@ macro_rules! eventually {
         let begun = Instant::now();
         loop {
             let seen = $what;
-            #[allow(clippy::redundant_closure_call)]
+            #[allow(clippy::redundant_closure_call, reason = "the test may be a closure or a function")]
             if $test(&seen) {
                 break seen;
             }

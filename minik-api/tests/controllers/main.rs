@@ -1,12 +1,13 @@
 //! The controllers against the API server itself, in one process over the in-process router: no
 //! sockets, storage in memory, and a stand-in for the node agents that runs every bound Pod at once.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 #[macro_use]
 mod cluster;
 
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;

@@ -30,6 +30,7 @@ fn container(state: Value, ready: bool, restarts: i32) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn pods_say_what_their_containers_do() {
     let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
     let running = json!({"running": {"startedAt": "2026-11-21T02:55:55Z"}});
@@ -178,6 +179,7 @@ fn services_show_their_ports_and_addresses() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn workloads_nodes_and_endpoints_print_as_in_1_36() {
     let template = json!({"spec": {"containers": [{"name": "web", "image": "nginx:2"}]}});
     let spec = json!({"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template});

@@ -6,6 +6,8 @@
 //!
 //! Needs root and the programs that `scripts/setup` installs; a test that lacks one fails and names it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 mod clean;
 mod console;
 mod kubectl;

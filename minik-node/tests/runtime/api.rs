@@ -50,7 +50,7 @@ impl Api {
     pub fn put(&self, pod: Value) {
         let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
         self.change(&format!("/api/v1/namespaces/default/pods/{name}"), "MODIFIED", |old| {
-            *old = pod
+            *old = pod;
         });
     }
 

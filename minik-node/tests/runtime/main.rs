@@ -3,6 +3,8 @@
 //!
 //! This program is also the shim that its tests start, as `minik` is for the agent.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
 mod api;
 mod fixture;
 mod images;

@@ -15,10 +15,9 @@ pub(super) const INFO: KindInfo = KindInfo {
     singular: "endpoints",
     short_names: &["ep"],
     schema: "io.k8s.api.core.v1.Endpoints",
+    deprecation: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     ..super::CORE
 };
-
-const DEPRECATED: &str = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
 
 /// Endpoints shown in a cell.
 const MOST_SHOWN: usize = 3;
@@ -60,10 +59,6 @@ impl Strategy for EndpointsStrategy {
         let mut errors = meta::contents(&new.metadata);
         errors.extend(subsets(new.subsets.as_deref().unwrap_or_default()));
         errors
-    }
-
-    fn warnings(&self, _object: &Endpoints) -> Vec<String> {
-        vec![DEPRECATED.to_owned()]
     }
 
     fn columns(&self) -> &'static [Column] {

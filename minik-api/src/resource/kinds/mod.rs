@@ -56,4 +56,5 @@ const CORE: KindInfo = KindInfo {
     namespaced: true,
     schema: "",
     subresources: &[],
+    deprecation: None,
 };

@@ -126,6 +126,7 @@ fn warnings_tell_what_is_ignored_or_will_go() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn rows_read_as_in_kubectl() {
     let pending = json!({"loadBalancer": {}});
     let balanced =
