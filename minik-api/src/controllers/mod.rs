@@ -10,7 +10,7 @@
 //! API, as any client would: nothing here reaches into storage. All are level-triggered, act only
 //! once the caches they read have synced, and protect themselves from acting twice on a cache that
 //! lags behind their own writes (resourceVersions on updates, uids on deletions, expectations on
-//! creations). [`run`] supervises them; [`bootstrap`] makes the first objects.
+//! creations). [`run`] supervises them; [`bootstrap`](fn@bootstrap) makes the first objects.
 
 mod bootstrap;
 mod cache;

@@ -114,7 +114,7 @@ impl Recorder {
     }
 }
 
-/// A recorder, and the events it will send to [`write`].
+/// A recorder, and the events it will send to [`write`](fn@write).
 pub fn recorder() -> (Recorder, mpsc::Receiver<Event>) {
     let (sender, receiver) = mpsc::channel(WAITING);
     (

@@ -1,6 +1,6 @@
 //! The scheduler: binds Pods that have no node to one.
 //!
-//! Reads Pods and Nodes from the shared caches, decides in [`decide`] for all waiting Pods at once,
+//! Reads Pods and Nodes from the shared caches, decides in [`decide`](fn@decide) for all waiting Pods at once,
 //! posts Bindings. What it has bound it assumes to be so until the watch says so, so that a burst is
 //! spread rightly without waiting.
 

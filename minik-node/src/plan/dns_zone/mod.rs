@@ -1,7 +1,7 @@
 //! The cluster's DNS zone: which names exist and what they mean, by the Kubernetes DNS specification 1.1.0
 //! and, where that is silent, by what CoreDNS's `kubernetes` plugin answers with `pods insecure` and `ttl 30`.
 //!
-//! Built from a [`ClusterView`], incrementally by Service, and asked by [`lookup`]. Pure: no sockets, no
+//! Built from a [`ClusterView`], incrementally by Service, and asked by [`lookup`](fn@lookup). Pure: no sockets, no
 //! shuffling, no clock (the serial comes in). Knows nothing of names outside the cluster.
 
 mod lookup;
