@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use minik_node::runtime::spec::SOCKET_FILE;
 
 use crate::cluster::ClusterSpec;
 
@@ -89,11 +90,11 @@ pub async fn nodes(
     })
 }
 
-/// Waits until a DNS server that was started since `since` is ready to be asked.
+/// Waits until a DNS server that was started since `since`, or outlived an earlier run, is ready to be asked.
 ///
 /// # Errors
 /// [`ReadinessError::Dns`]
-pub async fn dns(client: &Client, since: Timestamp) -> Result<(), ReadinessError> {
+pub async fn dns(client: &Client, spec: &ClusterSpec, since: Timestamp) -> Result<(), ReadinessError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), "kube-system");
     let config = watcher::Config::default().labels("k8s-app=kube-dns");
     let mut servers = std::pin::pin!(objects(pods, config));
@@ -101,7 +102,7 @@ pub async fn dns(client: &Client, since: Timestamp) -> Result<(), ReadinessError
     let config = watcher::Config::default().labels("kubernetes.io/service-name=kube-dns");
     let mut seen = std::pin::pin!(objects(slices, config));
     let ready = async {
-        let Some(address) = first_address(servers.as_mut(), since).await else {
+        let Some(address) = first_address(servers.as_mut(), spec, since).await else {
             return;
         };
         while seen
@@ -116,9 +117,13 @@ pub async fn dns(client: &Client, since: Timestamp) -> Result<(), ReadinessError
 }
 
 /// The address of the first Pod that is ready.
-async fn first_address(mut pods: impl Stream<Item = Pod> + Unpin, since: Timestamp) -> Option<String> {
+async fn first_address(
+    mut pods: impl Stream<Item = Pod> + Unpin,
+    spec: &ClusterSpec,
+    since: Timestamp,
+) -> Option<String> {
     while let Some(pod) = pods.next().await {
-        if is_serving(&pod, since) {
+        if is_serving(&pod, since, || outlived(spec, &pod)) {
             return pod.status?.pod_ip;
         }
     }
@@ -153,8 +158,18 @@ pub fn is_ready(node: &Node, since: Timestamp) -> bool {
     })
 }
 
-/// Its containers are ready, and one of them runs since `since` or later.
-fn is_serving(pod: &Pod, since: Timestamp) -> bool {
+/// Whether the shim that holds the Pod's processes lives: then what was stored of them is still true.
+fn outlived(spec: &ClusterSpec, pod: &Pod) -> bool {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let (Some(node), Some(uid)) = (node, pod.metadata.uid.as_deref()) else {
+        return false;
+    };
+    let socket = spec.node_run_dir(node).join("pods").join(uid).join(SOCKET_FILE);
+    std::os::unix::net::UnixStream::connect(socket).is_ok()
+}
+
+/// Its containers are ready, and one of them runs since `since` or later, or the Pod outlived an earlier run.
+fn is_serving(pod: &Pod, since: Timestamp, outlived: impl Fn() -> bool) -> bool {
     let containers = pod
         .status
         .as_ref()
@@ -165,7 +180,8 @@ fn is_serving(pod: &Pod, since: Timestamp) -> bool {
         let started = running.and_then(|running| running.started_at.as_ref());
         started.is_some_and(|time| time.0.as_second() >= since.as_second())
     };
-    containers.iter().all(|container| container.ready) && containers.iter().any(is_new)
+    let ready = !containers.is_empty() && containers.iter().all(|container| container.ready);
+    ready && (containers.iter().any(is_new) || outlived())
 }
 
 /// A missing `ready` means ready (EndpointSlice API).
@@ -202,15 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_an_earlier_run_does_not_count() {
+    fn a_server_of_an_earlier_run_counts_only_if_it_lives() {
         let pod = |ready: bool| -> Pod {
             let container = json!({"name": "dns", "ready": ready, "restartCount": 0, "image": "i", "imageID": "i",
                 "state": {"running": {"startedAt": "2026-11-21T05:00:00Z"}}});
             serde_json::from_value(json!({"metadata": {}, "status": {"containerStatuses": [container]}})).unwrap()
         };
-        assert!(is_serving(&pod(true), at("2026-11-21T05:00:00Z")));
-        assert!(!is_serving(&pod(true), at("2026-11-21T05:00:01Z")));
-        assert!(!is_serving(&pod(false), at("2026-11-21T05:00:00Z")));
-        assert!(!is_serving(&Pod::default(), at("2026-11-21T05:00:00Z")));
+        let (gone, alive) = (|| false, || true);
+        assert!(is_serving(&pod(true), at("2026-11-21T05:00:00Z"), gone));
+        assert!(!is_serving(&pod(true), at("2026-11-21T05:00:01Z"), gone));
+        assert!(is_serving(&pod(true), at("2026-11-21T05:00:01Z"), alive));
+        assert!(!is_serving(&pod(false), at("2026-11-21T05:00:00Z"), alive));
+        assert!(!is_serving(&Pod::default(), at("2026-11-21T05:00:00Z"), alive));
     }
 }

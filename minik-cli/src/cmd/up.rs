@@ -182,7 +182,7 @@ impl Up {
         step.done();
         if self.wait {
             let step = progress.step("DNS");
-            readiness::dns(&client, since).await?;
+            readiness::dns(&client, spec, since).await?;
             step.done();
         }
         Ok(())

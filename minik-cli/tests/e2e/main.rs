@@ -10,6 +10,7 @@
 
 mod clean;
 mod console;
+mod endure;
 mod kubectl;
 mod lesson;
 mod manifests;

@@ -4,9 +4,15 @@
 //! Like kube-proxy's partial sync: a chain that is declared is flushed and filled again, a chain that is not
 //! mentioned stays. Every prefix of the text leaves no jump to a missing chain: all chains are declared
 //! first, hooks are set after the chains are filled, and stale chains go last, when nothing jumps to them.
+//!
+//! Each table is committed on its own, and between two commits packets flow. What refuses traffic (filter) is
+//! therefore written before, and what no longer has to refuse it is taken away after, the translation (nat):
+//! at every moment a Service is balanced or refused. Neither would send a connection to the default route,
+//! where its first packet is lost and the next one follows a second later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::ruleset::{Rules, Ruleset, Table, TableRules, jump_target};
 
@@ -17,7 +23,8 @@ const PER_SERVICE: [&str; 5] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-
 /// The difference between two rulesets. Displays as `iptables-restore` input; empty when there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    tables: BTreeMap<Table, TablePlan>,
+    /// Commits, in order.
+    steps: Vec<(Table, TablePlan)>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,34 +48,56 @@ impl Plan {
     /// Compares what is with what should be.
     #[must_use]
     pub fn new(observed: &Ruleset, desired: &Ruleset) -> Self {
-        let tables = [Table::Filter, Table::Nat].into_iter().filter_map(|table| {
-            let plan = TablePlan::new(observed.table(table), desired.table(table));
-            (plan != TablePlan::default()).then_some((table, plan))
-        });
+        let (before, after) = (observed.table(Table::Filter), desired.table(Table::Filter));
+        let both = joined(before, after);
+        let steps = [
+            (Table::Filter, TablePlan::new(before, &both)),
+            (
+                Table::Nat,
+                TablePlan::new(observed.table(Table::Nat), desired.table(Table::Nat)),
+            ),
+            (Table::Filter, TablePlan::new(&both, after)),
+        ];
         Self {
-            tables: tables.collect(),
+            steps: steps
+                .into_iter()
+                .filter(|(_, plan)| *plan != TablePlan::default())
+                .collect(),
         }
     }
 
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+        self.steps.is_empty()
     }
 
     /// Names of the chains that will be filled anew.
     pub fn written_chains(&self) -> impl Iterator<Item = &str> {
-        self.tables
-            .values()
-            .flat_map(|table| table.write.keys().map(String::as_str))
+        self.steps
+            .iter()
+            .flat_map(|(_, plan)| plan.write.keys().map(String::as_str))
     }
 
     /// Names of the chains that will be removed.
     pub fn removed_chains(&self) -> impl Iterator<Item = &str> {
-        self.tables
-            .values()
-            .flat_map(|table| table.remove.iter().map(String::as_str))
+        self.steps
+            .iter()
+            .flat_map(|(_, plan)| plan.remove.iter().map(String::as_str))
     }
+}
+
+/// What is desired, and behind it in every chain what is there and no longer desired.
+fn joined(observed: &TableRules, desired: &TableRules) -> TableRules {
+    let mut both = desired.clone();
+    for (chain, rules) in &mut both.chains {
+        let there = observed.chains.get(chain).into_iter().flat_map(|rules| rules.iter());
+        let leaving: Vec<String> = there.filter(|rule| !rules.contains(rule)).cloned().collect();
+        if !leaving.is_empty() {
+            *rules = Arc::new(rules.iter().cloned().chain(leaving).collect());
+        }
+    }
+    both
 }
 
 impl TablePlan {
@@ -113,7 +142,7 @@ fn hook_fixes(observed: &TableRules, desired: &TableRules) -> BTreeMap<String, H
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (table, plan) in &self.tables {
+        for (table, plan) in &self.steps {
             writeln!(f, "*{table}\n{plan}COMMIT")?;
         }
         Ok(())

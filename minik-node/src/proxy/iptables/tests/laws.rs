@@ -1,7 +1,7 @@
 //! Laws of rulesets and plans, over random clusters and over rules that somebody else has disturbed. The
 //! kernel is stood in for by a small interpreter of `iptables-restore` text, strict where the kernel is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -200,8 +200,34 @@ fn ours(chains: &Chains) -> Ruleset {
     observe(&chains)
 }
 
+/// Cluster IPs with protocol and port that some rule balances or refuses.
+fn answered(chains: &Chains) -> BTreeSet<String> {
+    let services = ["filter", "nat"].map(|table| (table.to_owned(), "KUBE-SERVICES".to_owned()));
+    let rules = services.iter().flat_map(|key| chains.get(key).into_iter().flatten());
+    let way = |rule: &String| {
+        let after = |flag: &str| rule.split_once(flag)?.1.split(' ').next();
+        Some(format!("{} {} {}", after("-d ")?, after("-p ")?, after("--dport ")?))
+    };
+    rules.filter_map(way).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Tables are committed one by one; a Service that is answered before and after is answered between.
+    #[test]
+    fn no_service_goes_unanswered_between_two_commits(from in cluster(), to in cluster()) {
+        let mut kernel = chains(&rules(&from));
+        let desired = rules(&to);
+        let always: BTreeSet<String> =
+            answered(&kernel).intersection(&answered(&chains(&desired))).cloned().collect();
+        let plan = Plan::new(&observe(&kernel), &desired).to_string();
+        for commit in plan.split_inclusive("COMMIT\n") {
+            run(&mut kernel, commit);
+            let now = answered(&kernel);
+            prop_assert!(always.is_subset(&now), "{:?} after\n{}", always.difference(&now), commit);
+        }
+    }
 
     /// From any cluster to any other, however the rules were disturbed: one plan leads there, jumps nowhere
     /// at any line, leaves foreign rules alone, and nothing remains to be done.
