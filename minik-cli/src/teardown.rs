@@ -68,11 +68,24 @@ pub async fn run(cluster: &str, state_dir: &Path, purge: bool) -> Result<Outcome
     );
     if purge {
         remove_tree(state_dir, &mut outcome);
+        remove_unused_images(Path::new(names::STATE), &mut outcome);
         remove_empty(Path::new(names::STATE));
     }
     remove_tree(&run_dir, &mut outcome);
     remove_empty(Path::new(names::RUN));
     Ok(outcome)
+}
+
+/// Images are shared: they go with the last cluster whose state is kept beside them.
+fn remove_unused_images(state: &Path, outcome: &mut Outcome) {
+    let images = state.join(names::IMAGES);
+    let others = std::fs::read_dir(state).into_iter().flatten().any(|entry| {
+        // An entry that cannot be read may be a cluster.
+        entry.map_or(true, |entry| entry.path() != images)
+    });
+    if !others {
+        remove_tree(&images, outcome);
+    }
 }
 
 /// The supervisor first, since it would start the others again; it stops them in order. Then whatever is left:

@@ -26,10 +26,10 @@ fn snapshot(vm: &Vm) -> String {
         ),
         (
             "processes",
-            "ps -e -o args= | grep -vE '^(timeout|bash -o pipefail|ps|grep|sort) ' | sort",
+            "ps -e -o args= | grep -vE '^(timeout|bash -o pipefail|ps|grep|sort)( |$)' | sort",
         ),
         ("runtime files", "find /run -not -path '*/xtables.lock' | sort"),
-        ("state", "find /var/lib/minik -not -path '*/images*' | sort"),
+        ("state", "find /var/lib/minik | sort"),
         (
             "forwarding",
             "sysctl -a 2>/dev/null | grep -E 'forward|rp_filter|route_localnet|send_redirects'",
