@@ -13,8 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeSpec, NodeStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -157,7 +155,10 @@ fn routes(mut view: watch::Receiver<Option<Arc<ClusterView>>>, own: String) -> w
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
         loop {
-            let desired = view.borrow_and_update().as_ref().map(|view| fabric_routes(view, &own));
+            let desired = view
+                .borrow_and_update()
+                .as_ref()
+                .map(|view| fabric::routes(view.nodes.values().map(AsRef::as_ref), &own));
             sender.send_if_modified(|routes: &mut Option<Arc<Routes>>| {
                 let changed = routes.as_deref() != desired.as_ref();
                 if changed {
@@ -172,31 +173,4 @@ fn routes(mut view: watch::Receiver<Option<Arc<ClusterView>>>, own: String) -> w
         }
     });
     receiver
-}
-
-fn fabric_routes(view: &ClusterView, own: &str) -> Routes {
-    let nodes: Vec<Node> = view.nodes.values().map(|node| api_node(node)).collect();
-    fabric::routes(&nodes, own)
-}
-
-/// As much of the API's Node as routes are made of.
-fn api_node(node: &crate::model::Node) -> Node {
-    let address = |ip: Ipv4Addr| NodeAddress {
-        type_: "InternalIP".to_owned(),
-        address: ip.to_string(),
-    };
-    Node {
-        metadata: ObjectMeta {
-            name: Some(node.name.clone()),
-            ..ObjectMeta::default()
-        },
-        spec: Some(NodeSpec {
-            pod_cidr: node.pod_cidr.map(|range| range.to_string()),
-            ..NodeSpec::default()
-        }),
-        status: Some(NodeStatus {
-            addresses: node.internal_ip.map(|ip| vec![address(ip)]),
-            ..NodeStatus::default()
-        }),
-    }
 }

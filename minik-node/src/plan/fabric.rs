@@ -3,12 +3,10 @@
 //! Nodes share a link, so a route through the other node's address does; nothing is encapsulated.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-
-use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::Node;
 
 use super::link::Route;
+use crate::model::Node;
+use ipnet::Ipv4Net;
 
 /// `rtm_protocol` of the routes that are ours to change: 109, free in `/etc/iproute2/rt_protos`.
 /// Everything else in the table is somebody else's.
@@ -58,24 +56,22 @@ impl FabricPlan {
     }
 }
 
-/// The routes of node `own`: `podCIDR via InternalIP` for every other node that has both (IPv4).
+/// The routes of node `own`: its Pod range via its address for every other node that has both (IPv4).
 ///
-/// A node whose API object lacks either gets none; it has no Pods that could be reached. When two nodes claim
-/// one range, which is the allocator's mistake, the first by name has it, so that nodes agree.
+/// A node that lacks either gets none; it has no Pods that could be reached. When two nodes claim one range,
+/// which is the allocator's mistake, the first by name has it, so that nodes agree.
 #[must_use]
 pub fn routes<'a>(nodes: impl IntoIterator<Item = &'a Node>, own: &str) -> Routes {
-    let by_name: BTreeMap<&str, &Node> = nodes
-        .into_iter()
-        .filter_map(|node| Some((node.metadata.name.as_deref()?, node)))
-        .collect();
+    let by_name: BTreeMap<&str, &Node> = nodes.into_iter().map(|node| (node.name.as_str(), node)).collect();
+    let range_of = |node: &Node| node.pod_cidr.map(|range| range.trunc());
     // Its own range too, lest another node's claim on it takes the node's Pods away from it.
-    let own_ranges = by_name.get(own).map_or_else(Vec::new, |node| pod_cidrs(node));
+    let own_range = by_name.get(own).and_then(|node| range_of(node));
     let mut routes = Routes::new();
     for (_, node) in by_name.into_iter().filter(|(name, _)| *name != own) {
-        let Some(address) = internal_ip(node) else {
+        let (Some(address), Some(range)) = (node.internal_ip, range_of(node)) else {
             continue;
         };
-        for range in pod_cidrs(node).into_iter().filter(|range| !own_ranges.contains(range)) {
+        if Some(range) != own_range {
             let route = Route {
                 protocol: PROTOCOL,
                 ..Route::via(range, [address])
@@ -86,40 +82,17 @@ pub fn routes<'a>(nodes: impl IntoIterator<Item = &'a Node>, own: &str) -> Route
     routes
 }
 
-/// First IPv4 address of type `InternalIP`.
-fn internal_ip(node: &Node) -> Option<Ipv4Addr> {
-    let addresses = node.status.as_ref()?.addresses.as_ref()?;
-    addresses
-        .iter()
-        .filter(|address| address.type_ == "InternalIP")
-        .find_map(|address| address.address.parse().ok())
-}
-
-/// IPv4 ranges of `spec.podCIDRs`, or of `spec.podCIDR` where that is all there is.
-fn pod_cidrs(node: &Node) -> Vec<Ipv4Net> {
-    let Some(spec) = &node.spec else {
-        return Vec::new();
-    };
-    let ranges: Vec<&String> = match &spec.pod_cidrs {
-        Some(ranges) if !ranges.is_empty() => ranges.iter().collect(),
-        _ => spec.pod_cidr.iter().collect(),
-    };
-    ranges
-        .into_iter()
-        .filter_map(|range| range.parse::<Ipv4Net>().ok())
-        .map(|range| range.trunc())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{NodeAddress, NodeSpec, NodeStatus};
+    use k8s_openapi::api::core::v1::{Node as ApiNode, NodeAddress, NodeSpec, NodeStatus};
+    use std::net::Ipv4Addr;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn node(name: &str, addresses: &[(&str, &str)], ranges: &[&str]) -> Node {
-        let mut node = Node::default();
+    fn node(name: &str, addresses: &[(&str, &str)], ranges: &[&str]) -> ApiNode {
+        let mut node = ApiNode::default();
         node.metadata.name = Some(name.to_owned());
         node.spec = Some(NodeSpec {
             pod_cidr: ranges.first().map(ToString::to_string),
@@ -140,11 +113,17 @@ mod tests {
         node
     }
 
+    /// From the API's objects, as the view takes them over.
+    fn routes(nodes: &[ApiNode], own: &str) -> Routes {
+        let nodes: Vec<Node> = nodes.iter().cloned().filter_map(Node::from_api).collect();
+        super::routes(&nodes, own)
+    }
+
     fn net(text: &str) -> Ipv4Net {
         text.parse().unwrap()
     }
 
-    fn cluster() -> Vec<Node> {
+    fn cluster() -> Vec<ApiNode> {
         let usual = |name, ip, range| node(name, &[("Hostname", name), ("InternalIP", ip)], &[range]);
         vec![
             usual("control-plane", "172.30.0.10", "10.244.0.0/24"),
@@ -153,7 +132,7 @@ mod tests {
         ]
     }
 
-    fn seen(nodes: &[Node], own: &str) -> Vec<(String, Vec<Ipv4Addr>)> {
+    fn seen(nodes: &[ApiNode], own: &str) -> Vec<(String, Vec<Ipv4Addr>)> {
         routes(nodes, own)
             .into_iter()
             .map(|(destination, route)| (destination.to_string(), route.gateways.into_iter().collect()))
@@ -185,11 +164,9 @@ mod tests {
     #[test]
     fn a_range_claimed_twice_goes_to_the_first_name_and_never_away_from_its_own_node() {
         let mut nodes = cluster();
-        nodes.push(node(
-            "a-thief",
-            &[("InternalIP", "172.30.0.66")],
-            &["10.244.1.0/24", "10.244.2.0/24"],
-        ));
+        for (name, range) in [("a-thief", "10.244.1.0/24"), ("another-thief", "10.244.2.0/24")] {
+            nodes.push(node(name, &[("InternalIP", "172.30.0.66")], &[range]));
+        }
         assert_eq!(
             seen(&nodes, "worker1"),
             [

@@ -8,9 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeSpec as ApiNodeSpec, NodeStatus};
 use lab::{on_a_machine, pings, run, source_seen, try_run};
 use minik_node::kernel::pod_network::PodNetworks;
+use minik_node::model::Node;
 use minik_node::plan::fabric::routes;
 use minik_node::plan::pod_network::PodNetwork;
 use minik_node::reconcile::fabric::Fabric as FabricReconciler;
@@ -48,22 +48,13 @@ fn spec(name: &str, nodes: u8, isolated: bool) -> ClusterSpec {
     }
 }
 
-fn api_node(node: &NodeSpec) -> Node {
-    let mut object = Node::default();
-    object.metadata.name = Some(node.name.clone());
-    object.spec = Some(ApiNodeSpec {
-        pod_cidr: Some(node.pod_cidr.to_string()),
-        ..ApiNodeSpec::default()
-    });
-    let address = NodeAddress {
-        type_: "InternalIP".to_owned(),
-        address: node.ip.to_string(),
-    };
-    object.status = Some(NodeStatus {
-        addresses: Some(vec![address]),
-        ..NodeStatus::default()
-    });
-    object
+fn known(node: &NodeSpec) -> Node {
+    Node {
+        name: node.name.clone(),
+        internal_ip: Some(node.ip),
+        pod_cidr: Some(node.pod_cidr),
+        zone: None,
+    }
 }
 
 async fn up(spec: &ClusterSpec) {
@@ -72,7 +63,7 @@ async fn up(spec: &ClusterSpec) {
 
 /// What the agents do once they know each other.
 async fn join_pods(spec: &ClusterSpec) {
-    let nodes: Vec<Node> = spec.nodes.iter().map(api_node).collect();
+    let nodes: Vec<Node> = spec.nodes.iter().map(known).collect();
     for node in &spec.nodes {
         let mut fabric = FabricReconciler::open_in(&node_netns(spec, &node.name).unwrap()).expect("socket");
         let desired = Arc::new(routes(&nodes, &node.name));
