@@ -53,11 +53,11 @@ pub fn router(state: SharedState) -> axum::Router {
 }
 
 async fn answer(Shared(state): Shared<SharedState>, request: Request) -> Response {
-    // Refusals are indented for whom objects would be, whatever was wrong with the request.
-    let pretty = Accepted::parse(request.headers(), None).is_ok_and(|accept| accept.pretty);
+    // Refusals are written as objects would be, whatever was wrong with the request.
+    let accept = Accepted::parse(request.headers(), None).unwrap_or_else(|_refused| Accepted::json());
     route(state, request)
         .await
-        .unwrap_or_else(|error| error.response(pretty))
+        .unwrap_or_else(|error| respond::refusal(accept, &error))
 }
 
 async fn route(state: SharedState, request: Request) -> Result<Response, ApiError> {
@@ -98,7 +98,7 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
             let deprecation = call.target.kind.info.deprecation;
             let mut response = resource(call, verb, request)
                 .await
-                .unwrap_or_else(|error| error.response(accept.pretty));
+                .unwrap_or_else(|error| respond::refusal(accept, &error));
             if let Some(text) = deprecation {
                 respond::warn(response.headers_mut(), text);
             }
@@ -142,10 +142,14 @@ async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, 
     let body = negotiate::read_body(request.into_body()).await?;
     // A patch's media type says which kind of patch it is; everything else is an object. A deletion
     // without a body has nothing to be in a format.
-    let format = match verb {
-        Verb::Patch => None,
-        Verb::Delete | Verb::DeleteCollection if body.is_empty() => Some(Format::Json),
-        _ => Some(negotiate::body_format(&call.headers)?),
+    let (body, format) = match verb {
+        Verb::Patch => (body, None),
+        Verb::Delete | Verb::DeleteCollection if body.is_empty() => (body, Some(Format::Json)),
+        _ => {
+            let expected = request::expected(&call.target, verb);
+            let (body, format) = negotiate::readable(&call.headers, body, &expected)?;
+            (body, Some(format))
+        }
     };
     match (call.target.subresource, verb, format) {
         (Some(Subresource::Scale), ..) => scale::scale(&call, verb, &body, format).await,

@@ -1,4 +1,4 @@
-//! Watches: the changes of a collection as a stream of JSON lines.
+//! Watches: the changes of a collection as a stream of JSON lines, or of protobuf frames.
 //!
 //! Changes come encoded out of storage; a watcher only frames them. The stream ends when its time is up,
 //! when the server stops, or when the client is too slow for the window: it then starts again from the
@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, interval_at, sleep_until};
 
 use crate::error::ApiError;
-use crate::resource::decode::Format;
 use crate::resource::field::Reason;
+use crate::resource::protobuf;
 use crate::storage::{Document, Entry, Event, EventKind, Watch};
 
 use super::call::Call;
-use super::negotiate::Shape;
+use super::negotiate::{Representation, Shape};
 use super::read::{invalid_option, version};
 use super::request::{Options, prefix};
 use super::respond::{self, ListMeta};
@@ -35,6 +35,8 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// A client that names no timeout is disconnected after this, or up to twice as late, so that clients
 /// do not all come back at once.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1800;
+/// What changes can be streamed in.
+const STREAMS: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 /// About how much goes into one chunk when much is waiting.
 const CHUNK: usize = 64 << 10;
 
@@ -52,10 +54,8 @@ enum Start {
 /// # Errors
 /// Options make no sense.
 pub fn watch(call: Call) -> Result<Response, ApiError> {
-    if call.accept.format == Format::Yaml {
-        return Err(ApiError::NotAcceptable(
-            "application/json, application/json;stream=watch",
-        ));
+    if call.accept.representation == Representation::Yaml {
+        return Err(ApiError::NotAcceptable(STREAMS));
     }
     let selection = Selection::parse(call.kind(), &call.options)?;
     let start = start(&call.options)?;
@@ -64,7 +64,7 @@ pub fn watch(call: Call) -> Result<Response, ApiError> {
     let (watch, initial, announce) = match start {
         Start::After(Some(revision)) => match cache.watch(&prefix, revision) {
             Ok(watch) => (watch, VecDeque::new(), None),
-            Err(compacted) => return Ok(failed(&compacted.into())?),
+            Err(compacted) => return failed(call.accept.representation, &compacted.into()),
         },
         Start::After(None) => (cache.watch_from_now(&prefix).1, VecDeque::new(), None),
         Start::Everything { announce } => {
@@ -83,6 +83,7 @@ pub fn watch(call: Call) -> Result<Response, ApiError> {
         .options
         .flag("allowWatchBookmarks")
         .then(|| interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY));
+    let representation = call.accept.representation;
     let feed = Feed {
         deadline: Instant::now() + Duration::from_secs(seconds),
         announce: announce.filter(|_| bookmarks.is_some()),
@@ -97,7 +98,7 @@ pub fn watch(call: Call) -> Result<Response, ApiError> {
         let chunk = feed.next().await?;
         Some((Ok::<_, Infallible>(chunk), feed))
     });
-    Ok(streaming(Body::from_stream(chunks)))
+    Ok(streaming(representation, Body::from_stream(chunks)))
 }
 
 fn start(options: &Options) -> Result<Start, ApiError> {
@@ -195,26 +196,22 @@ impl Feed {
     }
 
     fn line(&mut self, chunk: &mut Vec<u8>, change: &str, document: &[u8]) {
-        let start = chunk.len();
-        chunk.extend_from_slice(format!("{{\"type\":\"{change}\",\"object\":").as_bytes());
-        let written = match self.call.accept.shape {
-            Shape::Full => {
+        let written = match (self.call.accept.representation, self.call.accept.shape) {
+            // The usual case is put together from bytes.
+            (Representation::Json | Representation::Yaml, Shape::Full) => {
+                chunk.extend_from_slice(format!("{{\"type\":\"{change}\",\"object\":").as_bytes());
                 respond::append_full(chunk, self.call.info(), document);
-                Ok(())
+                chunk.extend_from_slice(b"}\n");
+                return;
             }
-            Shape::Metadata => respond::partial(document)
-                .and_then(|object| serde_json::to_writer(&mut *chunk, &object))
-                .map_err(ApiError::from),
-            Shape::Table => self
-                .table(document)
-                .and_then(|table| serde_json::to_writer(&mut *chunk, &table).map_err(ApiError::from)),
+            (_, Shape::Full) => respond::parse(self.call.info(), document).map_err(ApiError::from),
+            (_, Shape::Metadata) => respond::partial(document).map_err(ApiError::from),
+            (_, Shape::Table) => self.table(document),
         };
-        match written {
-            Ok(()) => chunk.extend_from_slice(b"}\n"),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a change cannot be shown");
-                chunk.truncate(start);
-            }
+        let framed = written.and_then(|object| frame(self.call.accept.representation, change, &object));
+        match framed {
+            Ok(frame) => chunk.extend_from_slice(&frame),
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a change cannot be shown"),
         }
     }
 
@@ -243,9 +240,10 @@ impl Feed {
         if initial_end {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let line = json!({"type": "BOOKMARK", "object": object});
-        chunk.extend_from_slice(line.to_string().as_bytes());
-        chunk.push(b'\n');
+        match frame(self.call.accept.representation, "BOOKMARK", &object) {
+            Ok(frame) => chunk.extend_from_slice(&frame),
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a bookmark cannot be shown"),
+        }
     }
 }
 
@@ -258,18 +256,32 @@ async fn tick(bookmarks: Option<&mut Interval>) {
     }
 }
 
-/// A stream that says why it could not start, where a watching client looks for it.
-fn failed(error: &ApiError) -> Result<Response, serde_json::Error> {
-    let mut line = serde_json::to_vec(&json!({"type": "ERROR", "object": error.status()}))?;
+/// One event as it goes over the wire.
+fn frame(representation: Representation, change: &str, object: &Value) -> Result<Vec<u8>, ApiError> {
+    if representation == Representation::Protobuf {
+        return protobuf::watch_frame(change, object).map_err(|error| ApiError::Internal(error.to_string()));
+    }
+    let mut line = json!({"type": change, "object": object}).to_string().into_bytes();
     line.push(b'\n');
-    Ok(streaming(line.into()))
+    Ok(line)
 }
 
-fn streaming(body: Body) -> Response {
+/// A stream that says why it could not start, where a watching client looks for it.
+fn failed(representation: Representation, error: &ApiError) -> Result<Response, ApiError> {
+    let status = serde_json::to_value(error.status())?;
+    let event = frame(representation, "ERROR", &status)?;
+    Ok(streaming(representation, event.into()))
+}
+
+fn streaming(representation: Representation, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let media_type = match representation {
+        Representation::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Representation::Json | Representation::Yaml => "application/json",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
