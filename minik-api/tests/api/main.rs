@@ -4,6 +4,7 @@
 
 mod common;
 mod discovery;
+mod kubectl;
 mod listeners;
 mod refusals;
 mod verbs;

@@ -158,7 +158,10 @@ impl Decoder<'_> {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "as the generated decoders do")]
-    #[expect(clippy::cast_possible_wrap, reason = "two's complement is how the wire has negative numbers")]
+    #[expect(
+        clippy::cast_possible_wrap,
+        reason = "two's complement is how the wire has negative numbers"
+    )]
     fn scalar(&self, reader: &mut Reader<'_>, scalar: Scalar) -> Result<Value, WireError> {
         Ok(match scalar {
             Scalar::Bool => Value::Bool(reader.varint()? != 0),
@@ -166,7 +169,10 @@ impl Decoder<'_> {
             Scalar::Int64 => Value::from(reader.varint()? as i64),
             Scalar::Double => {
                 let bytes = reader.take(8)?;
-                let bits = bytes.iter().rev().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+                let bits = bytes
+                    .iter()
+                    .rev()
+                    .fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
                 // What is not finite has no JSON.
                 Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
             }
@@ -211,7 +217,10 @@ struct Parts<'b> {
     third: Option<String>,
 }
 
-#[expect(clippy::cast_possible_wrap, reason = "two's complement is how the wire has negative numbers")]
+#[expect(
+    clippy::cast_possible_wrap,
+    reason = "two's complement is how the wire has negative numbers"
+)]
 fn parts<'b>(bytes: &'b [u8], message: &str) -> Result<Parts<'b>, WireError> {
     let mut reader = Reader(bytes);
     let mut parts = Parts::default();
@@ -232,10 +241,7 @@ fn parts<'b>(bytes: &'b [u8], message: &str) -> Result<Parts<'b>, WireError> {
 }
 
 /// A time; none when the message is empty, as a zero time is written.
-fn clock(
-    bytes: &[u8],
-    format: impl FnOnce(i64, i32) -> Result<String, jiff::Error>,
-) -> Result<Value, WireError> {
+fn clock(bytes: &[u8], format: impl FnOnce(i64, i32) -> Result<String, jiff::Error>) -> Result<Value, WireError> {
     if bytes.is_empty() {
         return Ok(Value::Null);
     }

@@ -100,7 +100,10 @@ impl Place<'_> {
 }
 
 /// Appends a scalar; none when `value` has another form.
-#[expect(clippy::cast_sign_loss, reason = "two's complement is how the wire has negative numbers")]
+#[expect(
+    clippy::cast_sign_loss,
+    reason = "two's complement is how the wire has negative numbers"
+)]
 fn put_scalar(scalar: Scalar, number: u32, value: &Value, out: &mut Vec<u8>) -> Option<()> {
     match scalar {
         Scalar::Bool => put_number(out, number, u64::from(value.as_bool()?)),

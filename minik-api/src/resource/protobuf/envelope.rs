@@ -102,7 +102,9 @@ impl<'b> Envelope<'b> {
         let Some(rest) = body.strip_prefix(MAGIC) else {
             return Err(match body {
                 [] => "empty data".to_owned(),
-                _ => "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]".to_owned(),
+                _ => {
+                    "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]".to_owned()
+                }
             });
         };
         if rest.is_empty() {
