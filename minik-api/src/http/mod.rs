@@ -4,6 +4,7 @@
 //! mod       a request becomes a Call: route, negotiate, authorize, dispatch
 //! request   paths, verbs, options        negotiate   media types, bodies      auth     who may do what
 //! read      get, list                    watch       changes as a stream      select   selectors
+//! list_options: which of them go together
 //! create, update, delete                 scale, binding, tunnel               object   metadata in JSON
 //! respond   documents to bodies          table       what `kubectl get` shows
 //! discovery, openapi, health             what the server says about itself
@@ -18,6 +19,7 @@ mod create;
 mod delete;
 mod discovery;
 mod health;
+mod list_options;
 mod negotiate;
 mod object;
 pub mod openapi;

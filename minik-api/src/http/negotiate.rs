@@ -188,22 +188,26 @@ pub async fn read_body(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
 mod tests {
     use super::*;
 
-    fn accept(value: &'static str) -> Option<(Format, Shape)> {
+    fn accept(value: &'static str) -> Option<(Representation, Shape)> {
         let headers = HeaderMap::from_iter([(header::ACCEPT, value.parse().expect("is a value"))]);
         Accepted::parse(&headers, None)
             .ok()
-            .map(|accepted| (accepted.format, accepted.shape))
+            .map(|accepted| (accepted.representation, accepted.shape))
     }
 
     #[test]
     fn the_first_known_representation_wins() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-        assert_eq!(accept(table), Some((Format::Json, Shape::Table)));
+        assert_eq!(accept(table), Some((Representation::Json, Shape::Table)));
         let old = "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(accept(old), Some((Format::Json, Shape::Full)));
+        assert_eq!(accept(old), Some((Representation::Json, Shape::Full)));
         let protobuf = "application/vnd.kubernetes.protobuf,application/json";
-        assert_eq!(accept(protobuf), Some((Format::Json, Shape::Full)));
-        assert_eq!(accept("application/yaml"), Some((Format::Yaml, Shape::Full)));
+        assert_eq!(accept(protobuf), Some((Representation::Protobuf, Shape::Full)));
+        let cbor = "application/cbor,application/json";
+        assert_eq!(accept(cbor), Some((Representation::Json, Shape::Full)));
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json";
+        assert_eq!(accept(table), Some((Representation::Json, Shape::Full)));
+        assert_eq!(accept("application/yaml"), Some((Representation::Yaml, Shape::Full)));
         assert_eq!(accept("text/html"), None);
     }
 

@@ -73,7 +73,7 @@ impl Decoder<'_> {
             }
             Type::Wrapped(_) | Type::Scalar(_) => {
                 let value = self.value(reader, tag, field, &field.ty)?;
-                if field.omit_empty && !field.pointer && is_zero(&value) {
+                if value.is_null() || field.omit_empty && !field.pointer && is_zero(&value) {
                     out.remove(&*field.name);
                 } else {
                     out.insert(field.name.to_string(), value);
@@ -277,7 +277,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What Go leaves out under `omitempty`; a time that is none is null and goes either way.
+/// What Go leaves out under `omitempty`.
 fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
