@@ -184,13 +184,7 @@ fn path(
             return state.openapi()?.get(&root.join("/"), options, headers);
         }
         [kind @ ("api" | "apis")] if discovery::wants_aggregated(headers) => {
-            let document = discovery::aggregated(registry, *kind == "api");
-            let mut response = axum::Json(document).into_response();
-            response.headers_mut().insert(
-                header::CONTENT_TYPE,
-                header::HeaderValue::from_static(discovery::AGGREGATED),
-            );
-            return Ok(response);
+            return discovery::aggregated_answer(registry, *kind == "api", headers);
         }
         _ => {}
     }

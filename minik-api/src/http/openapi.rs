@@ -33,6 +33,17 @@ struct Document {
     hash: String,
 }
 
+impl Document {
+    fn pack(document: &Value) -> Result<Self, std::io::Error> {
+        let document = serde_json::to_vec(document)?;
+        let hash = HEXUPPER.encode(&Sha512::digest(&document));
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&document)?;
+        let compressed = encoder.finish()?.into();
+        Ok(Self { compressed, hash })
+    }
+}
+
 impl Documents {
     /// Builds the documents of everything in `registry`.
     ///
@@ -40,20 +51,18 @@ impl Documents {
     /// Compression failed, which memory cannot.
     pub fn build(registry: &Registry) -> Result<Self, std::io::Error> {
         let mut documents = BTreeMap::new();
+        let all = group_document("apis", "get available API versions", "APIGroupList");
+        documents.insert("apis".to_owned(), Document::pack(&all)?);
         for group in groups(registry) {
+            if !group.is_empty() {
+                let path = format!("apis/{group}");
+                let about = group_document(&path, "get information of a group", "APIGroup");
+                documents.insert(path, Document::pack(&about)?);
+            }
             for version in versions(registry, group) {
                 let root = root(group, version);
-                let document = serde_json::to_vec(&document(registry, group, version, &root))?;
-                let hash = HEXUPPER.encode(&Sha512::digest(&document));
-                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-                encoder.write_all(&document)?;
-                documents.insert(
-                    root,
-                    Document {
-                        compressed: encoder.finish()?.into(),
-                        hash,
-                    },
-                );
+                let document = Document::pack(&document(registry, group, version, &root))?;
+                documents.insert(root, document);
             }
         }
         Ok(Self(documents))
@@ -134,11 +143,57 @@ fn document(registry: &Registry, group: &str, version: &str, root: &str) -> Valu
             _ => None,
         }));
     }
+    let list = "APIResourceList";
+    paths.insert(
+        format!("/{root}/"),
+        json!({"get": discovery_operation("get available resources", list)}),
+    );
+    let list = format!("{META}.{list}");
+    roots.push(&list);
+    let mut schemas = schema::openapi_components(&roots);
+    for shared in ["DeleteOptions", "WatchEvent"] {
+        schemas[format!("{META}.{shared}")]["x-kubernetes-group-version-kind"] = shared_kind(group, version, shared);
+    }
+    whole(paths, schemas)
+}
+
+/// The document of a path above the versions: `apis`, `apis/GROUP`.
+fn group_document(path: &str, description: &str, kind: &str) -> Value {
+    let paths = Map::from_iter([(
+        format!("/{path}/"),
+        json!({"get": discovery_operation(description, kind)}),
+    )]);
+    whole(paths, schema::openapi_components(&[&format!("{META}.{kind}")]))
+}
+
+fn whole(paths: Map<String, Value>, schemas: Value) -> Value {
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "1.36"},
         "paths": paths,
-        "components": {"schemas": schema::openapi_components(&roots)},
+        "components": {"schemas": schemas},
+    })
+}
+
+fn discovery_operation(description: &str, kind: &str) -> Value {
+    let answer = json!({"description": "OK", "content": content(&format!("{META}.{kind}"))});
+    json!({"description": description, "responses": {"200": answer, "401": {"description": "Unauthorized"}}})
+}
+
+/// Kinds that every group has are published as the core group's and the document's own.
+fn shared_kind(group: &str, version: &str, kind: &str) -> Value {
+    let mut groups = vec![json!({"group": "", "version": "v1", "kind": kind})];
+    if !group.is_empty() {
+        groups.push(json!({"group": group, "version": version, "kind": kind}));
+    }
+    groups.into()
+}
+
+/// A body of this schema in every representation.
+fn content(schema: &str) -> Value {
+    let schema = json!({"schema": {"$ref": format!("#/components/schemas/{schema}")}});
+    json!({
+        "application/json": schema, "application/vnd.kubernetes.protobuf": schema, "application/yaml": schema,
     })
 }
 
@@ -201,10 +256,6 @@ fn operation(info: &KindInfo, action: &str, schema: &str, kind: &str) -> Value {
         ("autoscaling", "v1")
     } else {
         (info.group, info.version)
-    };
-    let content = |schema: &str| {
-        let schema = json!({"schema": {"$ref": format!("#/components/schemas/{schema}")}});
-        json!({"application/json": schema, "application/yaml": schema})
     };
     let answer = if schema.is_empty() {
         json!({"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}})

@@ -246,3 +246,69 @@ async fn what_kubectl_1_36_creates_as_protobuf_is_what_it_creates_as_json() {
 async fn what_kubectl_1_33_creates_as_protobuf_is_what_it_creates_as_json() {
     creates(PROGRAMS[2]).await;
 }
+
+/// What a kube-apiserver 1.36 answers to the same commands (`kubectl explain` formats what the schema says).
+#[tokio::test]
+async fn explain_prints_what_it_prints_of_kubernetes() {
+    let lab = Lab::start().await;
+    let expected = include_str!("golden/explain.txt").split("$ kubectl ").skip(1);
+    for case in expected {
+        let (line, wanted) = case.split_once('\n').expect("has output");
+        let seen = lab.run("kubectl", line).await;
+        assert_eq!(seen.trim_end(), wanted.trim_end(), "{line}");
+    }
+    let deep = lab
+        .run(
+            "kubectl",
+            "explain deployment.spec.template.spec.containers.env --recursive",
+        )
+        .await;
+    for field in [
+        "name\t<string> -required-",
+        "valueFrom\t<EnvVarSource>",
+        "secretKeyRef\t<SecretKeySelector>",
+        "optional\t<boolean>",
+    ] {
+        assert!(deep.contains(field), "{field:?} is not in\n{deep}");
+    }
+    for kind in lab.server.state.registry.iter() {
+        lab.run("kubectl", &format!("explain {} --recursive", kind.info.plural))
+            .await;
+    }
+}
+
+/// A kind of Kubernetes that is not served: the path is not there, whatever the body says.
+#[tokio::test]
+async fn a_kind_that_is_not_served_is_refused_as_kubernetes_refuses_it() {
+    const MISSING: &str = "the server could not find the requested resource";
+    let cases = [
+        (
+            "Ingress",
+            "create ingress i --rule=a.example/=web:80",
+            "failed to create ingress: ",
+        ),
+        ("Job", "create job j --image=nginx", "failed to create job: "),
+        (
+            "ResourceQuota",
+            "create quota q --hard=pods=1",
+            "failed to create quota: ",
+        ),
+        (
+            "PriorityClass",
+            "create priorityclass p --value=1",
+            "failed to create priorityclass: ",
+        ),
+        ("SelfSubjectAccessReview", "auth can-i get pods", ""),
+    ];
+    let lab = Lab::start().await;
+    for (kind, line, before) in cases {
+        if lab.server.state.registry.iter().all(|served| served.info.kind != kind) {
+            let (ok, text) = lab.try_run("kubectl", line).await;
+            assert_eq!(
+                (ok, text.trim_end()),
+                (false, format!("error: {before}{MISSING}").as_str()),
+                "{line}"
+            );
+        }
+    }
+}
