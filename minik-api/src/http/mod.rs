@@ -34,7 +34,7 @@ mod update;
 mod watch;
 
 use axum::extract::{Request, State as Shared};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -183,6 +183,7 @@ fn path(
         ["openapi", "v3", root @ ..] if !root.is_empty() => {
             return state.openapi()?.get(&root.join("/"), options, headers);
         }
+        ["openapi", "v2"] => return state.openapi()?.v2(headers),
         [kind @ ("api" | "apis")] if discovery::wants_aggregated(headers) => {
             return discovery::aggregated_answer(registry, *kind == "api", headers);
         }
@@ -213,6 +214,16 @@ fn root_paths(state: &State) -> Value {
         let versions = discovery::versions(state.registry, group);
         paths.extend(versions.into_iter().map(|version| format!("/apis/{group}/{version}")));
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(
+        [
+            "/healthz",
+            "/livez",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned),
+    );
     json!({"paths": paths})
 }

@@ -267,3 +267,48 @@ async fn documents_are_compressed_for_those_who_take_it() {
         .await;
     assert_eq!(again.code, StatusCode::NOT_MODIFIED);
 }
+
+/// The older document says the same: every definition and path of the newer ones, in its own form.
+#[tokio::test]
+async fn the_older_document_has_what_the_newer_ones_have() {
+    let server = Server::start().await;
+    let old = server.get("/openapi/v2").await.json();
+    assert_eq!((&old["swagger"], &old["openapi"]), (&Value::from("2.0"), &Value::Null));
+    for root in ["api/v1", "apis/apps/v1"] {
+        let new = server.get(&format!("/openapi/v3/{root}")).await.json();
+        for name in new["components"]["schemas"].as_object().expect("are there").keys() {
+            assert!(old["definitions"][name].is_object(), "{name}");
+        }
+        for path in new["paths"].as_object().expect("are there").keys() {
+            assert!(old["paths"][path].is_object(), "{path}");
+        }
+    }
+    for reference in references(&old) {
+        let name = reference.strip_prefix("#/definitions/").expect("is local");
+        assert!(old["definitions"][name].is_object(), "{name} is missing");
+    }
+    let service = &old["definitions"]["io.k8s.api.core.v1.Service"];
+    assert_eq!(
+        service["properties"]["metadata"]["$ref"],
+        "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+    );
+    let port = &old["definitions"]["io.k8s.api.core.v1.ServiceSpec"]["properties"]["ports"];
+    assert_eq!(port["x-kubernetes-patch-merge-key"], "port");
+    let create = &old["paths"]["/api/v1/namespaces/{namespace}/services"]["post"];
+    let body = create["parameters"]
+        .as_array()
+        .expect("are there")
+        .iter()
+        .find(|p| p["in"] == "body");
+    assert_eq!(
+        body.expect("is there")["schema"]["$ref"],
+        "#/definitions/io.k8s.api.core.v1.Service"
+    );
+    assert_eq!(
+        create["responses"]["200"]["schema"]["$ref"],
+        "#/definitions/io.k8s.api.core.v1.Service"
+    );
+    let protobuf = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    let refused = server.request("GET", "/openapi/v2", &protobuf, String::new()).await;
+    assert_eq!((refused.code, refused.body.len()), (StatusCode::NOT_ACCEPTABLE, 0));
+}
