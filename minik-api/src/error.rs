@@ -5,8 +5,7 @@
 mod message;
 mod status;
 
-use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 
 use crate::resource::KindInfo;
 use crate::resource::decode::DecodeError;
@@ -298,32 +297,6 @@ impl ApiError {
             self.code().as_u16(),
             token,
         )
-    }
-}
-
-impl ApiError {
-    /// The answer to the failed request; indented when `pretty`.
-    #[must_use]
-    pub fn response(&self, pretty: bool) -> Response {
-        let code = self.code();
-        if code.is_server_error() {
-            tracing::warn!(error = self as &dyn std::error::Error, "a request failed");
-        }
-        if matches!(self, Self::NoSuchPath) {
-            let plain = [(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("text/plain; charset=utf-8"),
-            )];
-            return (code, plain, "404 page not found\n").into_response();
-        }
-        let status = self.status();
-        match serde_json::to_string_pretty(&status) {
-            Ok(text) if pretty => {
-                let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-                (code, json, text + "\n").into_response()
-            }
-            _ => (code, axum::Json(status)).into_response(),
-        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Discovery: which groups, versions and resources there are, in the aggregated and in the plain form.
 //! Read from the registry and from nothing else.
 
-use data_encoding::BASE64;
-use http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use data_encoding::{BASE64, HEXUPPER};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::error::ApiError;
 use crate::resource::{KindInfo, Registry, Subresource};
@@ -25,9 +26,30 @@ pub fn wants_aggregated(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Answers with `/api` (`core`) or `/apis` in the aggregated form, or that the client has it already.
+///
+/// # Errors
+/// None in practice.
+pub fn aggregated_answer(registry: &Registry, core: bool, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(&aggregated(registry, core))?;
+    let etag = format!("\"{}\"", HEXUPPER.encode(&Sha512::digest(&body)));
+    let mut response = if text(headers, header::IF_NONE_MATCH) == etag {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let media_type = [(header::CONTENT_TYPE, HeaderValue::from_static(AGGREGATED))];
+        (media_type, body).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    if let Ok(etag) = etag.parse() {
+        headers.insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
+
 /// `/api` (`core`) or `/apis` in the aggregated form.
-#[must_use]
-pub fn aggregated(registry: &Registry, core: bool) -> Value {
+fn aggregated(registry: &Registry, core: bool) -> Value {
     let items: Vec<_> = groups(registry)
         .into_iter()
         .filter(|group| group.is_empty() == core)

@@ -4,6 +4,7 @@
 //! mod       a request becomes a Call: route, negotiate, authorize, dispatch
 //! request   paths, verbs, options        negotiate   media types, bodies      auth     who may do what
 //! read      get, list                    watch       changes as a stream      select   selectors
+//! list_options: which of them go together
 //! create, update, delete                 scale, binding, tunnel               object   metadata in JSON
 //! respond   documents to bodies          table       what `kubectl get` shows
 //! discovery, openapi, health             what the server says about itself
@@ -18,6 +19,7 @@ mod create;
 mod delete;
 mod discovery;
 mod health;
+mod list_options;
 mod negotiate;
 mod object;
 pub mod openapi;
@@ -32,7 +34,7 @@ mod update;
 mod watch;
 
 use axum::extract::{Request, State as Shared};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -53,11 +55,11 @@ pub fn router(state: SharedState) -> axum::Router {
 }
 
 async fn answer(Shared(state): Shared<SharedState>, request: Request) -> Response {
-    // Refusals are indented for whom objects would be, whatever was wrong with the request.
-    let pretty = Accepted::parse(request.headers(), None).is_ok_and(|accept| accept.pretty);
+    // Refusals are written as objects would be, whatever was wrong with the request.
+    let accept = Accepted::parse(request.headers(), None).unwrap_or_else(|_refused| Accepted::json());
     route(state, request)
         .await
-        .unwrap_or_else(|error| error.response(pretty))
+        .unwrap_or_else(|error| respond::refusal(accept, &error))
 }
 
 async fn route(state: SharedState, request: Request) -> Result<Response, ApiError> {
@@ -98,7 +100,7 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
             let deprecation = call.target.kind.info.deprecation;
             let mut response = resource(call, verb, request)
                 .await
-                .unwrap_or_else(|error| error.response(accept.pretty));
+                .unwrap_or_else(|error| respond::refusal(accept, &error));
             if let Some(text) = deprecation {
                 respond::warn(response.headers_mut(), text);
             }
@@ -142,10 +144,14 @@ async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, 
     let body = negotiate::read_body(request.into_body()).await?;
     // A patch's media type says which kind of patch it is; everything else is an object. A deletion
     // without a body has nothing to be in a format.
-    let format = match verb {
-        Verb::Patch => None,
-        Verb::Delete | Verb::DeleteCollection if body.is_empty() => Some(Format::Json),
-        _ => Some(negotiate::body_format(&call.headers)?),
+    let (body, format) = match verb {
+        Verb::Patch => (body, None),
+        Verb::Delete | Verb::DeleteCollection if body.is_empty() => (body, Some(Format::Json)),
+        _ => {
+            let expected = request::expected(&call.target, verb);
+            let (body, format) = negotiate::readable(&call.headers, body, &expected)?;
+            (body, Some(format))
+        }
     };
     match (call.target.subresource, verb, format) {
         (Some(Subresource::Scale), ..) => scale::scale(&call, verb, &body, format).await,
@@ -177,14 +183,9 @@ fn path(
         ["openapi", "v3", root @ ..] if !root.is_empty() => {
             return state.openapi()?.get(&root.join("/"), options, headers);
         }
+        ["openapi", "v2"] => return state.openapi()?.v2(headers),
         [kind @ ("api" | "apis")] if discovery::wants_aggregated(headers) => {
-            let document = discovery::aggregated(registry, *kind == "api");
-            let mut response = axum::Json(document).into_response();
-            response.headers_mut().insert(
-                header::CONTENT_TYPE,
-                header::HeaderValue::from_static(discovery::AGGREGATED),
-            );
-            return Ok(response);
+            return discovery::aggregated_answer(registry, *kind == "api", headers);
         }
         _ => {}
     }
@@ -213,6 +214,16 @@ fn root_paths(state: &State) -> Value {
         let versions = discovery::versions(state.registry, group);
         paths.extend(versions.into_iter().map(|version| format!("/apis/{group}/{version}")));
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(
+        [
+            "/healthz",
+            "/livez",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned),
+    );
     json!({"paths": paths})
 }

@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 
 use crate::error::ApiError;
 use crate::resource::decode::Format;
+use crate::resource::protobuf::{self, Expected};
 
 /// The largest body the API server reads, in bytes.
 pub const BODY_LIMIT: usize = 3 << 20;
@@ -14,8 +15,19 @@ const DRAIN_LIMIT: usize = 64 << 20;
 
 const REPRESENTATIONS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 const BODIES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-/// What a client that sent protobuf can send instead.
-const BODIES_HERE: &str = "application/json, application/yaml";
+/// The media type of Kubernetes protobuf.
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// What an answer is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Representation {
+    /// `application/json`.
+    Json,
+    /// `application/yaml`.
+    Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
+}
 
 /// What objects are turned into before they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +43,8 @@ pub enum Shape {
 /// How to answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepted {
-    /// JSON or YAML.
-    pub format: Format,
+    /// In which words.
+    pub representation: Representation,
     /// What of the object.
     pub shape: Shape,
     /// Indented, as people at a terminal like it.
@@ -44,7 +56,7 @@ impl Accepted {
     #[must_use]
     pub fn json() -> Self {
         Self {
-            format: Format::Json,
+            representation: Representation::Json,
             shape: Shape::Full,
             pretty: false,
         }
@@ -64,7 +76,7 @@ impl Accepted {
         let accept = text(headers, header::ACCEPT);
         if accept.is_empty() {
             return Ok(Self {
-                format: Format::Json,
+                representation: Representation::Json,
                 shape: Shape::Full,
                 pretty,
             });
@@ -72,18 +84,23 @@ impl Accepted {
         accept
             .split(',')
             .find_map(|range| {
-                let (format, shape) = representation(range)?;
-                Some(Self { format, shape, pretty })
+                let (representation, shape) = offered(range)?;
+                Some(Self {
+                    representation,
+                    shape,
+                    pretty,
+                })
             })
             .ok_or(ApiError::NotAcceptable(REPRESENTATIONS))
     }
 }
 
-fn representation(range: &str) -> Option<(Format, Shape)> {
+fn offered(range: &str) -> Option<(Representation, Shape)> {
     let mut parts = range.split(';').map(str::trim);
-    let format = match parts.next()? {
-        "application/json" | "application/*" | "*/*" => Format::Json,
-        "application/yaml" => Format::Yaml,
+    let representation = match parts.next()? {
+        "application/json" | "application/*" | "*/*" => Representation::Json,
+        "application/yaml" => Representation::Yaml,
+        PROTOBUF => Representation::Protobuf,
         _ => return None,
     };
     let (mut kind, mut group, mut version) = ("", "", "");
@@ -96,22 +113,27 @@ fn representation(range: &str) -> Option<(Format, Shape)> {
         }
     }
     match (kind, group, version) {
-        ("", ..) => Some((format, Shape::Full)),
-        ("Table", "meta.k8s.io", "v1") => Some((format, Shape::Table)),
-        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Some((format, Shape::Metadata)),
+        ("", ..) => Some((representation, Shape::Full)),
+        // A Table has no protobuf form.
+        ("Table", "meta.k8s.io", "v1") if representation != Representation::Protobuf => {
+            Some((representation, Shape::Table))
+        }
+        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
+            Some((representation, Shape::Metadata))
+        }
         _ => None,
     }
 }
 
-/// The format of a request's body.
+/// A request's body in a format that decoders read: protobuf becomes JSON here, and nowhere else.
 ///
 /// # Errors
-/// It is none that is understood here.
-pub fn body_format(headers: &HeaderMap) -> Result<Format, ApiError> {
+/// Its format is none that is understood here, or it is protobuf and no object.
+pub fn readable(headers: &HeaderMap, body: Bytes, expected: &Expected) -> Result<(Bytes, Format), ApiError> {
     match content_type(headers) {
-        "" | "application/json" => Ok(Format::Json),
-        "application/yaml" => Ok(Format::Yaml),
-        "application/vnd.kubernetes.protobuf" => Err(ApiError::UnsupportedMediaType(BODIES_HERE)),
+        "" | "application/json" => Ok((body, Format::Json)),
+        "application/yaml" => Ok((body, Format::Yaml)),
+        PROTOBUF => Ok((protobuf::to_json(&body, expected)?.into(), Format::Json)),
         _ => Err(ApiError::UnsupportedMediaType(BODIES)),
     }
 }
@@ -166,22 +188,26 @@ pub async fn read_body(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
 mod tests {
     use super::*;
 
-    fn accept(value: &'static str) -> Option<(Format, Shape)> {
+    fn accept(value: &'static str) -> Option<(Representation, Shape)> {
         let headers = HeaderMap::from_iter([(header::ACCEPT, value.parse().expect("is a value"))]);
         Accepted::parse(&headers, None)
             .ok()
-            .map(|accepted| (accepted.format, accepted.shape))
+            .map(|accepted| (accepted.representation, accepted.shape))
     }
 
     #[test]
     fn the_first_known_representation_wins() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-        assert_eq!(accept(table), Some((Format::Json, Shape::Table)));
+        assert_eq!(accept(table), Some((Representation::Json, Shape::Table)));
         let old = "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(accept(old), Some((Format::Json, Shape::Full)));
+        assert_eq!(accept(old), Some((Representation::Json, Shape::Full)));
         let protobuf = "application/vnd.kubernetes.protobuf,application/json";
-        assert_eq!(accept(protobuf), Some((Format::Json, Shape::Full)));
-        assert_eq!(accept("application/yaml"), Some((Format::Yaml, Shape::Full)));
+        assert_eq!(accept(protobuf), Some((Representation::Protobuf, Shape::Full)));
+        let cbor = "application/cbor,application/json";
+        assert_eq!(accept(cbor), Some((Representation::Json, Shape::Full)));
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json";
+        assert_eq!(accept(table), Some((Representation::Json, Shape::Full)));
+        assert_eq!(accept("application/yaml"), Some((Representation::Yaml, Shape::Full)));
         assert_eq!(accept("text/html"), None);
     }
 

@@ -1,8 +1,11 @@
 //! `/openapi/v3`: one document a group and version, with a path for everything the registry serves and
-//! the schemas that those paths lead to. Built when first asked for and kept compressed.
+//! the schemas that those paths lead to. Built when first asked for and kept compressed, as `/openapi/v2` is.
+
+mod v2;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::sync::OnceLock;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -25,12 +28,57 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 const BINDING: &str = "io.k8s.api.core.v1.Binding";
 
-/// Every document by its path below `/openapi/v3/`.
-pub struct Documents(BTreeMap<String, Document>);
+/// The form of `/openapi/v2` that is not offered.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Every document.
+pub struct Documents {
+    /// By their paths below `/openapi/v3/`.
+    v3: BTreeMap<String, Document>,
+    v2: OnceLock<Document>,
+}
 
 struct Document {
     compressed: Bytes,
     hash: String,
+}
+
+impl Document {
+    fn pack(document: &Value) -> Result<Self, std::io::Error> {
+        let document = serde_json::to_vec(document)?;
+        let hash = HEXUPPER.encode(&Sha512::digest(&document));
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&document)?;
+        let compressed = encoder.finish()?.into();
+        Ok(Self { compressed, hash })
+    }
+
+    fn unpack(&self) -> Result<Vec<u8>, std::io::Error> {
+        let mut plain = Vec::new();
+        GzDecoder::new(&*self.compressed).read_to_end(&mut plain)?;
+        Ok(plain)
+    }
+
+    /// The document, or that the client has it already.
+    fn answer(&self, headers: &HeaderMap) -> Result<Response, ApiError> {
+        let etag = format!("\"{}\"", self.hash);
+        let mut response = if text(headers, header::IF_NONE_MATCH) == etag {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else if text(headers, header::ACCEPT_ENCODING).contains("gzip") {
+            let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
+            (encoding, self.compressed.clone()).into_response()
+        } else {
+            let plain = self.unpack().map_err(|error| ApiError::Internal(error.to_string()))?;
+            plain.into_response()
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+        if let Ok(etag) = etag.parse() {
+            headers.insert(header::ETAG, etag);
+        }
+        Ok(response)
+    }
 }
 
 impl Documents {
@@ -40,30 +88,31 @@ impl Documents {
     /// Compression failed, which memory cannot.
     pub fn build(registry: &Registry) -> Result<Self, std::io::Error> {
         let mut documents = BTreeMap::new();
+        let all = group_document("apis", "get available API versions", "APIGroupList");
+        documents.insert("apis".to_owned(), Document::pack(&all)?);
         for group in groups(registry) {
+            if !group.is_empty() {
+                let path = format!("apis/{group}");
+                let about = group_document(&path, "get information of a group", "APIGroup");
+                documents.insert(path, Document::pack(&about)?);
+            }
             for version in versions(registry, group) {
                 let root = root(group, version);
-                let document = serde_json::to_vec(&document(registry, group, version, &root))?;
-                let hash = HEXUPPER.encode(&Sha512::digest(&document));
-                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-                encoder.write_all(&document)?;
-                documents.insert(
-                    root,
-                    Document {
-                        compressed: encoder.finish()?.into(),
-                        hash,
-                    },
-                );
+                let document = Document::pack(&document(registry, group, version, &root))?;
+                documents.insert(root, document);
             }
         }
-        Ok(Self(documents))
+        Ok(Self {
+            v3: documents,
+            v2: OnceLock::new(),
+        })
     }
 
     /// `/openapi/v3`: where each document is.
     #[must_use]
     pub fn index(&self) -> Value {
         let paths: Map<String, Value> = self
-            .0
+            .v3
             .iter()
             .map(|(root, document)| {
                 let url = format!("/openapi/v3/{root}?hash={}", document.hash);
@@ -78,32 +127,33 @@ impl Documents {
     /// # Errors
     /// There is no such group and version.
     pub fn get(&self, root: &str, options: &Options, headers: &HeaderMap) -> Result<Response, ApiError> {
-        let document = self.0.get(root).ok_or(ApiError::NoSuchPath)?;
-        let etag = format!("\"{}\"", document.hash);
-        let unchanged = text(headers, header::IF_NONE_MATCH) == etag;
-        let gzip = text(headers, header::ACCEPT_ENCODING).contains("gzip");
-        let mut response = if unchanged {
-            StatusCode::NOT_MODIFIED.into_response()
-        } else if gzip {
-            let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
-            (encoding, document.compressed.clone()).into_response()
-        } else {
-            let mut plain = Vec::new();
-            std::io::copy(&mut GzDecoder::new(&*document.compressed), &mut plain)
-                .map_err(|error| ApiError::Internal(error.to_string()))?;
-            plain.into_response()
-        };
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
-        if let Ok(etag) = etag.parse() {
-            headers.insert(header::ETAG, etag);
-        }
+        let document = self.v3.get(root).ok_or(ApiError::NoSuchPath)?;
+        let mut response = document.answer(headers)?;
         if options.get("hash").is_some_and(|hash| hash == document.hash) {
             let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
-            headers.insert(header::CACHE_CONTROL, forever);
+            response.headers_mut().insert(header::CACHE_CONTROL, forever);
         }
         Ok(response)
+    }
+
+    /// `/openapi/v2`.
+    ///
+    /// # Errors
+    /// A kept document is damaged.
+    pub fn v2(&self, headers: &HeaderMap) -> Result<Response, ApiError> {
+        if text(headers, header::ACCEPT) == V2_PROTOBUF {
+            return Ok(StatusCode::NOT_ACCEPTABLE.into_response());
+        }
+        if let Some(document) = self.v2.get() {
+            return document.answer(headers);
+        }
+        let internal = |error: std::io::Error| ApiError::Internal(error.to_string());
+        let mut documents = Vec::with_capacity(self.v3.len());
+        for document in self.v3.values() {
+            documents.push(serde_json::from_slice(&document.unpack().map_err(internal)?)?);
+        }
+        let document = Document::pack(&v2::document(documents.into_iter())).map_err(internal)?;
+        self.v2.get_or_init(|| document).answer(headers)
     }
 }
 
@@ -134,11 +184,57 @@ fn document(registry: &Registry, group: &str, version: &str, root: &str) -> Valu
             _ => None,
         }));
     }
+    let list = "APIResourceList";
+    paths.insert(
+        format!("/{root}/"),
+        json!({"get": discovery_operation("get available resources", list)}),
+    );
+    let list = format!("{META}.{list}");
+    roots.push(&list);
+    let mut schemas = schema::openapi_components(&roots);
+    for shared in ["DeleteOptions", "WatchEvent"] {
+        schemas[format!("{META}.{shared}")]["x-kubernetes-group-version-kind"] = shared_kind(group, version, shared);
+    }
+    whole(paths, schemas)
+}
+
+/// The document of a path above the versions: `apis`, `apis/GROUP`.
+fn group_document(path: &str, description: &str, kind: &str) -> Value {
+    let paths = Map::from_iter([(
+        format!("/{path}/"),
+        json!({"get": discovery_operation(description, kind)}),
+    )]);
+    whole(paths, schema::openapi_components(&[&format!("{META}.{kind}")]))
+}
+
+fn whole(paths: Map<String, Value>, schemas: Value) -> Value {
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "1.36"},
         "paths": paths,
-        "components": {"schemas": schema::openapi_components(&roots)},
+        "components": {"schemas": schemas},
+    })
+}
+
+fn discovery_operation(description: &str, kind: &str) -> Value {
+    let answer = json!({"description": "OK", "content": content(&format!("{META}.{kind}"))});
+    json!({"description": description, "responses": {"200": answer, "401": {"description": "Unauthorized"}}})
+}
+
+/// Kinds that every group has are published as the core group's and the document's own.
+fn shared_kind(group: &str, version: &str, kind: &str) -> Value {
+    let mut groups = vec![json!({"group": "", "version": "v1", "kind": kind})];
+    if !group.is_empty() {
+        groups.push(json!({"group": group, "version": version, "kind": kind}));
+    }
+    groups.into()
+}
+
+/// A body of this schema in every representation.
+fn content(schema: &str) -> Value {
+    let schema = json!({"schema": {"$ref": format!("#/components/schemas/{schema}")}});
+    json!({
+        "application/json": schema, "application/vnd.kubernetes.protobuf": schema, "application/yaml": schema,
     })
 }
 
@@ -201,10 +297,6 @@ fn operation(info: &KindInfo, action: &str, schema: &str, kind: &str) -> Value {
         ("autoscaling", "v1")
     } else {
         (info.group, info.version)
-    };
-    let content = |schema: &str| {
-        let schema = json!({"schema": {"$ref": format!("#/components/schemas/{schema}")}});
-        json!({"application/json": schema, "application/yaml": schema})
     };
     let answer = if schema.is_empty() {
         json!({"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}})

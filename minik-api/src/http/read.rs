@@ -10,6 +10,7 @@ use crate::resource::field::{FieldError, Reason};
 use crate::storage::{Compacted, Mvcc};
 
 use super::call::Call;
+use super::list_options;
 use super::request::{Options, prefix};
 use super::respond::{self, ListMeta};
 use super::select::Selection;
@@ -35,6 +36,7 @@ pub fn get(call: &Call) -> Result<Response, ApiError> {
 /// Options make no sense, or ask for a revision that is gone or not there yet.
 pub fn list(call: &Call) -> Result<Response, ApiError> {
     let options = &call.options;
+    list_options::check(options, false)?;
     let selection = Selection::parse(call.kind(), options)?;
     let limit: usize = options.number("limit")?.unwrap_or(0);
     let prefix = prefix(call.info(), &call.target.namespace);
@@ -84,19 +86,18 @@ pub fn version(options: &Options) -> Result<Option<u64>, ApiError> {
 /// 422 about one option.
 #[must_use]
 pub fn invalid_option(field: &str, reason: Reason, detail: &str) -> ApiError {
-    ApiError::Invalid {
-        kind: "ListOptions".to_owned(),
-        group: "meta.k8s.io".to_owned(),
-        name: String::new(),
-        errors: vec![FieldError {
-            field: field.to_owned(),
-            reason,
-            detail: detail.to_owned(),
-        }],
-    }
+    list_options::invalid(vec![FieldError {
+        field: field.to_owned(),
+        reason,
+        detail: detail.to_owned(),
+    }])
 }
 
-fn reached(requested: u64, current: u64) -> Result<(), ApiError> {
+/// Checks that the history has got to a revision.
+///
+/// # Errors
+/// It has not.
+pub fn reached(requested: u64, current: u64) -> Result<(), ApiError> {
     if requested > current {
         Err(ApiError::FutureVersion { requested, current })
     } else {
@@ -105,24 +106,10 @@ fn reached(requested: u64, current: u64) -> Result<(), ApiError> {
 }
 
 fn at_version(now: Mvcc, options: &Options) -> Result<Mvcc, ApiError> {
-    let requested = version(options)?;
-    let forbidden = |detail: &str| Err(invalid_option("resourceVersionMatch", Reason::Forbidden, detail));
-    let exact = match (options.get("resourceVersionMatch"), options.get("resourceVersion")) {
-        (None, _) | (Some("NotOlderThan"), Some(_)) => false,
-        (Some("Exact"), Some("0")) => {
-            return forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
-        }
-        (Some("Exact"), Some(_)) => true,
-        (Some("Exact" | "NotOlderThan"), None) => {
-            return forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
-        }
-        (Some(other), _) => {
-            let reason = Reason::NotSupported(other.into());
-            let supported = "supported values: \"Exact\", \"NotOlderThan\", \"\"";
-            return Err(invalid_option("resourceVersionMatch", reason, supported));
-        }
+    let Some(requested) = version(options)? else {
+        return Ok(now);
     };
-    let Some(requested) = requested else { return Ok(now) };
+    let exact = options.get("resourceVersionMatch") == Some("Exact");
     reached(requested, now.revision())?;
     if exact {
         now.at(requested).ok_or_else(|| {

@@ -6,6 +6,7 @@ use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::error::ApiError;
+use crate::resource::protobuf::Expected;
 use crate::resource::{KindInfo, Registered, Registry, Subresource};
 
 /// What a path under `/api` or `/apis` points to.
@@ -155,6 +156,18 @@ impl<'r> Route<'r> {
             subresource,
         }))
     }
+}
+
+/// The kind of object that a request about `target` carries.
+#[must_use]
+pub fn expected(target: &Target<'_>, verb: Verb) -> Expected {
+    let (api_version, kind) = match (verb, target.subresource) {
+        (Verb::Delete | Verb::DeleteCollection, _) => ("v1".to_owned(), "DeleteOptions"),
+        (_, Some(Subresource::Scale)) => ("autoscaling/v1".to_owned(), "Scale"),
+        (_, Some(Subresource::Binding)) => ("v1".to_owned(), "Binding"),
+        _ => (target.kind.info.api_version(), target.kind.info.kind),
+    };
+    Expected { api_version, kind }
 }
 
 /// Where an object of a kind is stored.

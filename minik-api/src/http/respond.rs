@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Status};
 use crate::resource::KindInfo;
-use crate::resource::decode::Format;
+use crate::resource::protobuf;
 use crate::storage::Entry;
 
 use super::call::Call;
-use super::negotiate::{Accepted, Shape};
+use super::negotiate::{self, Accepted, Representation, Shape};
 use super::table;
 
 /// `v1`, `apps/v1`.
@@ -153,20 +153,43 @@ pub fn status(accept: Accepted, code: StatusCode, status: &Status, warnings: &[S
     finish(accept, code, serde_json::to_vec(status)?, warnings)
 }
 
-/// Answers with JSON bytes, in the format that was asked for.
+/// Answers a failed request.
+#[must_use]
+pub fn refusal(accept: Accepted, error: &ApiError) -> Response {
+    let code = error.code();
+    if code.is_server_error() {
+        tracing::warn!(error = error as &dyn std::error::Error, "a request failed");
+    }
+    if matches!(error, ApiError::NoSuchPath) {
+        let plain = [(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        )];
+        return (code, plain, "404 page not found\n").into_response();
+    }
+    // A Status fits every representation.
+    status(accept, code, &error.status(), &[]).unwrap_or_else(|_unwritten| code.into_response())
+}
+
+/// Answers with JSON bytes, in the representation that was asked for.
 ///
 /// # Errors
-/// The bytes are no JSON.
+/// The bytes are no JSON, or no object that has the representation.
 pub fn finish(accept: Accepted, code: StatusCode, body: Vec<u8>, warnings: &[String]) -> Result<Response, ApiError> {
-    let (body, media_type) = match accept.format {
-        Format::Json if accept.pretty => {
+    let (body, media_type) = match accept.representation {
+        Representation::Protobuf => {
+            let object: Value = serde_json::from_slice(&body)?;
+            let body = protobuf::from_json(&object).map_err(|error| ApiError::Internal(error.to_string()))?;
+            (body, negotiate::PROTOBUF)
+        }
+        Representation::Json if accept.pretty => {
             let value: Value = serde_json::from_slice(&body)?;
             let mut pretty = serde_json::to_vec_pretty(&value)?;
             pretty.push(b'\n');
             (pretty, "application/json")
         }
-        Format::Json => (body, "application/json"),
-        Format::Yaml => {
+        Representation::Json => (body, "application/json"),
+        Representation::Yaml => {
             let value: Value = serde_json::from_slice(&body)?;
             let yaml = serde_saphyr::to_string(&value).map_err(|e| ApiError::Internal(e.to_string()))?;
             (yaml.into_bytes(), "application/yaml")

@@ -1,4 +1,4 @@
-//! Watches: the changes of a collection as a stream of JSON lines.
+//! Watches: the changes of a collection as a stream of JSON lines, or of protobuf frames.
 //!
 //! Changes come encoded out of storage; a watcher only frames them. The stream ends when its time is up,
 //! when the server stops, or when the client is too slow for the window: it then starts again from the
@@ -15,16 +15,17 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
-use tokio::time::{Instant, Interval, interval_at, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::ApiError;
-use crate::resource::decode::Format;
-use crate::resource::field::Reason;
+use crate::resource::decode::check;
+use crate::resource::protobuf;
 use crate::storage::{Document, Entry, Event, EventKind, Watch};
 
 use super::call::Call;
-use super::negotiate::Shape;
-use super::read::{invalid_option, version};
+use super::list_options;
+use super::negotiate::{Representation, Shape};
+use super::read::{reached, version};
 use super::request::{Options, prefix};
 use super::respond::{self, ListMeta};
 use super::select::Selection;
@@ -32,9 +33,15 @@ use super::table;
 
 /// How often a client that asked for bookmarks learns how far the history is.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long before the end of a watch it learns so once more.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// A client that names no timeout is disconnected after this, or up to twice as late, so that clients
 /// do not all come back at once.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1800;
+/// No watch lasts longer, whatever the client names: a year.
+const LONGEST_TIMEOUT_SECONDS: u64 = 31_536_000;
+/// What changes can be streamed in.
+const STREAMS: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 /// About how much goes into one chunk when much is waiting.
 const CHUNK: usize = 64 << 10;
 
@@ -52,19 +59,17 @@ enum Start {
 /// # Errors
 /// Options make no sense.
 pub fn watch(call: Call) -> Result<Response, ApiError> {
-    if call.accept.format == Format::Yaml {
-        return Err(ApiError::NotAcceptable(
-            "application/json, application/json;stream=watch",
-        ));
+    if call.accept.representation == Representation::Yaml {
+        return Err(ApiError::NotAcceptable(STREAMS));
     }
     let selection = Selection::parse(call.kind(), &call.options)?;
-    let start = start(&call.options)?;
-    let prefix = prefix(call.info(), &call.target.namespace);
     let cache = call.state.storage.cache();
+    let start = start(&call.options, cache.revision())?;
+    let prefix = prefix(call.info(), &call.target.namespace);
     let (watch, initial, announce) = match start {
         Start::After(Some(revision)) => match cache.watch(&prefix, revision) {
             Ok(watch) => (watch, VecDeque::new(), None),
-            Err(compacted) => return Ok(failed(&compacted.into())?),
+            Err(compacted) => return failed(call.accept.representation, &compacted.into()),
         },
         Start::After(None) => (cache.watch_from_now(&prefix).1, VecDeque::new(), None),
         Start::Everything { announce } => {
@@ -75,48 +80,44 @@ pub fn watch(call: Call) -> Result<Response, ApiError> {
             (watch, wanted.cloned().collect(), announce.then(|| state.revision()))
         }
     };
-    let seconds = match call.options.number::<u64>("timeoutSeconds")? {
-        Some(seconds) if seconds > 0 => seconds,
-        _ => rand::random_range(DEFAULT_TIMEOUT_SECONDS..=2 * DEFAULT_TIMEOUT_SECONDS),
+    let seconds = match call.options.number::<i64>("timeoutSeconds")? {
+        None | Some(0) => rand::random_range(DEFAULT_TIMEOUT_SECONDS..=2 * DEFAULT_TIMEOUT_SECONDS),
+        Some(seconds) => u64::try_from(seconds).unwrap_or_default().min(LONGEST_TIMEOUT_SECONDS),
     };
-    let bookmarks = call
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let bookmark = call
         .options
         .flag("allowWatchBookmarks")
-        .then(|| interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY));
+        .then(|| next_bookmark(deadline));
+    let representation = call.accept.representation;
     let feed = Feed {
-        deadline: Instant::now() + Duration::from_secs(seconds),
-        announce: announce.filter(|_| bookmarks.is_some()),
+        deadline,
+        announce: announce.filter(|_| bookmark.is_some()),
         call,
         selection,
         watch,
         initial,
-        bookmarks,
+        bookmark,
         described: false,
     };
     let chunks = stream::unfold(feed, |mut feed| async move {
         let chunk = feed.next().await?;
         Some((Ok::<_, Infallible>(chunk), feed))
     });
-    Ok(streaming(Body::from_stream(chunks)))
+    Ok(streaming(representation, Body::from_stream(chunks)))
 }
 
-fn start(options: &Options) -> Result<Start, ApiError> {
+/// What the options ask for, while the history is at revision `current`.
+fn start(options: &Options, current: u64) -> Result<Start, ApiError> {
+    list_options::check(options, true)?;
     let revision = version(options)?;
-    let forbidden = |field: &str, detail: &str| Err(invalid_option(field, Reason::Forbidden, detail));
-    let matching = options.get("resourceVersionMatch");
     match options.get("sendInitialEvents") {
-        None if matching.is_some() => forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        ),
         None if revision.is_none() => Ok(Start::Everything { announce: false }),
-        None => Ok(Start::After(revision)),
-        Some(_) if matching != Some("NotOlderThan") => forbidden(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ),
-        Some("false" | "0") => Ok(Start::After(revision)),
-        Some(_) => Ok(Start::Everything { announce: true }),
+        None | Some("false" | "0") => Ok(Start::After(revision)),
+        Some(_) => {
+            reached(revision.unwrap_or_default(), current)?;
+            Ok(Start::Everything { announce: true })
+        }
     }
 }
 
@@ -127,7 +128,8 @@ struct Feed {
     initial: VecDeque<Arc<Entry>>,
     /// The revision at which the initial objects were complete, until the client has been told.
     announce: Option<u64>,
-    bookmarks: Option<Interval>,
+    /// When the client learns next how far the history is, if it asked for that.
+    bookmark: Option<Instant>,
     deadline: Instant,
     /// Whether a Table's columns were sent.
     described: bool,
@@ -157,7 +159,8 @@ impl Feed {
                         self.event(&mut chunk, &event);
                     }
                 }
-                () = tick(self.bookmarks.as_mut()) => {
+                () = until(self.bookmark) => {
+                    self.bookmark = Some(next_bookmark(self.deadline));
                     // Everything up to this revision is in the queue already, so once the queue is
                     // empty the client has seen it all.
                     let revision = self.call.state.storage.cache().revision();
@@ -195,26 +198,22 @@ impl Feed {
     }
 
     fn line(&mut self, chunk: &mut Vec<u8>, change: &str, document: &[u8]) {
-        let start = chunk.len();
-        chunk.extend_from_slice(format!("{{\"type\":\"{change}\",\"object\":").as_bytes());
-        let written = match self.call.accept.shape {
-            Shape::Full => {
+        let written = match (self.call.accept.representation, self.call.accept.shape) {
+            // The usual case is put together from bytes.
+            (Representation::Json | Representation::Yaml, Shape::Full) => {
+                chunk.extend_from_slice(format!("{{\"type\":\"{change}\",\"object\":").as_bytes());
                 respond::append_full(chunk, self.call.info(), document);
-                Ok(())
+                chunk.extend_from_slice(b"}\n");
+                return;
             }
-            Shape::Metadata => respond::partial(document)
-                .and_then(|object| serde_json::to_writer(&mut *chunk, &object))
-                .map_err(ApiError::from),
-            Shape::Table => self
-                .table(document)
-                .and_then(|table| serde_json::to_writer(&mut *chunk, &table).map_err(ApiError::from)),
+            (_, Shape::Full) => respond::parse(self.call.info(), document).map_err(ApiError::from),
+            (_, Shape::Metadata) => respond::partial(document).map_err(ApiError::from),
+            (_, Shape::Table) => self.table(document),
         };
-        match written {
-            Ok(()) => chunk.extend_from_slice(b"}\n"),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a change cannot be shown");
-                chunk.truncate(start);
-            }
+        let framed = written.and_then(|object| frame(self.call.accept.representation, change, &object));
+        match framed {
+            Ok(frame) => chunk.extend_from_slice(&frame),
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a change cannot be shown"),
         }
     }
 
@@ -226,50 +225,74 @@ impl Feed {
     }
 
     fn bookmark(&mut self, chunk: &mut Vec<u8>, revision: u64, initial_end: bool) {
-        let info = self.call.info();
         let meta = ListMeta {
             resource_version: revision.to_string(),
             ..ListMeta::default()
         };
-        let mut object = match self.call.accept.shape {
-            Shape::Table => table::of(self.call.kind(), &meta, &[], false),
-            Shape::Metadata => json!({
+        let object = match self.call.accept.shape {
+            Shape::Table => Ok(table::of(self.call.kind(), &meta, &[], false)),
+            Shape::Metadata => Ok(json!({
                 "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
-            }),
-            Shape::Full => json!({
-                "kind": info.kind, "apiVersion": respond::api_version(info), "metadata": meta,
-            }),
+            })),
+            // An empty object as Go writes one: structs by value are there.
+            Shape::Full => check(&json!({"metadata": meta}), self.call.info()).map(|(object, _)| object),
         };
-        if initial_end {
-            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        let framed = object.map_err(ApiError::from).and_then(|mut object| {
+            if initial_end {
+                object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+            }
+            frame(self.call.accept.representation, "BOOKMARK", &object)
+        });
+        match framed {
+            Ok(frame) => chunk.extend_from_slice(&frame),
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a bookmark cannot be shown"),
         }
-        let line = json!({"type": "BOOKMARK", "object": object});
-        chunk.extend_from_slice(line.to_string().as_bytes());
-        chunk.push(b'\n');
     }
 }
 
-async fn tick(bookmarks: Option<&mut Interval>) {
-    match bookmarks {
-        Some(interval) => {
-            interval.tick().await;
-        }
+/// A while from now, or shortly before the end: a client that comes back then has little to catch up with.
+fn next_bookmark(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    let regular = now + BOOKMARK_EVERY;
+    match deadline.checked_sub(BOOKMARK_BEFORE_END) {
+        Some(last) if last > now => regular.min(last),
+        _ => regular,
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }
 
-/// A stream that says why it could not start, where a watching client looks for it.
-fn failed(error: &ApiError) -> Result<Response, serde_json::Error> {
-    let mut line = serde_json::to_vec(&json!({"type": "ERROR", "object": error.status()}))?;
+/// One event as it goes over the wire.
+fn frame(representation: Representation, change: &str, object: &Value) -> Result<Vec<u8>, ApiError> {
+    if representation == Representation::Protobuf {
+        return protobuf::watch_frame(change, object).map_err(|error| ApiError::Internal(error.to_string()));
+    }
+    let mut line = json!({"type": change, "object": object}).to_string().into_bytes();
     line.push(b'\n');
-    Ok(streaming(line.into()))
+    Ok(line)
 }
 
-fn streaming(body: Body) -> Response {
+/// A stream that says why it could not start, where a watching client looks for it.
+fn failed(representation: Representation, error: &ApiError) -> Result<Response, ApiError> {
+    let status = serde_json::to_value(error.status())?;
+    let event = frame(representation, "ERROR", &status)?;
+    Ok(streaming(representation, event.into()))
+}
+
+fn streaming(representation: Representation, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let media_type = match representation {
+        Representation::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Representation::Json | Representation::Yaml => "application/json",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }

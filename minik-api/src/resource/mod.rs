@@ -9,6 +9,7 @@ pub mod field;
 mod kinds;
 pub mod patch;
 mod print;
+pub mod protobuf;
 mod registry;
 pub mod schema;
 pub mod selector;

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 mod common;
+mod crowd;
 mod discovery;
+mod kubectl;
 mod listeners;
+mod protobuf;
 mod refusals;
 mod verbs;
 mod watches;

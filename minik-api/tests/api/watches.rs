@@ -101,3 +101,148 @@ async fn a_watch_from_a_forgotten_revision_is_told() {
     let message = event["object"]["message"].as_str().expect("is text");
     assert!(message.starts_with("too old resource version: 1 ("), "{message}");
 }
+
+/// The options that apimachinery's ValidateListOptions refuses, and its words.
+#[tokio::test]
+async fn options_that_contradict_each_other_are_refused_all_at_once() {
+    let server = Server::start().await;
+    let not_older =
+        "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+    let watch_only = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+    let unsupported = "resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\"";
+    let alone = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided";
+    let continued = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided";
+    let cases = [
+        ("watch=1&sendInitialEvents=false", not_older.to_owned()),
+        ("watch=1&resourceVersionMatch=NotOlderThan", watch_only.to_owned()),
+        (
+            "watch=1&sendInitialEvents=true&resourceVersionMatch=Exact",
+            format!("[{not_older}, {unsupported}]"),
+        ),
+        ("resourceVersionMatch=Exact", alone.to_owned()),
+        (
+            "resourceVersionMatch=NotOlderThan&continue=x",
+            format!("[{alone}, {continued}]"),
+        ),
+        (
+            "resourceVersionMatch=Exact&resourceVersion=0",
+            "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""
+                .to_owned(),
+        ),
+        (
+            "resourceVersionMatch=Newest&resourceVersion=1",
+            "resourceVersionMatch: Unsupported value: \"Newest\": supported values: \"Exact\", \"NotOlderThan\", \"\""
+                .to_owned(),
+        ),
+        (
+            "sendInitialEvents=true",
+            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list".to_owned(),
+        ),
+    ];
+    for (query, wanted) in cases {
+        let answer = server.get(&format!("{CONFIG_MAPS}?{query}")).await;
+        assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+        assert_eq!(
+            answer.message(),
+            format!("ListOptions.meta.k8s.io \"\" is invalid: {wanted}"),
+            "{query}"
+        );
+    }
+    let future = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=99999";
+    let answer = server.get(&format!("{CONFIG_MAPS}?{future}")).await;
+    assert_eq!(answer.code, StatusCode::GATEWAY_TIMEOUT);
+    assert!(
+        answer
+            .message()
+            .starts_with("Too large resource version: 99999, current: ")
+    );
+}
+
+/// The lines that a watch of at most a second gives.
+async fn lines(server: &Server, path: &str, accept: &str) -> Vec<Value> {
+    let answer = server
+        .request(
+            "GET",
+            &format!("{path}&timeoutSeconds=1"),
+            &[("accept", accept)],
+            String::new(),
+        )
+        .await;
+    let lines = answer.body.split(|byte| *byte == b'\n');
+    lines
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("is JSON"))
+        .collect()
+}
+
+#[tokio::test]
+async fn where_a_watch_starts() {
+    let server = Server::start().await;
+    server.post(CONFIG_MAPS, &config_map("a")).await;
+    let between = server.get(CONFIG_MAPS).await.json()["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("is text")
+        .to_owned();
+    server.post(CONFIG_MAPS, &config_map("b")).await;
+    let names = async |query: &str| -> Vec<Value> {
+        let lines = lines(&server, &format!("{CONFIG_MAPS}?watch=1{query}"), "application/json").await;
+        lines
+            .iter()
+            .map(|line| line["object"]["metadata"]["name"].clone())
+            .collect()
+    };
+    assert_eq!(names("").await, ["a", "b"]);
+    assert_eq!(names("&resourceVersion=0").await, ["a", "b"]);
+    assert_eq!(names(&format!("&resourceVersion={between}")).await, ["b"]);
+    let nothing: [&str; 0] = [];
+    assert_eq!(
+        names("&sendInitialEvents=false&resourceVersionMatch=NotOlderThan").await,
+        nothing
+    );
+}
+
+/// What 1.36 sends at the end of the initial events: an empty object with structs by value and no name.
+#[tokio::test]
+async fn bookmarks_are_empty_objects_of_the_kind() {
+    let server = Server::start().await;
+    let services = "/api/v1/namespaces/demo/services?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan";
+    let seen = lines(&server, services, "application/json").await;
+    let revision = server.state.storage.cache().revision().to_string();
+    assert_eq!(
+        seen,
+        [json!({"type": "BOOKMARK", "object": {
+            "kind": "Service", "apiVersion": "v1",
+            "metadata": {"resourceVersion": revision, "annotations": {"k8s.io/initial-events-end": "true"}},
+            "spec": {}, "status": {"loadBalancer": {}},
+        }})]
+    );
+    let partial = lines(
+        &server,
+        services,
+        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+    )
+    .await;
+    assert_eq!(partial[0]["object"]["kind"], "PartialObjectMetadata");
+    let table = lines(&server, services, "application/json;as=Table;g=meta.k8s.io;v=v1").await;
+    assert_eq!(
+        (
+            &table[0]["object"]["kind"],
+            &table[0]["object"]["metadata"]["annotations"]
+        ),
+        (&json!("Table"), &json!({"k8s.io/initial-events-end": "true"}))
+    );
+}
+
+/// A client that asked for bookmarks gets one shortly before its time is up.
+#[tokio::test(start_paused = true)]
+async fn a_watch_ends_with_a_bookmark_two_seconds_before() {
+    let server = Server::start().await;
+    let answer = server
+        .get(&format!(
+            "{CONFIG_MAPS}?watch=1&allowWatchBookmarks=true&timeoutSeconds=150"
+        ))
+        .await;
+    let text = String::from_utf8(answer.body).expect("is text");
+    // After 60 s, after 120 s, and at 148 s.
+    assert_eq!(text.matches("\"type\":\"BOOKMARK\"").count(), 3, "{text}");
+}

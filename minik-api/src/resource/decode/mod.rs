@@ -224,7 +224,8 @@ impl TypeMeta {
 
 const EXCERPT: usize = 30;
 
-fn excerpt(body: &[u8]) -> String {
+/// The first bytes of a body, as errors quote it.
+pub(super) fn excerpt(body: &[u8]) -> String {
     let head = &body[..body.len().min(EXCERPT)];
     let text = match body.first() {
         None => return "<empty>".to_owned(),
