@@ -19,6 +19,7 @@ mod pod_template;
 mod priority_class;
 mod rbac;
 mod replica_set;
+mod review;
 mod secret;
 mod service;
 mod service_account;
@@ -31,7 +32,7 @@ use super::{KindInfo, Registered, Strategy};
 
 /// Every served kind.
 pub(super) fn all() -> Vec<Registered> {
-    vec![
+    let mut kinds = vec![
         row(config_map::INFO, config_map::ConfigMaps),
         row(endpoints::INFO, endpoints::EndpointsStrategy),
         row(event::INFO, event::Events),
@@ -57,7 +58,9 @@ pub(super) fn all() -> Vec<Registered> {
         row(rbac::role::INFO, rbac::role::Roles),
         row(priority_class::INFO, priority_class::PriorityClasses),
         row(storage_class::INFO, storage_class::StorageClasses),
-    ]
+    ];
+    kinds.extend(review::all());
+    kinds
 }
 
 /// The generation after an update of an object whose spec stayed the `same`, or did not.
@@ -85,5 +88,6 @@ const CORE: KindInfo = KindInfo {
     namespaced: true,
     schema: "",
     subresources: &[],
+    stored: true,
     deprecation: None,
 };
