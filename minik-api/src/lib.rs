@@ -6,6 +6,7 @@
 //! server    listeners (path sockets, TLS) → who is asking
 //! http      routing, verbs, watch, patch, Table, discovery, OpenAPI, exec and log tunnels
 //! resource  what each kind is: schema, defaults, validation, printer columns
+//! authz     who may do what: roles and bindings, pure
 //! alloc     cluster IPs and node ports, pure bitmaps
 //! storage   pure revisioned log, its durable form, and the watch window over it
 //! ```
@@ -15,6 +16,7 @@
 //! kernels; the node agents are clients of this crate's HTTP interface and of nothing else.
 
 pub mod alloc;
+pub mod authz;
 pub mod controllers;
 pub mod error;
 pub mod http;

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::alloc::Allocators;
 use crate::controllers::{BootstrapError, ControllerConfig, bootstrap};
 use crate::error::ApiError;
+use crate::http::addresses;
+use crate::http::auth::PolicyCache;
 use crate::http::openapi::Documents;
 use crate::resource::{KindInfo, Registry};
 use crate::storage::{Entry, OpenError, SledStorage, Storage};
@@ -116,6 +118,8 @@ pub struct State {
     pub storage: Arc<dyn Storage>,
     /// Cluster IPs and node ports in use.
     pub allocators: Allocators,
+    /// The stored roles, as they were last read.
+    pub policies: PolicyCache,
     /// The cluster's facts.
     pub config: ApiConfig,
     /// Cancelled when the server stops: streams end, nothing new begins.
@@ -176,6 +180,7 @@ impl State {
             registry: standard_registry(),
             storage,
             allocators,
+            policies: PolicyCache::default(),
             config,
             shutdown,
             ready: AtomicBool::new(false),
@@ -206,14 +211,33 @@ impl State {
         Ok(self.openapi.get_or_init(|| built))
     }
 
-    /// Gives back what a deleted object held.
-    pub fn forget(&self, info: &KindInfo, last: &Entry) {
-        if info.kind != "Service" {
-            return;
+    /// Notes what a new object of any client holds.
+    pub fn remember(&self, info: &KindInfo, name: &str) {
+        if info.kind == "IPAddress"
+            && let Ok(address) = name.parse()
+        {
+            self.allocators.hold_address(address);
         }
-        let released = serde_json::from_slice(&last.value).and_then(|last| self.allocators.release(&last));
+    }
+
+    /// Gives back what a deleted object held.
+    pub async fn forget(&self, info: &KindInfo, last: &Entry) {
+        let released = match info.kind {
+            "Service" => match serde_json::from_slice(&last.value) {
+                Ok(service) => addresses::release(self, &service).await,
+                Err(error) => Err(error),
+            },
+            "IPAddress" => {
+                let name = last.key.rsplit('/').next().unwrap_or_default();
+                if let Ok(address) = name.parse() {
+                    self.allocators.free_address(address);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        };
         if let Err(error) = released {
-            tracing::error!(key = &*last.key, %error, "a deleted Service is damaged");
+            tracing::error!(key = &*last.key, %error, "a deleted object is damaged");
         }
     }
 }

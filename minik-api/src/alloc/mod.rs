@@ -2,10 +2,12 @@
 //!
 //! Pure bitmaps behind one lock. A write path asks for a [`Reservation`], stores the Service, and commits;
 //! a reservation that is dropped takes everything back. Never reads storage: at start the server adopts the
-//! stored Services one by one.
+//! stored Services one by one, and `http::addresses` says which ranges there are. Cluster IPs are also
+//! IPAddress objects, which decide when the two disagree; the bitmaps are where a free one is found at once.
 
 mod bitmap;
 mod numbers;
+mod ranges;
 mod service;
 
 use std::net::Ipv4Addr;
@@ -19,7 +21,8 @@ use rand::rngs::SmallRng;
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::numbers::{Addresses, Ports};
+use self::numbers::Ports;
+use self::ranges::Ranges;
 use crate::resource::field::{FieldError, FieldErrors, Reason};
 
 /// One number that a Service holds.
@@ -31,7 +34,9 @@ enum Claim {
 
 #[derive(Debug)]
 struct Held {
-    addresses: Addresses,
+    /// What the ranges were made from: each ServiceCIDR's key and revision.
+    known: Vec<(Arc<str>, u64)>,
+    addresses: Ranges,
     ports: Ports,
     random: SmallRng,
 }
@@ -67,7 +72,8 @@ impl Allocators {
     #[must_use]
     pub fn new(service_cidr: Ipv4Net, node_ports: RangeInclusive<u16>) -> Self {
         let held = Held {
-            addresses: Addresses::new(service_cidr),
+            known: Vec::new(),
+            addresses: Ranges::new(&[service_cidr], std::iter::empty()),
             ports: Ports::new(node_ports),
             random: SmallRng::from_os_rng(),
         };
@@ -85,12 +91,50 @@ impl Allocators {
         let mut held = self.lock();
         for claim in service::claims(&service) {
             // A number outside today's ranges, or held twice, stays with its Service: the object is the truth.
-            let _known = match claim {
-                Claim::Address(address) => held.addresses.take(address).is_ok(),
-                Claim::Port(port) => held.ports.take(port).is_ok(),
-            };
+            match claim {
+                Claim::Address(address) => held.addresses.hold(address),
+                Claim::Port(port) => held.ports.hold(port),
+            }
         }
         Ok(())
+    }
+
+    /// Whether the ranges were made from just these ServiceCIDRs.
+    #[must_use]
+    pub fn knows(&self, cidrs: &[(Arc<str>, u64)]) -> bool {
+        self.lock().known == cidrs
+    }
+
+    /// Replaces the ranges by `networks`, made from `cidrs`, in which the addresses in `held` are taken.
+    pub fn set_ranges(
+        &self,
+        cidrs: Vec<(Arc<str>, u64)>,
+        networks: &[Ipv4Net],
+        held_addresses: impl Iterator<Item = Ipv4Addr>,
+    ) {
+        let addresses = Ranges::new(networks, held_addresses);
+        let mut held = self.lock();
+        held.known = cidrs;
+        held.addresses = addresses;
+    }
+
+    /// Marks an address that an IPAddress names.
+    pub fn hold_address(&self, address: Ipv4Addr) {
+        self.lock().addresses.hold(address);
+    }
+
+    /// Frees an address whose IPAddress is gone.
+    pub fn free_address(&self, address: Ipv4Addr) {
+        self.lock().addresses.give_back(address);
+    }
+
+    /// The cluster IPs in a Service that its type has a use for.
+    ///
+    /// # Errors
+    /// The object is no Service.
+    pub fn addresses_of(service: &Value) -> Result<Vec<Ipv4Addr>, serde_json::Error> {
+        let claims = service::claims(&Service::deserialize(service)?);
+        Ok(claims.into_iter().filter_map(Claim::address).collect())
     }
 
     /// Fills in what a new Service asks for, and refuses what it cannot have.
@@ -149,7 +193,28 @@ impl Allocators {
     }
 }
 
+impl Claim {
+    fn address(self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Port(_) => None,
+        }
+    }
+}
+
 impl Reservation {
+    /// The addresses that it took.
+    #[must_use]
+    pub fn taken_addresses(&self) -> Vec<Ipv4Addr> {
+        self.taken.iter().copied().filter_map(Claim::address).collect()
+    }
+
+    /// The addresses that are free once it is committed.
+    #[must_use]
+    pub fn given_up_addresses(&self) -> Vec<Ipv4Addr> {
+        self.given_up.iter().copied().filter_map(Claim::address).collect()
+    }
+
     /// The Service is stored: what it took is its own, what it gave up is free.
     pub fn commit(mut self) {
         self.committed = true;

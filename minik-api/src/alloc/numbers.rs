@@ -41,12 +41,20 @@ impl Addresses {
         }
     }
 
-    pub fn take(&mut self, address: Ipv4Addr) -> Result<(), Refused> {
-        let offset = self.offset(address).ok_or(Refused::OutOfRange)?;
-        if self.taken.take(offset) {
-            Ok(())
-        } else {
-            Err(Refused::Taken)
+    /// Whether the address is in the network.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        self.network.contains(&address)
+    }
+
+    /// Whether somebody has it.
+    pub fn is_taken(&self, address: Ipv4Addr) -> bool {
+        self.offset(address).is_some_and(|offset| self.taken.contains(offset))
+    }
+
+    /// Marks it as taken if it is in the network.
+    pub fn hold(&mut self, address: Ipv4Addr) {
+        if let Some(offset) = self.offset(address) {
+            self.taken.take(offset);
         }
     }
 
@@ -83,6 +91,13 @@ impl Ports {
         Self {
             range,
             taken: Bitmap::new(size, band),
+        }
+    }
+
+    /// Marks it as taken if it is in the range.
+    pub fn hold(&mut self, port: u16) {
+        if let Some(offset) = self.offset(port) {
+            self.taken.take(offset);
         }
     }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -35,6 +37,12 @@ pub struct Context {
     pub slices: Arc<Cache<EndpointSlice>>,
     /// ServiceAccounts.
     pub service_accounts: Arc<Cache<ServiceAccount>>,
+    /// ClusterRoles.
+    pub cluster_roles: Arc<Cache<ClusterRole>>,
+    /// ServiceCIDRs.
+    pub service_cidrs: Arc<Cache<ServiceCIDR>>,
+    /// IPAddresses.
+    pub ip_addresses: Arc<Cache<IPAddress>>,
     /// ReplicaSets.
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     /// Deployments.
@@ -69,6 +77,9 @@ impl Context {
             endpoints: Arc::default(),
             slices: Arc::default(),
             service_accounts: Arc::default(),
+            cluster_roles: Arc::default(),
+            service_cidrs: Arc::default(),
+            ip_addresses: Arc::default(),
             replica_sets: Arc::default(),
             deployments: Arc::default(),
         }
@@ -84,6 +95,9 @@ impl Context {
             self.feed("watch endpoints", &self.endpoints),
             self.feed("watch endpointslices", &self.slices),
             self.feed("watch serviceaccounts", &self.service_accounts),
+            self.feed("watch clusterroles", &self.cluster_roles),
+            self.feed("watch servicecidrs", &self.service_cidrs),
+            self.feed("watch ipaddresses", &self.ip_addresses),
             self.feed("watch replicasets", &self.replica_sets),
             self.feed("watch deployments", &self.deployments),
         ]

@@ -26,8 +26,11 @@ mod pod;
 mod queue;
 mod recorder;
 mod replicaset;
+mod role_aggregation;
 mod scheduler;
 mod service_account;
+mod service_cidr;
+mod service_ip;
 mod write;
 
 use std::sync::Arc;
@@ -96,6 +99,15 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!(
             "serviceaccount",
             service_account::ServiceAccountController::new(shared())
+        ),
+        controller!(
+            "clusterrole aggregation",
+            role_aggregation::RoleAggregationController::new(shared())
+        ),
+        controller!("servicecidrs", service_cidr::ServiceCidrController::new(shared())),
+        controller!(
+            "service ip repair",
+            service_ip::ServiceIpRepairController::new(shared())
         ),
         controller!(
             "namespace",

@@ -1,36 +1,72 @@
-//! Who may do what: a pure function of the identity and the request's attributes, and the 403 that
-//! says no. There are no roles yet; each identity that minik hands out has its fixed list here.
+//! Who may do what: the stored roles as one policy, the question to [`crate::authz`], and the 403 that says no;
+//! and what the NodeRestriction admission keeps agents from.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use serde::de::DeserializeOwned;
+
+use crate::authz::{self, Policy, Resource};
+pub use crate::authz::{Attributes, node_name};
 use crate::error::ApiError;
 use crate::resource::KindInfo;
-use crate::server::Identity;
+use crate::server::{Identity, State};
+use crate::storage::Mvcc;
 
 use super::request::{Target, Verb, segment};
 
-/// What a request wants to do.
-#[derive(Debug, Clone, Copy)]
-pub struct Attributes<'a> {
-    /// The verb.
-    pub verb: Verb,
-    /// The kind it is about.
-    pub info: &'a KindInfo,
-    /// `status`, `binding` …, or empty.
-    pub subresource: &'static str,
-    /// Namespace, or empty.
-    pub namespace: &'a str,
-    /// The object, or empty. A list or watch that a field selector limits to one object names it.
-    pub name: &'a str,
+/// Paths outside the resources that anyone may read, whatever the roles say.
+const PUBLIC_PATHS: [&str; 4] = ["healthz", "livez", "readyz", "version"];
+/// Where the objects that make up the policy are stored.
+const POLICY: &str = "rbac.authorization.k8s.io/";
+
+/// The policy as last read. It is read again when one of its objects has changed: when there are more or
+/// fewer of them, or a newer one.
+#[derive(Default)]
+pub struct PolicyCache(Mutex<(usize, u64, Arc<Policy>)>);
+
+impl PolicyCache {
+    fn get(&self, objects: &Mvcc) -> Result<Arc<Policy>, serde_json::Error> {
+        let newest = objects.range(POLICY, None).map(|entry| entry.revision).max();
+        let stamp = (objects.range(POLICY, None).count(), newest.unwrap_or_default());
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if (known.0, known.1) != stamp {
+            let policy = Policy::new(
+                read::<Role>(objects, "roles")?,
+                read::<ClusterRole>(objects, "clusterroles")?,
+                read::<RoleBinding>(objects, "rolebindings")?,
+                read::<ClusterRoleBinding>(objects, "clusterrolebindings")?,
+            );
+            *known = (stamp.0, stamp.1, Arc::new(policy));
+        }
+        Ok(known.2.clone())
+    }
 }
 
-impl<'a> Attributes<'a> {
-    /// The attributes of `verb` on `target`; `selected` is the one name a field selector allows.
-    #[must_use]
-    pub fn new(verb: Verb, target: &'a Target<'_>, selected: Option<&'a str>) -> Self {
-        let info = &target.kind.info;
-        let about_namespace = info.group.is_empty() && info.plural == "namespaces";
-        Self {
-            verb,
-            info,
+fn read<K: DeserializeOwned>(objects: &Mvcc, plural: &str) -> Result<Vec<K>, serde_json::Error> {
+    let prefix = format!("{POLICY}{plural}/");
+    let entries = objects.range(&prefix, None);
+    entries.map(|entry| serde_json::from_slice(&entry.value)).collect()
+}
+
+/// The policy of the stored roles and bindings.
+///
+/// # Errors
+/// One of them is damaged.
+pub fn policy(state: &State) -> Result<Arc<Policy>, ApiError> {
+    Ok(state.policies.get(&state.storage.cache().snapshot())?)
+}
+
+/// The attributes of `verb` on `target`; `selected` is the one name a field selector allows.
+#[must_use]
+pub fn attributes<'a>(verb: Verb, target: &'a Target<'_>, selected: Option<&'a str>) -> Attributes<'a> {
+    let info = &target.kind.info;
+    let about_namespace = info.group.is_empty() && info.plural == "namespaces";
+    Attributes {
+        verb: verb.as_str(),
+        target: authz::Target::Resource(Resource {
+            group: info.group,
+            resource: info.plural,
             subresource: target.subresource.map_or("", segment),
             namespace: if about_namespace {
                 &target.name
@@ -38,50 +74,80 @@ impl<'a> Attributes<'a> {
                 &target.namespace
             },
             name: selected.filter(|_| target.name.is_empty()).unwrap_or(&target.name),
-        }
+        }),
     }
 }
 
-/// Paths outside the resources that anyone may read.
-const PUBLIC_PATHS: [&str; 4] = ["healthz", "livez", "readyz", "version"];
+/// Whether `identity` may do what a request about `info` wants.
+///
+/// # Errors
+/// It may not.
+pub fn authorize(state: &State, identity: &Identity, info: &KindInfo, wanted: &Attributes<'_>) -> Result<(), ApiError> {
+    // Who may do everything needs no policy.
+    if authz::is_master(identity) {
+        return Ok(());
+    }
+    let decision = authz::authorize(identity, wanted, &*policy(state)?);
+    if decision.allowed {
+        return Ok(());
+    }
+    let name = match &wanted.target {
+        authz::Target::Resource(resource) => resource.name.to_owned(),
+        authz::Target::Path(_) => String::new(),
+    };
+    Err(ApiError::Forbidden {
+        resource: info.into(),
+        name,
+        reason: explained(cannot(&identity.user, wanted), &decision.reason),
+        causes: Vec::new(),
+    })
+}
 
 /// Whether `identity` may read a path that is no resource.
 ///
 /// # Errors
 /// It may not.
-pub fn authorize_path(identity: &Identity, path: &str, verb: &str) -> Result<(), ApiError> {
+pub fn authorize_path(state: &State, identity: &Identity, path: &str, verb: &str) -> Result<(), ApiError> {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    if PUBLIC_PATHS.contains(&first) || has_group(identity, "system:authenticated") || is_master(identity) {
+    if PUBLIC_PATHS.contains(&first) || authz::is_master(identity) {
         return Ok(());
     }
-    let user = &identity.user;
-    Err(ApiError::ForbiddenPath(format!(
-        "forbidden: User \"{user}\" cannot {verb} path \"{path}\""
-    )))
+    let wanted = Attributes {
+        verb,
+        target: authz::Target::Path(path),
+    };
+    let decision = authz::authorize(identity, &wanted, &*policy(state)?);
+    if decision.allowed {
+        return Ok(());
+    }
+    let text = explained(cannot(&identity.user, &wanted), &decision.reason);
+    Err(ApiError::ForbiddenPath(format!("forbidden: {text}")))
 }
 
-/// Whether `identity` may do what `wanted` says.
-///
-/// # Errors
-/// It may not.
-pub fn authorize(identity: &Identity, wanted: &Attributes<'_>) -> Result<(), ApiError> {
-    let allowed = is_master(identity)
-        || node_name(identity).is_some_and(|node| node_may(node, wanted))
-        || (identity.user == "system:serviceaccount:kube-system:coredns" && dns_may(wanted));
-    if allowed {
-        Ok(())
+fn explained(text: String, reason: &str) -> String {
+    if reason.is_empty() {
+        text
     } else {
-        Err(forbidden(identity, wanted))
+        format!("{text}: {reason}")
     }
 }
 
-/// The node that `identity` is the agent of.
-#[must_use]
-pub fn node_name(identity: &Identity) -> Option<&str> {
-    identity
-        .user
-        .strip_prefix("system:node:")
-        .filter(|_| has_group(identity, "system:nodes"))
+fn cannot(user: &str, wanted: &Attributes<'_>) -> String {
+    let verb = wanted.verb;
+    let resource = match &wanted.target {
+        authz::Target::Path(path) => return format!("User {user:?} cannot {verb} path {path:?}"),
+        authz::Target::Resource(resource) => resource,
+    };
+    let what = match resource.subresource {
+        "" => resource.resource.to_owned(),
+        part => format!("{}/{part}", resource.resource),
+    };
+    let scope = match resource.namespace {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
+    };
+    let group = resource.group;
+    format!("User {user:?} cannot {verb} resource {what:?} in API group {group:?} {scope}")
 }
 
 /// Keeps an agent to the Pods of its own node, as the NodeRestriction admission does.
@@ -128,66 +194,4 @@ pub fn restrict_to_own_node(identity: &Identity, info: &KindInfo, name: &str) ->
         reason,
         causes: Vec::new(),
     })
-}
-
-fn has_group(identity: &Identity, group: &str) -> bool {
-    identity.groups.iter().any(|have| have == group)
-}
-
-fn is_master(identity: &Identity) -> bool {
-    has_group(identity, "system:masters")
-}
-
-/// What a kubelet and a kube-proxy need (NodeAuthorizer, NodeRestriction, `system:node-proxier`).
-fn node_may(node: &str, wanted: &Attributes<'_>) -> bool {
-    let reads = matches!(wanted.verb, Verb::Get | Verb::List | Verb::Watch);
-    let writes = matches!(wanted.verb, Verb::Update | Verb::Patch);
-    match (wanted.info.plural, wanted.subresource) {
-        ("services" | "endpoints" | "endpointslices" | "nodes" | "namespaces" | "pods", "") if reads => true,
-        // One at a time, as a Pod refers to them; never the whole collection.
-        ("configmaps" | "secrets" | "serviceaccounts", "") => reads && !wanted.name.is_empty(),
-        ("nodes", "") => wanted.verb == Verb::Create || (writes && wanted.name == node),
-        ("nodes", "status") => writes && wanted.name == node,
-        ("pods", "") => wanted.verb == Verb::Delete,
-        ("pods", "status") => writes,
-        ("leases", "") if wanted.namespace == "kube-node-lease" => wanted.verb == Verb::Create || wanted.name == node,
-        ("events", "") => matches!(wanted.verb, Verb::Create | Verb::Update | Verb::Patch),
-        _ => false,
-    }
-}
-
-fn dns_may(wanted: &Attributes<'_>) -> bool {
-    matches!(wanted.verb, Verb::List | Verb::Watch)
-        && matches!(
-            wanted.info.plural,
-            "services" | "endpointslices" | "namespaces" | "pods"
-        )
-}
-
-fn forbidden(identity: &Identity, wanted: &Attributes<'_>) -> ApiError {
-    let Attributes {
-        verb,
-        info,
-        subresource,
-        namespace,
-        name,
-    } = *wanted;
-    let slash = if subresource.is_empty() { "" } else { "/" };
-    let scope = if namespace.is_empty() {
-        "at the cluster scope".to_owned()
-    } else {
-        format!("in the namespace \"{namespace}\"")
-    };
-    ApiError::Forbidden {
-        resource: info.into(),
-        name: name.to_owned(),
-        reason: format!(
-            "User \"{}\" cannot {} resource \"{}{slash}{subresource}\" in API group \"{}\" {scope}",
-            identity.user,
-            verb.as_str(),
-            info.plural,
-            info.group,
-        ),
-        causes: Vec::new(),
-    }
 }

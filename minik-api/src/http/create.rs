@@ -5,11 +5,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::alloc::Reservation;
 use crate::error::{ApiError, Cause};
 use crate::resource::decode::{Format, decode};
+use crate::resource::field::FieldErrors;
 use crate::storage::{Document, Expected, Op, StorageError, Write};
 
+use super::addresses;
+use super::admission;
 use super::auth::restrict_to_own_node;
 use super::call::{Call, now};
 use super::object::{self, text};
@@ -40,6 +42,7 @@ pub async fn create(call: &Call, body: &Bytes, format: Format) -> Result<Respons
     let strategy = &call.kind().strategy;
     object::begin(&mut new, &call.target.namespace, now());
     strategy.default(&mut new)?;
+    admission::admit(call, &mut new)?;
     strategy.prepare_for_create(&mut new)?;
     let base = match (text(&new, "/metadata/name"), text(&new, "/metadata/generateName")) {
         ("", base) if !base.is_empty() => Some(base.to_owned()),
@@ -71,45 +74,58 @@ async fn store(call: &Call, new: &mut Value, dry_run: bool) -> Result<Bytes, Api
     restrict_to_own_node(&call.identity, info, &name)?;
     admit_namespace(call, &name)?;
     let errors = call.kind().strategy.validate(new)?;
+    let asked = (info.kind == "Service" && !about_families(&errors)).then(|| new.clone());
+    let mut reservation = asked.as_ref().map(|_| addresses::reserve(call, new)).transpose()?;
     if !errors.is_empty() {
         return Err(ApiError::invalid(info, &name, errors));
     }
-    let cache = call.state.storage.cache();
     let key = key(info, &call.target.namespace, &name);
-    let exists = || ApiError::AlreadyExists {
-        resource: info.into(),
-        name: name.clone(),
-    };
-    // Numbers are scarce: none is taken for an object that is there already.
-    if cache.get(&key).is_some() {
-        return Err(exists());
+    if call.state.storage.cache().get(&key).is_some() {
+        return Err(exists(call, &name));
     }
-    let reservation = reserve(call, new).map_err(|errors| ApiError::invalid(info, &name, errors))?;
-    let document = Document::encode(new)?;
     if dry_run {
-        return Ok(document.stamp(cache.revision()));
+        let revision = call.state.storage.cache().revision();
+        return Ok(Document::encode(new)?.stamp(revision));
     }
+    if let (Some(asked), Some(reserved)) = (asked, reservation.take()) {
+        reservation = Some(addresses::claim(call, &asked, new, reserved).await?);
+    }
+    let stored = put(call, new, key, &name).await;
+    match (&stored, reservation) {
+        (Ok(_), Some(reservation)) => reservation.commit(),
+        (Err(_), Some(reservation)) => addresses::abandon(&call.state, reservation).await,
+        _ => {}
+    }
+    stored
+}
+
+/// Whether these errors are about the address families of a Service: Kubernetes finds them before it
+/// allocates, and everything else after.
+fn about_families(errors: &FieldErrors) -> bool {
+    let early = |field: &str| field.starts_with("spec.clusterIP") || field.starts_with("spec.ipFamil");
+    !errors.is_empty() && errors.iter().all(|error| early(&error.field))
+}
+
+fn exists(call: &Call, name: &str) -> ApiError {
+    ApiError::AlreadyExists {
+        resource: call.info().into(),
+        name: name.to_owned(),
+    }
+}
+
+/// Stores an object that has all it asked for, unless somebody was faster.
+async fn put(call: &Call, new: &Value, key: String, name: &str) -> Result<Bytes, ApiError> {
     let write = Write {
         key: key.into(),
         expected: Expected::Absent,
-        op: Op::Put(document),
+        op: Op::Put(Document::encode(new)?),
     };
     let entry = call.state.storage.commit(write).await.map_err(|error| match error {
-        StorageError::Conflict(_) => exists(),
+        StorageError::Conflict(_) => exists(call, name),
         error => error.into(),
     })?;
-    if let Some(reservation) = reservation {
-        reservation.commit();
-    }
+    call.state.remember(call.info(), name);
     Ok(entry.value.clone())
-}
-
-fn reserve(call: &Call, new: &mut Value) -> Result<Option<Reservation>, crate::resource::field::FieldErrors> {
-    if call.info().kind == "Service" {
-        call.state.allocators.for_create(new).map(Some)
-    } else {
-        Ok(None)
-    }
 }
 
 fn check_namespace(call: &Call, new: &Value) -> Result<(), ApiError> {

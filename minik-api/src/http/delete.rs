@@ -198,7 +198,7 @@ async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions)
             ..deleted
         },
         Outcome::Deleted(entry) => {
-            call.state.forget(info, &entry);
+            call.state.forget(info, &entry).await;
             Deleted {
                 document: entry.value.clone(),
                 ..deleted

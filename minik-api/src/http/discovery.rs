@@ -177,6 +177,7 @@ pub fn verbs(info: &KindInfo) -> Vec<&'static str> {
     // Namespaces are emptied one by one.
     all.into_iter()
         .filter(|verb| info.kind != "Namespace" || *verb != "deletecollection")
+        .filter(|verb| info.stored || *verb == "create")
         .collect()
 }
 
@@ -240,8 +241,10 @@ fn plain_resources(info: &KindInfo) -> Vec<Value> {
         "namespaced": info.namespaced,
         "kind": info.kind,
         "verbs": verbs(info),
-        "storageVersionHash": storage_version_hash(info),
     });
+    if info.stored {
+        resource["storageVersionHash"] = storage_version_hash(info).into();
+    }
     add_names(&mut resource, info);
     let parts = subresources(info).into_iter().map(|subresource| {
         let (group, version, kind) = subresource_kind(info, subresource);

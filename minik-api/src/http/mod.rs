@@ -5,14 +5,17 @@
 //! request   paths, verbs, options        negotiate   media types, bodies      auth     who may do what
 //! read      get, list                    watch       changes as a stream      select   selectors
 //! list_options: which of them go together
-//! create, update, delete                 scale, binding, tunnel               object   metadata in JSON
+//! create, update, delete                 scale, binding, tunnel, review       object   metadata in JSON
 //! respond   documents to bodies          table       what `kubectl get` shows
+//! addresses                              cluster IPs as IPAddress objects      admission  what other objects decide
 //! discovery, openapi, health             what the server says about itself
 //! ```
 //!
 //! Nothing here knows a kind by its fields (kinds bring a strategy), opens a port or touches the disk.
 
-mod auth;
+pub mod addresses;
+mod admission;
+pub mod auth;
 mod binding;
 mod call;
 mod create;
@@ -26,6 +29,7 @@ pub mod openapi;
 mod read;
 mod request;
 mod respond;
+mod review;
 mod scale;
 mod select;
 mod table;
@@ -44,7 +48,6 @@ use crate::resource::Subresource;
 use crate::resource::decode::Format;
 use crate::server::{Identity, SharedState, State};
 
-use auth::Attributes;
 use call::Call;
 use negotiate::Accepted;
 use request::{Options, Route, Target, Verb};
@@ -69,7 +72,7 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
     match Route::parse(state.registry, request.uri().path())? {
         Route::Path(segments) => {
             let method = request.method().as_str().to_lowercase();
-            auth::authorize_path(&identity, request.uri().path(), &method)?;
+            auth::authorize_path(&state, &identity, request.uri().path(), &method)?;
             if !matches!(*request.method(), Method::GET | Method::HEAD) {
                 return Err(ApiError::MethodNotAllowed);
             }
@@ -79,7 +82,8 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
         Route::Resource(target) => {
             let verb = Verb::of(request.method(), &target, &options)?;
             let selected = select::selected_name(&options);
-            auth::authorize(&identity, &Attributes::new(verb, &target, selected.as_deref()))?;
+            let wanted = auth::attributes(verb, &target, selected.as_deref());
+            auth::authorize(&state, &identity, &target.kind.info, &wanted)?;
             if !serves(&target, verb) {
                 return Err(ApiError::MethodNotAllowed);
             }
@@ -158,6 +162,7 @@ async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, 
         (Some(Subresource::Binding), _, Some(format)) => binding::bind(&call, &body, format).await,
         (_, Verb::Patch, _) => update::patch(&call, &body).await,
         (_, Verb::Update, Some(format)) => update::update(&call, &body, format).await,
+        (None, Verb::Create, Some(format)) if !call.info().stored => review::review(&call, &body, format),
         (None, Verb::Create, Some(format)) => create::create(&call, &body, format).await,
         (None, Verb::Delete, Some(format)) => delete::delete(&call, &body, format).await,
         (None, Verb::DeleteCollection, Some(format)) => delete::delete_collection(&call, &body, format).await,

@@ -169,6 +169,7 @@ fn document(registry: &Registry, group: &str, version: &str, root: &str) -> Valu
     let mut paths = Map::new();
     let lists: Vec<String> = kinds(registry, group, version)
         .iter()
+        .filter(|info| info.stored)
         .map(|info| format!("{}List", info.schema))
         .collect();
     let meta: Vec<String> = ["DeleteOptions", "Patch", "Status", "WatchEvent"]
@@ -239,6 +240,15 @@ fn content(schema: &str) -> Value {
 }
 
 fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
+    if !info.stored {
+        let scope = if info.namespaced { "namespaces/{namespace}/" } else { "" };
+        let post = json!({
+            "post": operation(info, "post", info.schema, info.kind),
+            "parameters": parameters(info, false),
+        });
+        paths.insert(format!("/{root}/{scope}{}", info.plural), post);
+        return;
+    }
     let allowed = verbs(info);
     let list = format!("{}List", info.schema);
     let base = if info.namespaced {

@@ -13,6 +13,7 @@ use crate::resource::field::{FieldError, Reason};
 use crate::resource::{KindInfo, Subresource, patch as patches};
 use crate::storage::{Change, Document, Entry, Outcome, guaranteed_update};
 
+use super::addresses;
 use super::auth::restrict_to_own_pods;
 use super::call::Call;
 use super::create;
@@ -156,13 +157,13 @@ pub async fn change(
     let document = match outcome {
         Outcome::Written(entry) => entry.value.clone(),
         Outcome::Deleted(entry) => {
-            call.state.forget(call.info(), &entry);
+            call.state.forget(call.info(), &entry).await;
             entry.value.clone()
         }
         Outcome::Kept => planned.document,
     };
     if let Some(reservation) = planned.reservation.filter(|_| !dry_run) {
-        reservation.commit();
+        addresses::settle(&call.state, &respond::parse(call.info(), &document)?, reservation).await?;
     }
     Ok(Done {
         document,
@@ -212,6 +213,7 @@ fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> 
         return Err(ApiError::invalid(info, name, errors));
     }
     if info.kind == "Service" && part == Part::Main {
+        addresses::follow_ranges(&call.state)?;
         let reserved = call.state.allocators.for_update(&mut new, old);
         reservation = Some(reserved.map_err(|errors| ApiError::invalid(info, name, errors))?);
     }

@@ -45,6 +45,8 @@ pub struct KindInfo {
     pub schema: &'static str,
     /// Subresources, in discovery order.
     pub subresources: &'static [Subresource],
+    /// Whether objects are kept. What is not can only be created, and is answered at once: a review.
+    pub stored: bool,
     /// What every request about the kind is warned of, where the kind is deprecated.
     pub deprecation: Option<&'static str>,
 }

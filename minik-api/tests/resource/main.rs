@@ -5,7 +5,9 @@
 
 mod decoding;
 mod laws;
+mod networking;
 mod patching;
+mod policies;
 mod refusals;
 mod tables;
 
@@ -72,4 +74,43 @@ fn message(reason: &Reason, detail: &str) -> String {
     } else {
         format!("{head}: {detail}")
     }
+}
+
+/// What is wrong with a body as a new object, one `field: message` each.
+fn refusals(kind: &str, body: &Value) -> Vec<String> {
+    let registry = Registry::standard();
+    let kind = row(&registry, kind);
+    lines(&kind.strategy.validate(&prepared(kind, body)).unwrap())
+}
+
+/// What is wrong with replacing a valid body by another, and what the object is then.
+fn replaced(kind: &str, old: &Value, new: &Value) -> (Value, Vec<String>) {
+    let registry = Registry::standard();
+    let kind = row(&registry, kind);
+    let old = prepared(kind, old);
+    assert_eq!(lines(&kind.strategy.validate(&old).unwrap()), [""; 0]);
+    let mut new = decode_strictly(kind, new).unwrap().object;
+    new["metadata"]["namespace"] = old["metadata"]["namespace"].clone();
+    kind.strategy.default(&mut new).unwrap();
+    kind.strategy.prepare_for_update(&mut new, &old).unwrap();
+    let errors = lines(&kind.strategy.validate_update(&new, &old).unwrap());
+    (new, errors)
+}
+
+fn lines(errors: &FieldErrors) -> Vec<String> {
+    causes(errors)
+        .into_iter()
+        .map(|(field, message)| format!("{field}: {message}"))
+        .collect()
+}
+
+/// The cells of a new object 24 seconds after its creation.
+fn cells(kind: &str, body: &Value) -> Vec<Value> {
+    let registry = Registry::standard();
+    let kind = row(&registry, kind);
+    let mut object = prepared(kind, body);
+    object["metadata"]["creationTimestamp"] = "2026-11-21T02:55:53Z".into();
+    kind.strategy
+        .row(&object, "2026-11-21T02:56:17Z".parse().unwrap())
+        .unwrap()
 }

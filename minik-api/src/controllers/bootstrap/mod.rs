@@ -1,20 +1,24 @@
-//! What must exist before the API server may call itself ready: the system namespaces, Service
+//! What must exist before the API server may call itself ready: the system namespaces, roles and priority classes,
+//! the range of cluster IPs, Service
 //! `kubernetes` and what it points to, cluster DNS, and the proxy's configuration.
 //!
 //! Idempotent: creates what is missing, leaves alone what people may have edited, and corrects only
 //! what would be wrong otherwise — where the API server is, and how DNS logs in to it.
 
 mod objects;
+mod policy;
 
+use std::fmt::Debug;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
 use ipnet::Ipv4Net;
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::PostParams;
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::cache::Key;
 use super::context::Context;
@@ -54,6 +58,9 @@ pub enum BootstrapError {
     /// An object does not serialise.
     #[error("cannot describe the system objects")]
     Describe(#[source] serde_json::Error),
+    /// The roles of every cluster do not read.
+    #[error("cannot read the bootstrap roles")]
+    Policy(#[source] serde_saphyr::Error),
     /// The server refused one.
     #[error("cannot write a system object")]
     Write(#[source] ReconcileError),
@@ -65,16 +72,27 @@ pub enum BootstrapError {
 /// The first refusal of the server. Calling again goes on where this stopped.
 pub async fn bootstrap(client: &Client, config: &ControllerConfig) -> Result<(), BootstrapError> {
     let namespaces = objects::NAMESPACES.map(objects::namespace);
-    try_join_all(namespaces.iter().map(|namespace| ensure_namespace(client, namespace))).await?;
+    try_join_all(namespaces.iter().map(|namespace| ensure_cluster(client, namespace))).await?;
+    let policy = policy::bootstrap().map_err(BootstrapError::Policy)?;
+    try_join_all(policy.roles.iter().map(|role| ensure_cluster(client, role))).await?;
+    try_join_all(policy.bindings.iter().map(|binding| ensure_cluster(client, binding))).await?;
+    let classes = objects::priority_classes();
+    try_join_all(classes.iter().map(|class| ensure_cluster(client, class))).await?;
+    // Before the first Service: its address comes from here.
+    ensure_cluster(client, &objects::service_cidr(config)).await?;
     ensure_kubernetes(client, config).await?;
     ensure_system(client, config).await
 }
 
-async fn ensure_namespace(client: &Client, namespace: &Namespace) -> Result<(), BootstrapError> {
-    let api: Api<Namespace> = Api::all(client.clone());
-    match api.create(&PostParams::default(), namespace).await {
+/// Creates an object of the cluster unless it is there.
+async fn ensure_cluster<K>(client: &Client, object: &K) -> Result<(), BootstrapError>
+where
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let api: Api<K> = Api::all(client.clone());
+    match api.create(&PostParams::default(), object).await {
         Err(error) if !is_already_exists(&error) => {
-            let what = format!("Namespace {}", namespace.name_any());
+            let what = write::what(object);
             Err(BootstrapError::Write(ReconcileError::Create { what, source: error }))
         }
         _ => Ok(()),
@@ -122,28 +140,30 @@ async fn ensure_system(client: &Client, config: &ControllerConfig) -> Result<(),
     .await
 }
 
-/// Creates `wanted`, or lets `correct` edit what is there and says whether it did.
+/// Creates `wanted`, or lets `correct` edit what is there and says whether it did. Asks before it creates:
+/// a Service whose address is taken is refused for that, whether or not it is the Service itself that has it.
 async fn ensure<K>(client: &Client, wanted: &K, correct: impl Fn(&mut K, &K) -> bool) -> Result<(), BootstrapError>
 where
     K: write::Kind + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
-    match write::create(client, wanted).await {
-        Ok(_) => return Ok(()),
-        Err(ReconcileError::Create { source, .. }) if is_already_exists(&source) => {}
-        Err(error) => return Err(BootstrapError::Write(error)),
-    }
     let api: Api<K> = Api::namespaced(client.clone(), &wanted.namespace().unwrap_or_default());
-    let live = api.get(&wanted.name_any()).await;
-    let mut live = live.map_err(|source| {
+    let live = api.get_opt(&wanted.name_any()).await.map_err(|source| {
         BootstrapError::Write(ReconcileError::Read {
             what: write::what(wanted),
             source,
         })
     })?;
-    if correct(&mut live, wanted) {
-        write::update(client, &live).await.map_err(BootstrapError::Write)?;
+    let written = match live {
+        None => write::create(client, wanted).await.map(drop),
+        Some(mut live) => match correct(&mut live, wanted) {
+            true => write::update(client, &live).await.map(drop),
+            false => Ok(()),
+        },
+    };
+    match written {
+        Err(ReconcileError::Create { source, .. }) if is_already_exists(&source) => Ok(()),
+        other => other.map_err(BootstrapError::Write),
     }
-    Ok(())
 }
 
 /// Brings Service `kubernetes` and what it points to back when somebody deletes or bends them, as
@@ -196,6 +216,8 @@ impl KubernetesServiceController {
                 what: "Service default/kubernetes".into(),
                 source,
             }),
+            // Roles are no part of this.
+            Err(BootstrapError::Policy(_)) => Ok(()),
         }
     }
 }

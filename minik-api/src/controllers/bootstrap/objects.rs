@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRSpec};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
@@ -27,6 +29,47 @@ pub fn namespace(name: &str) -> Namespace {
         },
         ..Namespace::default()
     }
+}
+
+/// ServiceCIDR `kubernetes`: the range that the cluster was made with.
+pub fn service_cidr(config: &ControllerConfig) -> ServiceCIDR {
+    ServiceCIDR {
+        metadata: ObjectMeta {
+            name: Some("kubernetes".into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceCIDRSpec {
+            cidrs: Some(vec![config.service_cidr.trunc().to_string()]),
+        }),
+        status: None,
+    }
+}
+
+/// The priority classes of the system: name, value, what they are for.
+#[must_use]
+pub fn priority_classes() -> [PriorityClass; 2] {
+    let class = |name: &str, value: i32, description: &str| PriorityClass {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            ..ObjectMeta::default()
+        },
+        value: Some(value),
+        description: Some(description.into()),
+        preemption_policy: Some("PreemptLowerPriority".into()),
+        global_default: None,
+    };
+    [
+        class(
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        class(
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    ]
 }
 
 /// Service `default/kubernetes`: the API server, at the first address of the service range.

@@ -215,7 +215,7 @@ fn number(amount: &IntOrString) -> Option<i32> {
     }
 }
 
-fn count_or_percent(field: &str, amount: &IntOrString) -> Option<FieldError> {
+pub(super) fn count_or_percent(field: &str, amount: &IntOrString) -> Option<FieldError> {
     match amount {
         IntOrString::Int(n) if *n < 0 => Some(FieldError::invalid(field, *n, "must be greater than or equal to 0")),
         IntOrString::Int(_) => None,

@@ -6,21 +6,33 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod ingress;
+mod ingress_class;
+mod ip_address;
 mod lease;
 mod namespace;
+mod network_policy;
 mod node;
 mod pod;
+mod pod_disruption_budget;
 mod pod_template;
+mod priority_class;
+mod rbac;
 mod replica_set;
+mod review;
 mod secret;
 mod service;
 mod service_account;
+mod service_cidr;
+mod storage_class;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{KindInfo, Registered, Strategy};
 
 /// Every served kind.
 pub(super) fn all() -> Vec<Registered> {
-    vec![
+    let mut kinds = vec![
         row(config_map::INFO, config_map::ConfigMaps),
         row(endpoints::INFO, endpoints::EndpointsStrategy),
         row(event::INFO, event::Events),
@@ -34,7 +46,27 @@ pub(super) fn all() -> Vec<Registered> {
         row(replica_set::INFO, replica_set::ReplicaSets),
         row(lease::INFO, lease::Leases),
         row(endpoint_slice::INFO, endpoint_slice::EndpointSlices),
-    ]
+        row(ingress_class::INFO, ingress_class::IngressClasses),
+        row(ingress::INFO, ingress::Ingresses),
+        row(ip_address::INFO, ip_address::IpAddresses),
+        row(network_policy::INFO, network_policy::NetworkPolicies),
+        row(service_cidr::INFO, service_cidr::ServiceCidrs),
+        row(pod_disruption_budget::INFO, pod_disruption_budget::PodDisruptionBudgets),
+        row(rbac::binding::CLUSTER_INFO, rbac::binding::ClusterRoleBindings),
+        row(rbac::role::CLUSTER_INFO, rbac::role::ClusterRoles),
+        row(rbac::binding::INFO, rbac::binding::RoleBindings),
+        row(rbac::role::INFO, rbac::role::Roles),
+        row(priority_class::INFO, priority_class::PriorityClasses),
+        row(storage_class::INFO, storage_class::StorageClasses),
+    ];
+    kinds.extend(review::all());
+    kinds
+}
+
+/// The generation after an update of an object whose spec stayed the `same`, or did not.
+fn next_generation(old: &ObjectMeta, same: bool) -> Option<i64> {
+    let generation = old.generation.unwrap_or_default();
+    Some(if same { generation } else { generation + 1 })
 }
 
 fn row(info: KindInfo, strategy: impl Strategy) -> Registered {
@@ -56,5 +88,6 @@ const CORE: KindInfo = KindInfo {
     namespaced: true,
     schema: "",
     subresources: &[],
+    stored: true,
     deprecation: None,
 };

@@ -194,6 +194,34 @@ pub fn env_name(text: &str) -> Vec<String> {
     vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
 }
 
+/// A name that may stand as one segment of a path; all that RBAC asks of the names of its objects.
+#[must_use]
+pub fn path_segment(text: &str) -> Vec<String> {
+    if matches!(text, "." | "..") {
+        return vec![format!("may not be '{text}'")];
+    }
+    ["/", "%"]
+        .into_iter()
+        .filter(|part| text.contains(part))
+        .map(|part| format!("may not contain '{part}'"))
+        .collect()
+}
+
+/// A DNS name whose first label is `*`.
+#[must_use]
+pub fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let fits = text
+        .strip_prefix("*.")
+        .is_some_and(|rest| text.len() <= SUBDOMAIN_LENGTH && dns_subdomain(rest).is_empty());
+    if fits {
+        return Vec::new();
+    }
+    let label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+    vec![format!(
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.{label}(\\.{label})*')"
+    )]
+}
+
 /// A number of a port.
 #[must_use]
 pub fn port_number(port: i32) -> Vec<String> {

@@ -11,7 +11,7 @@ use crate::resource::validation::ip;
 const NOT_A_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
 /// Checks one address.
-pub(super) fn ip(field: &str, text: &str, existing: &[String]) -> FieldErrors {
+pub(in crate::resource::kinds) fn ip(field: &str, text: &str, existing: &[String]) -> FieldErrors {
     if existing.iter().any(|known| known == text) {
         return FieldErrors::new();
     }
@@ -27,7 +27,7 @@ pub(super) fn ip(field: &str, text: &str, existing: &[String]) -> FieldErrors {
 }
 
 /// Checks one range.
-pub(super) fn cidr(field: &str, text: &str, existing: &[String]) -> FieldErrors {
+pub(in crate::resource::kinds) fn cidr(field: &str, text: &str, existing: &[String]) -> FieldErrors {
     if existing.iter().any(|known| known.trim() == text) {
         return FieldErrors::new();
     }

@@ -3,7 +3,7 @@
 //! Pure: cluster IPs and node ports are handed out by `crate::alloc` once this strategy has found nothing
 //! to refuse.
 
-mod addresses;
+pub(super) mod addresses;
 mod defaults;
 mod families;
 mod needs;

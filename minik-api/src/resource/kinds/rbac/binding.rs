@@ -1,0 +1,244 @@
+//! RoleBinding and ClusterRoleBinding.
+
+use jiff::Timestamp;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
+use serde_json::{Value, json};
+
+use super::GROUP;
+use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::validation::meta::{self, Scope};
+use crate::resource::validation::names;
+use crate::resource::{Column, KindInfo, Strategy, print};
+
+pub(in crate::resource::kinds) const INFO: KindInfo = KindInfo {
+    kind: "RoleBinding",
+    plural: "rolebindings",
+    singular: "rolebinding",
+    schema: "io.k8s.api.rbac.v1.RoleBinding",
+    ..super::RBAC
+};
+
+pub(in crate::resource::kinds) const CLUSTER_INFO: KindInfo = KindInfo {
+    kind: "ClusterRoleBinding",
+    plural: "clusterrolebindings",
+    singular: "clusterrolebinding",
+    namespaced: false,
+    schema: "io.k8s.api.rbac.v1.ClusterRoleBinding",
+    ..super::RBAC
+};
+
+const COLUMNS: &[Column] = &[
+    print::NAME,
+    print::text(
+        "Role",
+        0,
+        "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error.",
+    ),
+    print::AGE,
+    print::text("Users", 1, "Users in the roleBinding"),
+    print::text("Groups", 1, "Groups in the roleBinding"),
+    print::text("ServiceAccounts", 1, "ServiceAccounts in the roleBinding"),
+];
+
+const CLUSTER_COLUMNS: &[Column] = &[
+    print::NAME,
+    print::text(
+        "Role",
+        0,
+        "RoleRef can only reference a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error.",
+    ),
+    print::AGE,
+    print::text("Users", 1, "Users in the clusterRoleBinding"),
+    print::text("Groups", 1, "Groups in the clusterRoleBinding"),
+    print::text("ServiceAccounts", 1, "ServiceAccounts in the clusterRoleBinding"),
+];
+
+/// How RoleBindings behave.
+pub(in crate::resource::kinds) struct RoleBindings;
+
+/// How ClusterRoleBindings behave.
+pub(in crate::resource::kinds) struct ClusterRoleBindings;
+
+impl Strategy for RoleBindings {
+    type Object = RoleBinding;
+
+    fn default(&self, object: &mut RoleBinding) {
+        fill(&mut object.role_ref, object.subjects.as_deref_mut());
+    }
+
+    fn validate(&self, object: &RoleBinding) -> FieldErrors {
+        let mut errors = meta::validate(&object.metadata, Scope::Namespaced, names::path_segment);
+        errors.extend(role_ref(&object.role_ref, &["Role", "ClusterRole"]));
+        errors.extend(subjects(object.subjects.as_deref(), true));
+        errors
+    }
+
+    fn validate_update(&self, new: &RoleBinding, old: &RoleBinding) -> FieldErrors {
+        let mut errors = self.validate(new);
+        errors.extend(unchanged(&new.role_ref, &old.role_ref));
+        errors
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        COLUMNS
+    }
+
+    fn row(&self, object: &RoleBinding, now: Timestamp) -> Vec<Value> {
+        let mut row = vec![
+            print::name(&object.metadata),
+            role(&object.role_ref),
+            print::age(&object.metadata, now),
+        ];
+        row.extend(members(object.subjects.as_deref()));
+        row
+    }
+}
+
+impl Strategy for ClusterRoleBindings {
+    type Object = ClusterRoleBinding;
+
+    fn default(&self, object: &mut ClusterRoleBinding) {
+        fill(&mut object.role_ref, object.subjects.as_deref_mut());
+    }
+
+    fn validate(&self, object: &ClusterRoleBinding) -> FieldErrors {
+        let mut errors = meta::validate(&object.metadata, Scope::Cluster, names::path_segment);
+        errors.extend(role_ref(&object.role_ref, &["ClusterRole"]));
+        errors.extend(subjects(object.subjects.as_deref(), false));
+        errors
+    }
+
+    fn validate_update(&self, new: &ClusterRoleBinding, old: &ClusterRoleBinding) -> FieldErrors {
+        let mut errors = self.validate(new);
+        errors.extend(unchanged(&new.role_ref, &old.role_ref));
+        errors
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        CLUSTER_COLUMNS
+    }
+
+    fn row(&self, object: &ClusterRoleBinding, now: Timestamp) -> Vec<Value> {
+        let mut row = vec![
+            print::name(&object.metadata),
+            role(&object.role_ref),
+            print::age(&object.metadata, now),
+        ];
+        row.extend(members(object.subjects.as_deref()));
+        row
+    }
+}
+
+fn fill(role_ref: &mut RoleRef, subjects: Option<&mut [Subject]>) {
+    let rbac = || GROUP.to_owned();
+    role_ref.api_group = Some(
+        role_ref
+            .api_group
+            .take()
+            .filter(|group| !group.is_empty())
+            .unwrap_or_else(rbac),
+    );
+    for subject in subjects.into_iter().flatten() {
+        if matches!(subject.kind.as_str(), "User" | "Group") {
+            let given = subject.api_group.take().filter(|group| !group.is_empty());
+            subject.api_group = Some(given.unwrap_or_else(rbac));
+        }
+    }
+}
+
+fn role(role_ref: &RoleRef) -> Value {
+    Value::from(format!("{}/{}", role_ref.kind, role_ref.name))
+}
+
+/// Users, groups and ServiceAccounts, one cell each.
+fn members(subjects: Option<&[Subject]>) -> [Value; 3] {
+    let listed = |kind: &str| {
+        let of_kind = subjects
+            .unwrap_or_default()
+            .iter()
+            .filter(|subject| subject.kind == kind);
+        let names: Vec<String> = of_kind
+            .map(|subject| match subject.namespace.as_deref() {
+                Some(namespace) if kind == "ServiceAccount" => format!("{namespace}/{}", subject.name),
+                _ => subject.name.clone(),
+            })
+            .collect();
+        Value::from(names.join(", "))
+    };
+    [listed("User"), listed("Group"), listed("ServiceAccount")]
+}
+
+fn role_ref(reference: &RoleRef, kinds: &[&str]) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let group = reference.api_group.as_deref().unwrap_or_default();
+    if group != GROUP {
+        errors.push(FieldError::not_supported("roleRef.apiGroup", group, &[GROUP]));
+    }
+    if !kinds.contains(&reference.kind.as_str()) {
+        let mut sorted = kinds.to_vec();
+        sorted.sort_unstable();
+        errors.push(FieldError::not_supported(
+            "roleRef.kind",
+            reference.kind.as_str(),
+            &sorted,
+        ));
+    }
+    if reference.name.is_empty() {
+        errors.push(FieldError::required("roleRef.name", ""));
+    } else {
+        let problems = names::path_segment(&reference.name);
+        errors.extend(FieldError::each("roleRef.name", reference.name.as_str(), problems));
+    }
+    errors
+}
+
+fn unchanged(new: &RoleRef, old: &RoleRef) -> Option<FieldError> {
+    // Go's field order, which this JSON object happens to share.
+    let value = json!({"apiGroup": new.api_group, "kind": new.kind, "name": new.name});
+    (new != old).then(|| FieldError::invalid("roleRef", value, "cannot change roleRef"))
+}
+
+fn subjects(subjects: Option<&[Subject]>, namespaced: bool) -> FieldErrors {
+    let subjects = subjects.unwrap_or_default().iter().enumerate();
+    subjects
+        .flat_map(|(index, given)| subject(&format!("subjects[{index}]"), given, namespaced))
+        .collect()
+}
+
+fn subject(field: &str, subject: &Subject, namespaced: bool) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let name = format!("{field}.name");
+    let group = subject.api_group.as_deref().unwrap_or_default();
+    let wrong_group = |wanted: &str| {
+        (group != wanted).then(|| FieldError::not_supported(format!("{field}.apiGroup"), group, &[wanted]))
+    };
+    if subject.name.is_empty() {
+        errors.push(FieldError::required(name.as_str(), ""));
+    }
+    match subject.kind.as_str() {
+        "ServiceAccount" => {
+            if !subject.name.is_empty() {
+                let problems = names::dns_subdomain(&subject.name);
+                errors.extend(FieldError::each(&name, subject.name.as_str(), problems));
+            }
+            errors.extend(wrong_group(""));
+            let namespace = subject.namespace.as_deref().unwrap_or_default();
+            if !namespaced && namespace.is_empty() {
+                errors.push(FieldError::required(format!("{field}.namespace"), ""));
+            }
+        }
+        kind @ ("User" | "Group") => {
+            if subject.name.is_empty() {
+                let detail = format!("{} name cannot be empty", kind.to_lowercase());
+                errors.push(FieldError::invalid(name, "", detail));
+            }
+            errors.extend(wrong_group(GROUP));
+        }
+        other => errors.push(FieldError::not_supported(
+            format!("{field}.kind"),
+            other,
+            &["Group", "ServiceAccount", "User"],
+        )),
+    }
+    errors
+}
