@@ -13,6 +13,7 @@ fn examples() -> Vec<(&'static str, Value)> {
     }], "volumes": [{"name": "tmp"}]});
     let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": pod});
     let workload = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template});
+    let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     let named = |rest: Value| {
         let mut body = json!({"metadata": {"name": "a"}});
         body.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
@@ -48,6 +49,15 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("Pod", named(json!({"spec": pod}))),
         ("Deployment", named(json!({"spec": workload}))),
         ("ReplicaSet", named(json!({"spec": workload}))),
+        ("ReplicationController", named(json!({"spec": {"template": template}}))),
+        ("PodTemplate", named(json!({"template": template}))),
+        ("StatefulSet", named(json!({"spec": workload}))),
+        ("DaemonSet", named(json!({"spec": workload}))),
+        (
+            "ControllerRevision",
+            named(json!({"data": {"spec": {}}, "revision": 1})),
+        ),
+        ("PersistentVolumeClaim", named(json!({"spec": claim}))),
         (
             "Service",
             named(json!({"spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}})),
@@ -134,17 +144,21 @@ fn every_kind_has_an_example_a_schema_and_the_names_of_discovery() {
         .filter(|k| !k.info.short_names.is_empty())
         .map(|k| (k.info.plural, k.info.short_names))
         .collect();
-    let expected: [(&str, &[&str]); 10] = [
+    let expected: [(&str, &[&str]); 14] = [
         ("configmaps", &["cm"]),
         ("endpoints", &["ep"]),
         ("events", &["ev"]),
         ("namespaces", &["ns"]),
         ("nodes", &["no"]),
+        ("persistentvolumeclaims", &["pvc"]),
         ("pods", &["po"]),
+        ("replicationcontrollers", &["rc"]),
         ("serviceaccounts", &["sa"]),
         ("services", &["svc"]),
+        ("daemonsets", &["ds"]),
         ("deployments", &["deploy"]),
         ("replicasets", &["rs"]),
+        ("statefulsets", &["sts"]),
     ];
     assert_eq!(short, expected);
 }

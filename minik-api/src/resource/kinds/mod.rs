@@ -2,6 +2,8 @@
 //! the other groups.
 
 mod config_map;
+mod controller_revision;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
@@ -9,12 +11,18 @@ mod event;
 mod lease;
 mod namespace;
 mod node;
+mod persistent_volume_claim;
 mod pod;
 mod pod_template;
+mod pod_template_object;
 mod replica_set;
+mod replication_controller;
 mod secret;
 mod service;
 mod service_account;
+mod stateful_set;
+mod volume_modes;
+mod workload;
 
 use super::{KindInfo, Registered, Strategy};
 
@@ -26,12 +34,24 @@ pub(super) fn all() -> Vec<Registered> {
         row(event::INFO, event::Events),
         row(namespace::INFO, namespace::Namespaces),
         row(node::INFO, node::Nodes),
+        row(
+            persistent_volume_claim::INFO,
+            persistent_volume_claim::PersistentVolumeClaims,
+        ),
         row(pod::INFO, pod::Pods),
+        row(pod_template_object::INFO, pod_template_object::PodTemplates),
+        row(
+            replication_controller::INFO,
+            replication_controller::ReplicationControllers,
+        ),
         row(secret::INFO, secret::Secrets),
         row(service_account::INFO, service_account::ServiceAccounts),
         row(service::INFO, service::Services),
+        row(controller_revision::INFO, controller_revision::ControllerRevisions),
+        row(daemon_set::INFO, daemon_set::DaemonSets),
         row(deployment::INFO, deployment::Deployments),
         row(replica_set::INFO, replica_set::ReplicaSets),
+        row(stateful_set::INFO, stateful_set::StatefulSets),
         row(lease::INFO, lease::Leases),
         row(endpoint_slice::INFO, endpoint_slice::EndpointSlices),
     ]
