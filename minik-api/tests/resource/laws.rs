@@ -13,6 +13,11 @@ fn examples() -> Vec<(&'static str, Value)> {
     }], "volumes": [{"name": "tmp"}]});
     let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": pod});
     let workload = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template});
+    let finite = {
+        let mut template = template.clone();
+        template["spec"]["restartPolicy"] = "OnFailure".into();
+        template
+    };
     let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     let named = |rest: Value| {
         let mut body = json!({"metadata": {"name": "a"}});
@@ -58,6 +63,31 @@ fn examples() -> Vec<(&'static str, Value)> {
             named(json!({"data": {"spec": {}}, "revision": 1})),
         ),
         ("PersistentVolumeClaim", named(json!({"spec": claim}))),
+        (
+            "PersistentVolume",
+            named(json!({"spec": {
+                "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/tmp"},
+            }})),
+        ),
+        (
+            "LimitRange",
+            named(json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "100m"}}]}})),
+        ),
+        (
+            "ResourceQuota",
+            named(json!({"spec": {"hard": {"pods": "2", "limits.cpu": "4"}}})),
+        ),
+        (
+            "Job",
+            json!({
+                "metadata": {"name": "a", "uid": "6d0d1a4e-0000-0000-0000-000000000000"},
+                "spec": {"template": finite},
+            }),
+        ),
+        (
+            "CronJob",
+            named(json!({"spec": {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {"template": finite}}}})),
+        ),
         (
             "Service",
             named(json!({"spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}})),
@@ -144,21 +174,25 @@ fn every_kind_has_an_example_a_schema_and_the_names_of_discovery() {
         .filter(|k| !k.info.short_names.is_empty())
         .map(|k| (k.info.plural, k.info.short_names))
         .collect();
-    let expected: [(&str, &[&str]); 14] = [
+    let expected: [(&str, &[&str]); 18] = [
         ("configmaps", &["cm"]),
         ("endpoints", &["ep"]),
         ("events", &["ev"]),
+        ("limitranges", &["limits"]),
         ("namespaces", &["ns"]),
         ("nodes", &["no"]),
+        ("persistentvolumes", &["pv"]),
         ("persistentvolumeclaims", &["pvc"]),
         ("pods", &["po"]),
         ("replicationcontrollers", &["rc"]),
+        ("resourcequotas", &["quota"]),
         ("serviceaccounts", &["sa"]),
         ("services", &["svc"]),
         ("daemonsets", &["ds"]),
         ("deployments", &["deploy"]),
         ("replicasets", &["rs"]),
         ("statefulsets", &["sts"]),
+        ("cronjobs", &["cj"]),
     ];
     assert_eq!(short, expected);
 }

@@ -3,20 +3,25 @@
 
 mod config_map;
 mod controller_revision;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod job;
 mod lease;
+mod limit_range;
 mod namespace;
 mod node;
+mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
 mod pod_template;
 mod pod_template_object;
 mod replica_set;
 mod replication_controller;
+mod resource_quota;
 mod secret;
 mod service;
 mod service_account;
@@ -32,8 +37,10 @@ pub(super) fn all() -> Vec<Registered> {
         row(config_map::INFO, config_map::ConfigMaps),
         row(endpoints::INFO, endpoints::EndpointsStrategy),
         row(event::INFO, event::Events),
+        row(limit_range::INFO, limit_range::LimitRanges),
         row(namespace::INFO, namespace::Namespaces),
         row(node::INFO, node::Nodes),
+        row(persistent_volume::INFO, persistent_volume::PersistentVolumes),
         row(
             persistent_volume_claim::INFO,
             persistent_volume_claim::PersistentVolumeClaims,
@@ -44,6 +51,7 @@ pub(super) fn all() -> Vec<Registered> {
             replication_controller::INFO,
             replication_controller::ReplicationControllers,
         ),
+        row(resource_quota::INFO, resource_quota::ResourceQuotas),
         row(secret::INFO, secret::Secrets),
         row(service_account::INFO, service_account::ServiceAccounts),
         row(service::INFO, service::Services),
@@ -52,6 +60,8 @@ pub(super) fn all() -> Vec<Registered> {
         row(deployment::INFO, deployment::Deployments),
         row(replica_set::INFO, replica_set::ReplicaSets),
         row(stateful_set::INFO, stateful_set::StatefulSets),
+        row(cron_job::INFO, cron_job::CronJobs),
+        row(job::INFO, job::Jobs),
         row(lease::INFO, lease::Leases),
         row(endpoint_slice::INFO, endpoint_slice::EndpointSlices),
     ]

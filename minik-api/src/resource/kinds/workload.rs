@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::pod_template;
 use crate::resource::field::{FieldError, FieldErrors};
-use crate::resource::validation::labels;
+use crate::resource::validation::{labels, names};
 use crate::resource::{Column, print};
 
 /// Wide column with the names of the template's containers.
@@ -179,6 +179,17 @@ pub(super) fn more_than_all(field: &str, amount: &IntOrString) -> Option<FieldEr
     let IntOrString::String(text) = amount else { return None };
     let beyond = number(amount).is_some_and(|n| n > 100);
     beyond.then(|| FieldError::invalid(field, text.as_str(), "must not be greater than 100%"))
+}
+
+/// What is said of a name that Pods cannot carry as their host name.
+pub(super) fn name_warning(metadata: &ObjectMeta) -> Option<String> {
+    let problems = names::dns_label(metadata.name.as_deref()?);
+    let listed = problems.join(" ");
+    (!problems.is_empty()).then(|| {
+        format!(
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{listed}]"
+        )
+    })
 }
 
 /// A selector of equal labels in the form of a [`LabelSelector`].
