@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -35,6 +35,8 @@ pub struct Context {
     pub slices: Arc<Cache<EndpointSlice>>,
     /// ServiceAccounts.
     pub service_accounts: Arc<Cache<ServiceAccount>>,
+    /// ConfigMaps.
+    pub config_maps: Arc<Cache<ConfigMap>>,
     /// ReplicaSets.
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     /// Deployments.
@@ -69,6 +71,7 @@ impl Context {
             endpoints: Arc::default(),
             slices: Arc::default(),
             service_accounts: Arc::default(),
+            config_maps: Arc::default(),
             replica_sets: Arc::default(),
             deployments: Arc::default(),
         }
@@ -84,6 +87,7 @@ impl Context {
             self.feed("watch endpoints", &self.endpoints),
             self.feed("watch endpointslices", &self.slices),
             self.feed("watch serviceaccounts", &self.service_accounts),
+            self.feed("watch configmaps", &self.config_maps),
             self.feed("watch replicasets", &self.replica_sets),
             self.feed("watch deployments", &self.deployments),
         ]

@@ -26,6 +26,7 @@ mod pod;
 mod queue;
 mod recorder;
 mod replicaset;
+mod root_ca;
 mod scheduler;
 mod service_account;
 mod write;
@@ -93,6 +94,10 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
         controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),
         controller!("endpointslicemirroring", endpoints::MirroringController::new(shared())),
+        controller!(
+            "root ca certificate publisher",
+            root_ca::RootCaPublisher::new(shared(), config.root_ca_pem.clone())
+        ),
         controller!(
             "serviceaccount",
             service_account::ServiceAccountController::new(shared())

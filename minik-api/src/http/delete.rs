@@ -103,7 +103,11 @@ impl DeleteOptions {
         warned.then(|| ORPHANS_LEFT.to_owned()).into_iter().collect()
     }
 
-    fn dry_run(&self, call: &Call) -> Result<bool, ApiError> {
+    /// Whether nothing may be deleted.
+    ///
+    /// # Errors
+    /// `dryRun` has a value other than `All`.
+    pub fn dry_run(&self, call: &Call) -> Result<bool, ApiError> {
         Ok(call::dry_run(self.dry_run.iter().map(String::as_str))? || call.dry_run()?)
     }
 }
@@ -163,13 +167,18 @@ pub async fn delete_collection(call: &Call, body: &Bytes, format: Format) -> Res
     )
 }
 
-struct Deleted {
+/// What a deletion came to.
+pub struct Deleted {
     gone: bool,
     document: Bytes,
     uid: String,
 }
 
-async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions) -> Result<Deleted, ApiError> {
+/// Deletes the object at `key`, or begins to.
+///
+/// # Errors
+/// It is not there, must not be deleted, or a precondition fails.
+pub async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions) -> Result<Deleted, ApiError> {
     let info = call.info();
     let dry_run = options.dry_run(call)?;
     if info.kind == "Namespace" && IMMORTAL.contains(&name) {
@@ -219,7 +228,11 @@ async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions)
     })
 }
 
-fn check_preconditions(info: &KindInfo, name: &str, old: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
+/// Checks that the object is the one that the client means.
+///
+/// # Errors
+/// It is another, or has changed.
+pub fn check_preconditions(info: &KindInfo, name: &str, old: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
     let Some(preconditions) = &options.preconditions else {
         return Ok(());
     };

@@ -6,5 +6,6 @@ mod common;
 mod discovery;
 mod listeners;
 mod refusals;
+mod subresources;
 mod verbs;
 mod watches;
