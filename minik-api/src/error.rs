@@ -113,6 +113,16 @@ pub enum ApiError {
         /// What is wrong with it.
         errors: FieldErrors,
     },
+    /// 429: not now.
+    #[error("{message}")]
+    TooManyRequests {
+        /// The text for people.
+        message: String,
+        /// Machine-readable reasons.
+        causes: Vec<Cause>,
+        /// When asking again makes sense, in seconds.
+        retry_after_seconds: Option<u32>,
+    },
     /// 500.
     #[error("{0}")]
     Internal(String),
@@ -212,6 +222,7 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Storage(StorageError::Conflict(_)) => StatusCode::CONFLICT,
             Self::Unavailable(_) | Self::Storage(StorageError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
             Self::FutureVersion { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -237,6 +248,7 @@ impl ApiError {
                 StatusCode::PAYLOAD_TOO_LARGE => "RequestEntityTooLarge",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE => "UnsupportedMediaType",
                 StatusCode::UNPROCESSABLE_ENTITY => "Invalid",
+                StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
                 StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
                 StatusCode::GATEWAY_TIMEOUT => "Timeout",
                 _ => "InternalError",
@@ -265,6 +277,15 @@ impl ApiError {
                 group: group.clone(),
                 kind: kind.clone(),
                 causes: errors.iter().map(cause).collect(),
+                ..Details::default()
+            }),
+            Self::TooManyRequests {
+                causes,
+                retry_after_seconds,
+                ..
+            } => Some(Details {
+                causes: causes.clone(),
+                retry_after_seconds: *retry_after_seconds,
                 ..Details::default()
             }),
             Self::FutureVersion { .. } => Some(Details {

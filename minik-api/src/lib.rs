@@ -15,6 +15,7 @@
 //! happen to run in the same process over the in-process router. Nothing here knows about nodes'
 //! kernels; the node agents are clients of this crate's HTTP interface and of nothing else.
 
+pub mod account_tokens;
 pub mod alloc;
 pub mod authz;
 pub mod controllers;

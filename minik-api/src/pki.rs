@@ -20,6 +20,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::account_tokens::{AccountKey, TokenError};
 use crate::server::Identity;
 
 /// Lifetime of everything that is issued, ten years. A lab is thrown away long before.
@@ -90,6 +91,9 @@ pub enum PkiError {
         /// For whom.
         subject: String,
     },
+    /// The key of service account tokens could not be made.
+    #[error("making the key of service account tokens")]
+    AccountKey(#[source] TokenError),
     /// A stored certificate or key is no PEM.
     #[error("reading a certificate or key")]
     Pem(#[source] rustls_pki_types::pem::Error),
@@ -148,6 +152,23 @@ impl ClusterPki {
             }
         };
         Ok(Self { ca, server })
+    }
+
+    /// The key that signs service account tokens, `sa.key` in `dir`; made when it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or no key can be made.
+    pub fn account_key(dir: &Path) -> Result<AccountKey, PkiError> {
+        let path = dir.join("sa.key");
+        match fs::read_to_string(&path) {
+            Ok(pem) => Ok(AccountKey::from_pem(pem)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let key = AccountKey::generate().map_err(PkiError::AccountKey)?;
+                write_atomically(&path, key.pem().as_bytes())?;
+                Ok(key)
+            }
+            Err(source) => Err(PkiError::Read { path, source }),
+        }
     }
 
     /// The authority's certificate, for kubeconfigs.
@@ -216,7 +237,8 @@ pub fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
 }
 
 /// The groups of whoever has this name: those of a service account, and that of everyone with a name.
-fn implied_groups(user: &str) -> Vec<String> {
+#[must_use]
+pub fn implied_groups(user: &str) -> Vec<String> {
     let account = user
         .strip_prefix("system:serviceaccount:")
         .and_then(|rest| rest.split_once(':'));

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::account_tokens::{AccountKey, AccountTokens, TokenError};
 use crate::alloc::Allocators;
 use crate::controllers::{BootstrapError, ControllerConfig, bootstrap};
 use crate::error::ApiError;
@@ -55,6 +56,8 @@ pub struct ApiConfig {
     pub advertise_port: u16,
     /// Directory of the durable log.
     pub data_dir: PathBuf,
+    /// Signs the tokens of ServiceAccounts.
+    pub account_key: AccountKey,
     /// Where each node's agent serves logs and exec: `NODES_DIR/NODE/kubelet.sock`.
     pub nodes_dir: PathBuf,
 }
@@ -120,6 +123,8 @@ pub struct State {
     pub allocators: Allocators,
     /// The stored roles, as they were last read.
     pub policies: PolicyCache,
+    /// Tokens of ServiceAccounts.
+    pub account_tokens: AccountTokens,
     /// The cluster's facts.
     pub config: ApiConfig,
     /// Cancelled when the server stops: streams end, nothing new begins.
@@ -149,6 +154,9 @@ pub enum StartError {
         #[source]
         source: serde_json::Error,
     },
+    /// The key of service account tokens is damaged.
+    #[error("reading the key of service account tokens")]
+    AccountKey(#[source] TokenError),
     /// The objects every cluster has could not be made.
     #[error("making the cluster's first objects")]
     Bootstrap(#[source] BootstrapError),
@@ -161,7 +169,7 @@ impl State {
     /// A server over `storage`: allocators adopt what the stored Services hold.
     ///
     /// # Errors
-    /// A stored Service is damaged.
+    /// A stored Service, or the key of tokens, is damaged.
     pub fn new(
         config: ApiConfig,
         storage: Arc<dyn Storage>,
@@ -176,7 +184,10 @@ impl State {
                     source,
                 })?;
         }
+        let account_tokens =
+            AccountTokens::new(&config.account_key, &config.cluster_domain).map_err(StartError::AccountKey)?;
         Ok(Arc::new(Self {
+            account_tokens,
             registry: standard_registry(),
             storage,
             allocators,

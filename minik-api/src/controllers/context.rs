@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -43,6 +43,8 @@ pub struct Context {
     pub service_cidrs: Arc<Cache<ServiceCIDR>>,
     /// IPAddresses.
     pub ip_addresses: Arc<Cache<IPAddress>>,
+    /// ConfigMaps.
+    pub config_maps: Arc<Cache<ConfigMap>>,
     /// ReplicaSets.
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     /// Deployments.
@@ -80,6 +82,7 @@ impl Context {
             cluster_roles: Arc::default(),
             service_cidrs: Arc::default(),
             ip_addresses: Arc::default(),
+            config_maps: Arc::default(),
             replica_sets: Arc::default(),
             deployments: Arc::default(),
         }
@@ -98,6 +101,7 @@ impl Context {
             self.feed("watch clusterroles", &self.cluster_roles),
             self.feed("watch servicecidrs", &self.service_cidrs),
             self.feed("watch ipaddresses", &self.ip_addresses),
+            self.feed("watch configmaps", &self.config_maps),
             self.feed("watch replicasets", &self.replica_sets),
             self.feed("watch deployments", &self.deployments),
         ]

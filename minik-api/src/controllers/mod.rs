@@ -27,6 +27,7 @@ mod queue;
 mod recorder;
 mod replicaset;
 mod role_aggregation;
+mod root_ca;
 mod scheduler;
 mod service_account;
 mod service_cidr;
@@ -96,6 +97,10 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
         controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),
         controller!("endpointslicemirroring", endpoints::MirroringController::new(shared())),
+        controller!(
+            "root ca certificate publisher",
+            root_ca::RootCaPublisher::new(shared(), config.root_ca_pem.clone())
+        ),
         controller!(
             "serviceaccount",
             service_account::ServiceAccountController::new(shared())

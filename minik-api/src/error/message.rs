@@ -22,7 +22,7 @@ pub fn aggregate(errors: &[FieldError]) -> String {
 pub fn cause(error: &FieldError) -> Cause {
     let reason = match error.reason {
         Reason::Required => "FieldValueRequired",
-        Reason::Invalid(_) => "FieldValueInvalid",
+        Reason::Invalid(_) | Reason::Malformed => "FieldValueInvalid",
         Reason::Duplicate(_) | Reason::DuplicateStruct(_) => "FieldValueDuplicate",
         Reason::NotFound(_) => "FieldValueNotFound",
         Reason::NotSupported(_) => "FieldValueNotSupported",
@@ -42,6 +42,7 @@ fn body(error: &FieldError) -> String {
     let (label, value) = match &error.reason {
         Reason::Required => ("Required value", None),
         Reason::Invalid(value) => ("Invalid value", Some(value.to_string())),
+        Reason::Malformed => ("Invalid value", None),
         Reason::Duplicate(value) => ("Duplicate value", Some(value.to_string())),
         Reason::DuplicateStruct(text) => ("Duplicate value", Some(text.clone())),
         Reason::NotFound(value) => ("Not found", Some(value.to_string())),

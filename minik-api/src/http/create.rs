@@ -41,9 +41,6 @@ pub async fn create(call: &Call, body: &Bytes, format: Format) -> Result<Respons
     }
     let strategy = &call.kind().strategy;
     object::begin(&mut new, &call.target.namespace, now());
-    strategy.default(&mut new)?;
-    admission::admit(call, &mut new)?;
-    strategy.prepare_for_create(&mut new)?;
     let base = match (text(&new, "/metadata/name"), text(&new, "/metadata/generateName")) {
         ("", base) if !base.is_empty() => Some(base.to_owned()),
         _ => None,
@@ -54,6 +51,10 @@ pub async fn create(call: &Call, body: &Bytes, format: Format) -> Result<Respons
             object::metadata(&mut new).insert("name".to_owned(), generate(base).into());
         }
         let mut candidate = if base.is_some() { new.clone() } else { new.take() };
+        // What a kind fills in may follow from the name.
+        strategy.default(&mut candidate)?;
+        admission::admit(call, &mut candidate)?;
+        strategy.prepare_for_create(&mut candidate)?;
         match store(call, &mut candidate, dry_run).await {
             Ok(stored) => {
                 warnings.extend(strategy.warnings(&candidate)?);

@@ -28,6 +28,10 @@ const ORPHAN: &str = "orphan";
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// Kinds whose deletion answers with the object and not with a Status, as 1.36 has them.
 const ANSWERED_WITH_OBJECT: [&str; 3] = ["Pod", "Service", "ServiceAccount"];
+/// Kinds whose dependents live on unless the client says otherwise, as their first version had it.
+const ORPHANING: [(&str, &str); 2] = [("batch/v1", "Job"), ("v1", "ReplicationController")];
+/// What those who delete Jobs without a wish are told.
+const ORPHANS_LEFT: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 /// Seconds that a Pod without a wish of its own gets.
 const DEFAULT_GRACE: i64 = 30;
 
@@ -93,7 +97,17 @@ impl DeleteOptions {
         }
     }
 
-    fn dry_run(&self, call: &Call) -> Result<bool, ApiError> {
+    fn warnings(&self, info: &KindInfo) -> Vec<String> {
+        let silent = self.propagation_policy.is_none() && self.orphan_dependents.is_none();
+        let warned = silent && info.group == "batch" && info.kind == "Job";
+        warned.then(|| ORPHANS_LEFT.to_owned()).into_iter().collect()
+    }
+
+    /// Whether nothing may be deleted.
+    ///
+    /// # Errors
+    /// `dryRun` has a value other than `All`.
+    pub fn dry_run(&self, call: &Call) -> Result<bool, ApiError> {
         Ok(call::dry_run(self.dry_run.iter().map(String::as_str))? || call.dry_run()?)
     }
 }
@@ -106,8 +120,9 @@ pub async fn delete(call: &Call, body: &Bytes, format: Format) -> Result<Respons
     let options = DeleteOptions::read(call, body, format)?;
     let deleted = delete_one(call, &call.target.name, &call.key(), &options).await?;
     let info = call.info();
+    let warnings = options.warnings(info);
     if !deleted.gone || ANSWERED_WITH_OBJECT.contains(&info.kind) {
-        return respond::object(call, StatusCode::OK, &deleted.document, &[]);
+        return respond::object(call, StatusCode::OK, &deleted.document, &warnings);
     }
     let details = Details {
         name: call.target.name.clone(),
@@ -116,7 +131,7 @@ pub async fn delete(call: &Call, body: &Bytes, format: Format) -> Result<Respons
         uid: deleted.uid,
         ..Details::default()
     };
-    respond::status(call.accept, StatusCode::OK, &Status::success(details), &[])
+    respond::status(call.accept, StatusCode::OK, &Status::success(details), &warnings)
 }
 
 /// Deletes every selected object of the collection in the path, and answers with what it found.
@@ -152,13 +167,18 @@ pub async fn delete_collection(call: &Call, body: &Bytes, format: Format) -> Res
     )
 }
 
-struct Deleted {
+/// What a deletion came to.
+pub struct Deleted {
     gone: bool,
     document: Bytes,
     uid: String,
 }
 
-async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions) -> Result<Deleted, ApiError> {
+/// Deletes the object at `key`, or begins to.
+///
+/// # Errors
+/// It is not there, must not be deleted, or a precondition fails.
+pub async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions) -> Result<Deleted, ApiError> {
     let info = call.info();
     let dry_run = options.dry_run(call)?;
     if info.kind == "Namespace" && IMMORTAL.contains(&name) {
@@ -208,7 +228,11 @@ async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions)
     })
 }
 
-fn check_preconditions(info: &KindInfo, name: &str, old: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
+/// Checks that the object is the one that the client means.
+///
+/// # Errors
+/// It is another, or has changed.
+pub fn check_preconditions(info: &KindInfo, name: &str, old: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
     let Some(preconditions) = &options.preconditions else {
         return Ok(());
     };
@@ -314,7 +338,8 @@ fn wanted_finalizers(old: &Value, options: &DeleteOptions) -> Vec<String> {
     let (orphan, foreground) = match (options.orphan_dependents, options.propagation_policy.as_deref()) {
         (Some(orphan), _) => (orphan, false),
         (None, Some(policy)) => (policy == "Orphan", policy == "Foreground"),
-        (None, None) => (has(ORPHAN), has(FOREGROUND)),
+        (None, None) if has(ORPHAN) || has(FOREGROUND) => (has(ORPHAN), has(FOREGROUND)),
+        (None, None) => (orphans_by_default(old), false),
     };
     let mut wanted: Vec<String> = had
         .iter()
@@ -324,6 +349,10 @@ fn wanted_finalizers(old: &Value, options: &DeleteOptions) -> Vec<String> {
     wanted.extend(orphan.then(|| ORPHAN.to_owned()));
     wanted.extend(foreground.then(|| FOREGROUND.to_owned()));
     wanted
+}
+
+fn orphans_by_default(object: &Value) -> bool {
+    ORPHANING.contains(&(text(object, "/apiVersion"), text(object, "/kind")))
 }
 
 #[cfg(test)]

@@ -185,10 +185,12 @@ pub fn verbs(info: &KindInfo) -> Vec<&'static str> {
 #[must_use]
 pub fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
     match subresource {
-        Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
-        Subresource::Binding => &["create"],
+        Subresource::Status | Subresource::Scale | Subresource::EphemeralContainers | Subresource::Resize => {
+            &["get", "patch", "update"]
+        }
+        Subresource::Binding | Subresource::Eviction | Subresource::Token => &["create"],
         Subresource::Log => &["get"],
-        Subresource::Exec => &["create", "get"],
+        Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["create", "get"],
         Subresource::Finalize => &["update"],
     }
 }
@@ -198,7 +200,15 @@ fn subresource_kind(info: &KindInfo, subresource: Subresource) -> (&'static str,
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Binding => ("", "", "Binding"),
         Subresource::Exec => ("", "", "PodExecOptions"),
-        Subresource::Status | Subresource::Log | Subresource::Finalize => ("", "", info.kind),
+        Subresource::Attach => ("", "", "PodAttachOptions"),
+        Subresource::PortForward => ("", "", "PodPortForwardOptions"),
+        Subresource::Eviction => ("policy", "v1", "Eviction"),
+        Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
+        Subresource::Status
+        | Subresource::Log
+        | Subresource::Finalize
+        | Subresource::EphemeralContainers
+        | Subresource::Resize => ("", "", info.kind),
     }
 }
 

@@ -21,6 +21,7 @@ mod call;
 mod create;
 mod delete;
 mod discovery;
+mod eviction;
 mod health;
 mod list_options;
 mod negotiate;
@@ -33,6 +34,7 @@ mod review;
 mod scale;
 mod select;
 mod table;
+mod token;
 mod tunnel;
 mod update;
 mod watch;
@@ -66,7 +68,7 @@ async fn answer(Shared(state): Shared<SharedState>, request: Request) -> Respons
 }
 
 async fn route(state: SharedState, request: Request) -> Result<Response, ApiError> {
-    let identity = identify(&request)?;
+    let identity = identify(&state, &request)?;
     let options = Options::parse(request.uri())?;
     let pretty = options.all("pretty").next().map(|_| options.flag("pretty"));
     match Route::parse(state.registry, request.uri().path())? {
@@ -89,7 +91,9 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
             }
             let accept = match target.subresource {
                 // What a container writes has no representations to choose from.
-                Some(Subresource::Log | Subresource::Exec) => Accepted::json(),
+                Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward) => {
+                    Accepted::json()
+                }
                 _ => Accepted::parse(request.headers(), pretty)?,
             };
             let headers = request.headers().clone();
@@ -113,12 +117,29 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
     }
 }
 
-/// The identity that the listener gave, or nobody. Credentials in headers are refused: none are issued.
-fn identify(request: &Request) -> Result<Identity, ApiError> {
-    match request.extensions().get::<Identity>() {
-        Some(identity) if *identity != Identity::anonymous() => Ok(identity.clone()),
-        _ if request.headers().contains_key(header::AUTHORIZATION) => Err(ApiError::Unauthorized),
-        _ => Ok(Identity::anonymous()),
+/// The identity that the listener gave, or that of a bearer token, or nobody. Other credentials are refused:
+/// none are issued.
+fn identify(state: &State, request: &Request) -> Result<Identity, ApiError> {
+    let listener = request.extensions().get::<Identity>();
+    if let Some(identity) = listener.filter(|identity| **identity != Identity::anonymous()) {
+        return Ok(identity.clone());
+    }
+    if !request.headers().contains_key(header::AUTHORIZATION) {
+        return Ok(Identity::anonymous());
+    }
+    let credentials = negotiate::text(request.headers(), header::AUTHORIZATION);
+    match credentials.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token::authenticate(state, token.trim()),
+        _ => Err(ApiError::Unauthorized),
+    }
+}
+
+/// The body of a subresource whose kind is not that of its object, as JSON.
+fn read_value(body: &[u8], format: Format) -> Result<Value, ApiError> {
+    let bad = |error: &dyn std::fmt::Display| ApiError::BadRequest(error.to_string());
+    match format {
+        Format::Json => serde_json::from_slice(body).map_err(|e| bad(&e)),
+        Format::Yaml => serde_saphyr::from_slice(body).map_err(|e| bad(&e)),
     }
 }
 
@@ -136,7 +157,9 @@ fn serves(target: &Target<'_>, verb: Verb) -> bool {
 async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, ApiError> {
     match (call.target.subresource, verb) {
         (Some(Subresource::Log), _) => return tunnel::log(&call).await,
-        (Some(Subresource::Exec), _) => return tunnel::exec(&call, request).await,
+        (Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward)), _) => {
+            return tunnel::session(&call, part, request).await;
+        }
         (None, Verb::List) => return read::list(&call),
         (None, Verb::Watch) => return watch::watch(call),
         (Some(Subresource::Scale), Verb::Get) => {
@@ -160,6 +183,8 @@ async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, 
     match (call.target.subresource, verb, format) {
         (Some(Subresource::Scale), ..) => scale::scale(&call, verb, &body, format).await,
         (Some(Subresource::Binding), _, Some(format)) => binding::bind(&call, &body, format).await,
+        (Some(Subresource::Eviction), _, Some(format)) => eviction::evict(&call, &body, format).await,
+        (Some(Subresource::Token), _, Some(format)) => token::issue(&call, &body, format).await,
         (_, Verb::Patch, _) => update::patch(&call, &body).await,
         (_, Verb::Update, Some(format)) => update::update(&call, &body, format).await,
         (None, Verb::Create, Some(format)) if !call.info().stored => review::review(&call, &body, format),
@@ -185,6 +210,12 @@ fn path(
             let check = (!check.is_empty()).then(|| check.join("/"));
             return health::health(state, endpoint, check.as_deref(), options);
         }
+        ["openid", "v1", "jwks"] => return key_document(&state.account_tokens.key_set(), "application/jwk-set+json"),
+        [".well-known", "openid-configuration"] => {
+            let config = &state.config;
+            let server = format!("{}:{}", config.advertise_address, config.advertise_port);
+            return key_document(&state.account_tokens.configuration(&server), "application/json");
+        }
         ["openapi", "v3", root @ ..] if !root.is_empty() => {
             return state.openapi()?.get(&root.join("/"), options, headers);
         }
@@ -209,6 +240,16 @@ fn path(
     respond::finish(accept, StatusCode::OK, serde_json::to_vec(&document)?, &[])
 }
 
+/// A document for those who verify our tokens, good for an hour.
+fn key_document(document: &Value, media_type: &'static str) -> Result<Response, ApiError> {
+    let mut response = Response::new(serde_json::to_vec(document)?.into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
+    let hour = header::HeaderValue::from_static("public, max-age=3600");
+    headers.insert(header::CACHE_CONTROL, hour);
+    Ok(response)
+}
+
 fn root_paths(state: &State) -> Value {
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
     for group in discovery::groups(state.registry)
@@ -219,12 +260,14 @@ fn root_paths(state: &State) -> Value {
         let versions = discovery::versions(state.registry, group);
         paths.extend(versions.into_iter().map(|version| format!("/apis/{group}/{version}")));
     }
+    paths.insert(0, "/.well-known/openid-configuration".to_owned());
     paths.extend(
         [
             "/healthz",
             "/livez",
             "/openapi/v2",
             "/openapi/v3",
+            "/openid/v1/jwks",
             "/readyz",
             "/version",
         ]

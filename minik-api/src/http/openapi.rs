@@ -26,6 +26,8 @@ use super::request::{Options, segment};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+const EVICTION: &str = "io.k8s.api.policy.v1.Eviction";
+const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
 const BINDING: &str = "io.k8s.api.core.v1.Binding";
 
 /// The form of `/openapi/v2` that is not offered.
@@ -182,6 +184,8 @@ fn document(registry: &Registry, group: &str, version: &str, root: &str) -> Valu
         roots.extend(info.subresources.iter().filter_map(|subresource| match subresource {
             Subresource::Scale => Some(SCALE),
             Subresource::Binding => Some(BINDING),
+            Subresource::Eviction => Some(EVICTION),
+            Subresource::Token => Some(TOKEN_REQUEST),
             _ => None,
         }));
     }
@@ -281,14 +285,20 @@ fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
         let (schema, kind) = match subresource {
             Subresource::Scale => (SCALE, "Scale"),
             Subresource::Binding => (BINDING, "Binding"),
+            Subresource::Eviction => (EVICTION, "Eviction"),
+            Subresource::Token => (TOKEN_REQUEST, "TokenRequest"),
             Subresource::Exec => ("", "PodExecOptions"),
+            Subresource::Attach => ("", "PodAttachOptions"),
+            Subresource::PortForward => ("", "PodPortForwardOptions"),
             Subresource::Log => ("", info.kind),
             _ => (info.schema, info.kind),
         };
         let mut path = json!({"parameters": parameters(info, true)});
         for verb in subresource_verbs(*subresource) {
             let (method, action) = match (*verb, *subresource) {
-                (_, Subresource::Exec) => (if *verb == "get" { "get" } else { "post" }, "connect"),
+                (_, Subresource::Exec | Subresource::Attach | Subresource::PortForward) => {
+                    (if *verb == "get" { "get" } else { "post" }, "connect")
+                }
                 ("create", _) => ("post", "post"),
                 ("update", _) => ("put", "put"),
                 (same, _) => (same, same),
@@ -303,10 +313,11 @@ fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
 /// One operation. `schema` is what it answers with (and, where it writes, what it is sent); empty for
 /// plain text.
 fn operation(info: &KindInfo, action: &str, schema: &str, kind: &str) -> Value {
-    let (group, version) = if kind == "Scale" {
-        ("autoscaling", "v1")
-    } else {
-        (info.group, info.version)
+    let (group, version) = match kind {
+        "Scale" => ("autoscaling", "v1"),
+        "Eviction" => ("policy", "v1"),
+        "TokenRequest" => ("authentication.k8s.io", "v1"),
+        _ => (info.group, info.version),
     };
     let answer = if schema.is_empty() {
         json!({"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}})

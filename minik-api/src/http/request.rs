@@ -97,6 +97,12 @@ pub fn segment(subresource: Subresource) -> &'static str {
         Subresource::Log => "log",
         Subresource::Exec => "exec",
         Subresource::Finalize => "finalize",
+        Subresource::Attach => "attach",
+        Subresource::PortForward => "portforward",
+        Subresource::Eviction => "eviction",
+        Subresource::EphemeralContainers => "ephemeralcontainers",
+        Subresource::Resize => "resize",
+        Subresource::Token => "token",
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/log` and `/exec`: handed to the agent of the Pod's node, under the kubelet's own paths.
+//! `/log`, `/exec`, `/attach` and `/portforward`: handed to the agent of the Pod's node, under the kubelet's own paths.
 //!
 //! The API server finds the node and the container and moves bytes; what they mean is between the client
 //! and the agent.
@@ -16,6 +16,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::UnixStream;
 
 use crate::error::ApiError;
+use crate::resource::Subresource;
 
 use super::call::Call;
 use super::object::text;
@@ -68,13 +69,16 @@ pub async fn log(call: &Call) -> Result<Response, ApiError> {
     })
 }
 
-/// Joins the client's upgraded connection with one to the agent.
+/// Joins the client's upgraded connection with one to the agent, for `/exec`, `/attach` or `/portforward`.
 ///
 /// # Errors
 /// The Pod or container is not there, the Pod has no node, or the agent does not answer.
-pub async fn exec(call: &Call, mut request: Request) -> Result<Response, ApiError> {
+pub async fn session(call: &Call, part: Subresource, mut request: Request) -> Result<Response, ApiError> {
     let pod = pod(call)?;
-    let container = container(&pod, call.options.get("container"))?;
+    let container = match part {
+        Subresource::PortForward => String::new(),
+        _ => container(&pod, call.options.get("container"))?,
+    };
     let node = text(&pod, "/spec/nodeName");
     if node.is_empty() {
         let reason = format!("pod {} does not have a host assigned", call.target.name);
@@ -92,7 +96,12 @@ pub async fn exec(call: &Call, mut request: Request) -> Result<Response, ApiErro
     ]
     .into_iter()
     .filter_map(|(asked, known)| call.options.flag(asked).then_some((known, "1")));
-    let uri = uri(call, "exec", &container, commands.chain(streams))?;
+    let ports = call.options.all("ports").map(|port| ("port", port));
+    let uri = match part {
+        Subresource::Attach => uri(call, "attach", &container, streams)?,
+        Subresource::PortForward => uri(call, "portForward", &container, ports)?,
+        _ => uri(call, "exec", &container, commands.chain(streams))?,
+    };
     let client = hyper::upgrade::on(&mut request);
     let mut forwarded = http::Request::builder()
         .method(request.method())
@@ -184,7 +193,8 @@ fn uri<'o>(
 ) -> Result<String, ApiError> {
     let query = serde_urlencoded::to_string(options.collect::<Vec<_>>()).map_err(internal)?;
     let (namespace, name) = (&call.target.namespace, &call.target.name);
-    Ok(format!("/{endpoint}/{namespace}/{name}/{container}?{query}"))
+    let path = format!("/{endpoint}/{namespace}/{name}/{container}");
+    Ok(format!("{}?{query}", path.trim_end_matches('/')))
 }
 
 async fn connect(call: &Call, node: &str) -> Result<SendRequest<Body>, ApiError> {

@@ -4,7 +4,7 @@
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::alloc::Reservation;
 use crate::error::ApiError;
@@ -39,6 +39,10 @@ pub enum Part {
     Status,
     /// A Namespace's `spec.finalizers`.
     Finalizers,
+    /// A Pod's `spec.ephemeralContainers`.
+    EphemeralContainers,
+    /// What the containers of a Pod may use.
+    Resize,
 }
 
 impl From<Option<Subresource>> for Part {
@@ -46,6 +50,8 @@ impl From<Option<Subresource>> for Part {
         match subresource {
             Some(Subresource::Status) => Self::Status,
             Some(Subresource::Finalize) => Self::Finalizers,
+            Some(Subresource::EphemeralContainers) => Self::EphemeralContainers,
+            Some(Subresource::Resize) => Self::Resize,
             _ => Self::Main,
         }
     }
@@ -199,6 +205,11 @@ fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> 
             new = old.clone();
             object::map(&mut new["spec"]).insert("finalizers".to_owned(), finalizers);
         }
+        Part::EphemeralContainers | Part::Resize => {
+            new = with_part_of_spec(old, &new, part);
+            strategy.default(&mut new)?;
+            strategy.prepare_for_update(&mut new, old)?;
+        }
         Part::Status => {
             strategy.default(&mut new)?;
             strategy.prepare_for_status_update(&mut new, old)?;
@@ -208,7 +219,10 @@ fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> 
             strategy.prepare_for_update(&mut new, old)?;
         }
     }
-    let errors = strategy.validate_update(&new, old)?;
+    let errors = match part {
+        Part::EphemeralContainers | Part::Resize => strategy.validate_spec_part(&new, old)?,
+        _ => strategy.validate_update(&new, old)?,
+    };
     if !errors.is_empty() {
         return Err(ApiError::invalid(info, name, errors));
     }
@@ -237,6 +251,34 @@ fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> 
         reservation,
         warnings,
     })
+}
+
+/// `old` with the part of `new` that a Pod's subresource is about.
+fn with_part_of_spec(old: &Value, new: &Value, part: Part) -> Value {
+    let mut object = old.clone();
+    let metadata = object::metadata(&mut object);
+    if let Some(version) = new.pointer("/metadata/resourceVersion") {
+        metadata.insert("resourceVersion".to_owned(), version.clone());
+    }
+    let spec = object::map(&mut object["spec"]);
+    if part == Part::EphemeralContainers {
+        match new.pointer("/spec/ephemeralContainers") {
+            Some(containers) => spec.insert("ephemeralContainers".to_owned(), containers.clone()),
+            None => spec.remove("ephemeralContainers"),
+        };
+        return object;
+    }
+    for field in ["containers", "initContainers"] {
+        let wanted = new.pointer(&format!("/spec/{field}")).and_then(Value::as_array);
+        let containers = spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten();
+        for container in containers {
+            let name = text(container, "/name").to_owned();
+            let same = wanted.into_iter().flatten().find(|other| text(other, "/name") == name);
+            let resources = same.and_then(|other| other.get("resources")).cloned();
+            object::map(container).insert("resources".to_owned(), resources.unwrap_or_else(|| json!({})));
+        }
+    }
+    object
 }
 
 fn check_versions(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError> {

@@ -10,6 +10,8 @@ pub enum Reason {
     Required,
     /// `Invalid value: VALUE: detail`
     Invalid(Value),
+    /// `Invalid value: detail`, where the value says nothing.
+    Malformed,
     /// `Duplicate value: VALUE`
     Duplicate(Value),
     /// `Duplicate value: TEXT`, where the value is a Go struct whose fields stand in Go's order, which a
@@ -56,6 +58,15 @@ impl FieldError {
         Self {
             field: field.into(),
             reason: Reason::Invalid(value.into()),
+            detail: detail.into(),
+        }
+    }
+
+    /// A value that is not acceptable and too large or too empty to be shown.
+    pub fn invalid_without_value(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            reason: Reason::Malformed,
             detail: detail.into(),
         }
     }

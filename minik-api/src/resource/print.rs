@@ -94,6 +94,22 @@ pub(crate) fn human_duration(seconds: i64) -> String {
     }
 }
 
+/// The owner that manages the object, as `KIND.GROUP/NAME`, or `<none>`.
+pub(crate) fn controller(metadata: &ObjectMeta) -> String {
+    let owners = metadata.owner_references.iter().flatten();
+    let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
+    owner.map_or_else(
+        || "<none>".to_owned(),
+        |owner| {
+            let kind = owner.kind.to_lowercase();
+            match owner.api_version.split_once('/') {
+                Some((group, _)) => format!("{kind}.{group}/{}", owner.name),
+                None => format!("{kind}/{}", owner.name),
+            }
+        },
+    )
+}
+
 /// The text, or `<none>` when there is none.
 pub(crate) fn or_none(text: Option<&str>) -> Value {
     Value::from(text.filter(|t| !t.is_empty()).unwrap_or("<none>"))

@@ -20,6 +20,18 @@ pub enum Subresource {
     Exec,
     /// `/finalize`: PUT that empties a Namespace's finalizers.
     Finalize,
+    /// `/attach`: upgraded connection to a container that runs, answered by the node's agent.
+    Attach,
+    /// `/portforward`: upgraded connection to ports of a Pod, answered by the node's agent.
+    PortForward,
+    /// `/eviction`: POST of an Eviction, a deletion that budgets may refuse.
+    Eviction,
+    /// `/ephemeralcontainers`: same kind, only ephemeral containers are added.
+    EphemeralContainers,
+    /// `/resize`: same kind, only what containers may use changes.
+    Resize,
+    /// `/token`: POST of a TokenRequest, answered with a signed token.
+    Token,
 }
 
 /// The names and shape of a kind, as discovery shows them.

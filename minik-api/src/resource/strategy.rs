@@ -48,6 +48,12 @@ pub trait Strategy: Send + Sync + 'static {
     /// Every violation of an update, immutable fields included.
     fn validate_update(&self, new: &Self::Object, old: &Self::Object) -> FieldErrors;
 
+    /// Every violation of an update that comes by a subresource for a part of the spec
+    /// (`/ephemeralcontainers`, `/resize`).
+    fn validate_spec_part(&self, new: &Self::Object, old: &Self::Object) -> FieldErrors {
+        self.validate_update(new, old)
+    }
+
     /// Texts for `Warning: 299` headers about what the object says, such as a deprecated field.
     fn warnings(&self, _object: &Self::Object) -> Vec<String> {
         Vec::new()
@@ -85,6 +91,8 @@ pub trait DynStrategy: Send + Sync {
     fn validate(&self, object: &Value) -> Result<FieldErrors, serde_json::Error>;
     /// See [`Strategy::validate_update`].
     fn validate_update(&self, new: &Value, old: &Value) -> Result<FieldErrors, serde_json::Error>;
+    /// See [`Strategy::validate_spec_part`].
+    fn validate_spec_part(&self, new: &Value, old: &Value) -> Result<FieldErrors, serde_json::Error>;
     /// See [`Strategy::warnings`].
     fn warnings(&self, object: &Value) -> Result<Vec<String>, serde_json::Error>;
     /// See [`Strategy::columns`].
@@ -128,6 +136,9 @@ impl<S: Strategy> DynStrategy for S {
     }
     fn validate_update(&self, new: &Value, old: &Value) -> Result<FieldErrors, serde_json::Error> {
         Ok(Strategy::validate_update(self, &typed::<S>(new)?, &typed::<S>(old)?))
+    }
+    fn validate_spec_part(&self, new: &Value, old: &Value) -> Result<FieldErrors, serde_json::Error> {
+        Ok(Strategy::validate_spec_part(self, &typed::<S>(new)?, &typed::<S>(old)?))
     }
     fn warnings(&self, object: &Value) -> Result<Vec<String>, serde_json::Error> {
         Ok(Strategy::warnings(self, &typed::<S>(object)?))

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::{Extension, Router};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use minik_api::account_tokens::AccountKey;
 use minik_api::server::{ApiConfig, Identity, SharedState, State, in_process_client, router};
 use minik_api::storage::MemoryStorage;
 use serde_json::{Value, json};
@@ -51,6 +52,7 @@ impl Server {
             advertise_port: 6443,
             data_dir: PathBuf::new(),
             nodes_dir,
+            account_key: AccountKey::generate().expect("makes a key"),
         };
         let storage = Arc::new(MemoryStorage::default());
         let state = State::new(config, storage, CancellationToken::new()).expect("starts");

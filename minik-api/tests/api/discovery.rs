@@ -93,6 +93,7 @@ async fn discovery_is_that_of_kubernetes() {
         ("/apis", &aggregated[..], include_str!("golden/apis-aggregated.json")),
         ("/api/v1", &[], include_str!("golden/api_v1.json")),
         ("/apis/apps/v1", &[], include_str!("golden/apis_apps_v1.json")),
+        ("/apis/batch/v1", &[], include_str!("golden/apis_batch_v1.json")),
         (
             "/apis/authentication.k8s.io/v1",
             &[],

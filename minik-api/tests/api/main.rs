@@ -9,5 +9,6 @@ mod kubectl;
 mod listeners;
 mod protobuf;
 mod refusals;
+mod subresources;
 mod verbs;
 mod watches;

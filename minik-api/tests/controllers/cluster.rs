@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
+use minik_api::account_tokens::AccountKey;
 use minik_api::controllers::{ControllerConfig, bootstrap, run};
 use minik_api::server::{ApiConfig, Identity, State, in_process_client};
 use minik_api::storage::MemoryStorage;
@@ -38,6 +39,7 @@ impl Cluster {
             advertise_port: 6443,
             data_dir: "/nonexistent".into(),
             nodes_dir: "/nonexistent".into(),
+            account_key: AccountKey::generate().unwrap(),
         };
         let stop = CancellationToken::new();
         let state = State::new(config, Arc::new(MemoryStorage::default()), stop.clone()).unwrap();
@@ -50,6 +52,7 @@ impl Cluster {
             advertise_address,
             advertise_port: 6443,
             dns_kubeconfig: "kind: Config\n".into(),
+            root_ca_pem: "a certificate".into(),
         };
         bootstrap(&client, &config).await.unwrap();
         bootstrap(&client, &config)

@@ -13,6 +13,12 @@ fn examples() -> Vec<(&'static str, Value)> {
     }], "volumes": [{"name": "tmp"}]});
     let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": pod});
     let workload = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template});
+    let finite = {
+        let mut template = template.clone();
+        template["spec"]["restartPolicy"] = "OnFailure".into();
+        template
+    };
+    let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     let named = |rest: Value| {
         let mut body = json!({"metadata": {"name": "a"}});
         body.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
@@ -48,6 +54,40 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("Pod", named(json!({"spec": pod}))),
         ("Deployment", named(json!({"spec": workload}))),
         ("ReplicaSet", named(json!({"spec": workload}))),
+        ("ReplicationController", named(json!({"spec": {"template": template}}))),
+        ("PodTemplate", named(json!({"template": template}))),
+        ("StatefulSet", named(json!({"spec": workload}))),
+        ("DaemonSet", named(json!({"spec": workload}))),
+        (
+            "ControllerRevision",
+            named(json!({"data": {"spec": {}}, "revision": 1})),
+        ),
+        ("PersistentVolumeClaim", named(json!({"spec": claim}))),
+        (
+            "PersistentVolume",
+            named(json!({"spec": {
+                "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/tmp"},
+            }})),
+        ),
+        (
+            "LimitRange",
+            named(json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "100m"}}]}})),
+        ),
+        (
+            "ResourceQuota",
+            named(json!({"spec": {"hard": {"pods": "2", "limits.cpu": "4"}}})),
+        ),
+        (
+            "Job",
+            json!({
+                "metadata": {"name": "a", "uid": "6d0d1a4e-0000-0000-0000-000000000000"},
+                "spec": {"template": finite},
+            }),
+        ),
+        (
+            "CronJob",
+            named(json!({"spec": {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {"template": finite}}}})),
+        ),
         (
             "Service",
             named(json!({"spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}})),

@@ -10,6 +10,7 @@ mod patching;
 mod policies;
 mod refusals;
 mod tables;
+mod workloads;
 
 use minik_api::resource::decode::{DecodeError, Decoded, FieldValidation, Format, decode};
 use minik_api::resource::field::{FieldErrors, Reason};
@@ -61,6 +62,7 @@ fn message(reason: &Reason, detail: &str) -> String {
     let head = match reason {
         Reason::Required => "Required value".to_owned(),
         Reason::Invalid(value) => format!("Invalid value: {value}"),
+        Reason::Malformed => "Invalid value".to_owned(),
         Reason::Duplicate(value) => format!("Duplicate value: {value}"),
         Reason::DuplicateStruct(text) => format!("Duplicate value: {text}"),
         Reason::NotFound(value) => format!("Not found: {value}"),

@@ -43,6 +43,8 @@ pub struct ControllerConfig {
     pub advertise_port: u16,
     /// A kubeconfig for the DNS Pods, stored in Secret `kube-system/minik-dns`.
     pub dns_kubeconfig: String,
+    /// The cluster's certificate authority, for ConfigMap `kube-root-ca.crt` of every namespace.
+    pub root_ca_pem: String,
 }
 
 impl ControllerConfig {

@@ -253,6 +253,7 @@ mod tests {
             advertise_address: "172.30.0.10".parse().unwrap(),
             advertise_port: 6443,
             dns_kubeconfig: "kind: Config\n".into(),
+            root_ca_pem: "a certificate".into(),
         }
     }
 

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::pod_template;
-use super::replica_set::{check_template, non_negative};
+use super::workload::{self, count_or_percent, non_negative, number};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::{labels, names};
@@ -39,8 +39,8 @@ const COLUMNS: &[Column] = &[
         "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment.",
     ),
     print::AGE,
-    print::text("Containers", 1, "Names of each container in the template."),
-    print::text("Images", 1, "Images referenced by each container in the template."),
+    workload::CONTAINERS,
+    workload::IMAGES,
     print::text(
         "Selector",
         1,
@@ -78,8 +78,7 @@ impl Strategy for Deployments {
     fn prepare_for_update(&self, new: &mut Deployment, old: &Deployment) {
         new.status.clone_from(&old.status);
         let same = new.spec == old.spec && new.metadata.annotations == old.metadata.annotations;
-        let generation = old.metadata.generation.unwrap_or(1);
-        new.metadata.generation = Some(if same { generation } else { generation + 1 });
+        workload::step_generation(&mut new.metadata, &old.metadata, !same);
     }
 
     fn prepare_for_status_update(&self, new: &mut Deployment, old: &Deployment) {
@@ -97,11 +96,8 @@ impl Strategy for Deployments {
     fn validate_update(&self, new: &Deployment, old: &Deployment) -> FieldErrors {
         let mut errors = meta::contents(&new.metadata);
         errors.extend(new.spec.iter().flat_map(spec));
-        if let (Some(new), Some(old)) = (&new.spec, &old.spec)
-            && new.selector != old.selector
-        {
-            let value = serde_json::to_value(&new.selector).unwrap_or_default();
-            errors.push(FieldError::immutable("spec.selector", value));
+        if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
+            errors.extend(workload::immutable_selector(&new.selector, &old.selector));
         }
         errors
     }
@@ -136,7 +132,7 @@ fn spec(spec: &DeploymentSpec) -> FieldErrors {
     } else {
         errors.extend(labels::selector("spec.selector", &spec.selector));
     }
-    errors.extend(check_template(&spec.selector, &spec.template));
+    errors.extend(workload::check_template("ReplicaSet", &spec.selector, &spec.template));
     errors.extend(spec.strategy.iter().flat_map(strategy));
     errors.extend(non_negative("spec.minReadySeconds", spec.min_ready_seconds));
     errors.extend(non_negative("spec.revisionHistoryLimit", spec.revision_history_limit));
@@ -191,39 +187,7 @@ fn rolling_update(field: &str, rolling: &RollingUpdateDeployment) -> FieldErrors
             "may not be 0 when `maxSurge` is 0",
         ));
     }
-    if let Some(IntOrString::String(text)) = &rolling.max_unavailable
-        && rolling
-            .max_unavailable
-            .as_ref()
-            .and_then(number)
-            .is_some_and(|n| n > 100)
-    {
-        errors.push(FieldError::invalid(
-            format!("{field}.maxUnavailable"),
-            text.as_str(),
-            "must not be greater than 100%",
-        ));
-    }
+    let unavailable = rolling.max_unavailable.as_ref();
+    errors.extend(unavailable.and_then(|most| workload::more_than_all(&format!("{field}.maxUnavailable"), most)));
     errors
-}
-
-/// The number, or the percentage without its sign.
-fn number(amount: &IntOrString) -> Option<i32> {
-    match amount {
-        IntOrString::Int(n) => Some(*n),
-        IntOrString::String(text) => text.strip_suffix('%')?.parse().ok(),
-    }
-}
-
-pub(super) fn count_or_percent(field: &str, amount: &IntOrString) -> Option<FieldError> {
-    match amount {
-        IntOrString::Int(n) if *n < 0 => Some(FieldError::invalid(field, *n, "must be greater than or equal to 0")),
-        IntOrString::Int(_) => None,
-        IntOrString::String(text) => {
-            let digits = text.strip_suffix('%').unwrap_or_default();
-            let valid = !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit());
-            let detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
-            (!valid).then(|| FieldError::invalid(field, text.as_str(), detail))
-        }
-    }
 }

@@ -2,6 +2,9 @@
 //! the other groups.
 
 mod config_map;
+mod controller_revision;
+mod cron_job;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
@@ -9,22 +12,32 @@ mod event;
 mod ingress;
 mod ingress_class;
 mod ip_address;
+mod job;
 mod lease;
+mod limit_range;
 mod namespace;
 mod network_policy;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
 mod pod_disruption_budget;
 mod pod_template;
+mod pod_template_object;
 mod priority_class;
 mod rbac;
 mod replica_set;
+mod replication_controller;
+mod resource_quota;
 mod review;
 mod secret;
 mod service;
 mod service_account;
 mod service_cidr;
+mod stateful_set;
 mod storage_class;
+mod volume_modes;
+mod workload;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -36,14 +49,31 @@ pub(super) fn all() -> Vec<Registered> {
         row(config_map::INFO, config_map::ConfigMaps),
         row(endpoints::INFO, endpoints::EndpointsStrategy),
         row(event::INFO, event::Events),
+        row(limit_range::INFO, limit_range::LimitRanges),
         row(namespace::INFO, namespace::Namespaces),
         row(node::INFO, node::Nodes),
+        row(persistent_volume::INFO, persistent_volume::PersistentVolumes),
+        row(
+            persistent_volume_claim::INFO,
+            persistent_volume_claim::PersistentVolumeClaims,
+        ),
         row(pod::INFO, pod::Pods),
+        row(pod_template_object::INFO, pod_template_object::PodTemplates),
+        row(
+            replication_controller::INFO,
+            replication_controller::ReplicationControllers,
+        ),
+        row(resource_quota::INFO, resource_quota::ResourceQuotas),
         row(secret::INFO, secret::Secrets),
         row(service_account::INFO, service_account::ServiceAccounts),
         row(service::INFO, service::Services),
+        row(controller_revision::INFO, controller_revision::ControllerRevisions),
+        row(daemon_set::INFO, daemon_set::DaemonSets),
         row(deployment::INFO, deployment::Deployments),
         row(replica_set::INFO, replica_set::ReplicaSets),
+        row(stateful_set::INFO, stateful_set::StatefulSets),
+        row(cron_job::INFO, cron_job::CronJobs),
+        row(job::INFO, job::Jobs),
         row(lease::INFO, lease::Leases),
         row(endpoint_slice::INFO, endpoint_slice::EndpointSlices),
         row(ingress_class::INFO, ingress_class::IngressClasses),

@@ -7,7 +7,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use super::deployment::count_or_percent;
+use super::workload::count_or_percent;
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::{labels, names};

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
 use super::pod_template;
+use super::workload::{self, non_negative};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::{labels, names};
@@ -42,8 +42,8 @@ const COLUMNS: &[Column] = &[
         "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.",
     ),
     print::AGE,
-    print::text("Containers", 1, "Names of each container in the template."),
-    print::text("Images", 1, "Images referenced by each container in the template."),
+    workload::CONTAINERS,
+    workload::IMAGES,
     print::text(
         "Selector",
         1,
@@ -71,12 +71,7 @@ impl Strategy for ReplicaSets {
 
     fn prepare_for_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
         new.status.clone_from(&old.status);
-        let generation = old.metadata.generation.unwrap_or(1);
-        new.metadata.generation = Some(if new.spec == old.spec {
-            generation
-        } else {
-            generation + 1
-        });
+        workload::step_generation(&mut new.metadata, &old.metadata, new.spec != old.spec);
     }
 
     fn prepare_for_status_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
@@ -93,12 +88,18 @@ impl Strategy for ReplicaSets {
     fn validate_update(&self, new: &ReplicaSet, old: &ReplicaSet) -> FieldErrors {
         let mut errors = meta::contents(&new.metadata);
         errors.extend(new.spec.iter().flat_map(spec));
-        if let (Some(new), Some(old)) = (&new.spec, &old.spec)
-            && new.selector != old.selector
-        {
-            let value = serde_json::to_value(&new.selector).unwrap_or_default();
-            errors.push(FieldError::immutable("spec.selector", value));
+        if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
+            errors.extend(workload::immutable_selector(&new.selector, &old.selector));
         }
+        errors.extend(new.status.iter().flat_map(|status| {
+            workload::replica_counts(workload::ReplicaCounts {
+                all: status.replicas,
+                labelled: status.fully_labeled_replicas,
+                ready: status.ready_replicas,
+                available: status.available_replicas,
+                observed: status.observed_generation,
+            })
+        }));
         errors
     }
 
@@ -150,48 +151,7 @@ fn spec(spec: &ReplicaSetSpec) -> FieldErrors {
     }
     match &spec.template {
         None => errors.push(FieldError::required("spec.template", "")),
-        Some(template) => errors.extend(check_template(&spec.selector, template)),
+        Some(template) => errors.extend(workload::check_template("ReplicaSet", &spec.selector, template)),
     }
     errors
-}
-
-/// Checks the template of a workload that keeps Pods running.
-pub(super) fn check_template(selector: &LabelSelector, template: &PodTemplateSpec) -> FieldErrors {
-    let mut errors = Vec::new();
-    let given = pod_template::labels_of(Some(template));
-    // A missing selector selects nothing.
-    if *selector == LabelSelector::default() || !labels::selects(selector, &given) {
-        let value = if given.is_empty() {
-            Value::Null
-        } else {
-            given.into_iter().collect()
-        };
-        let detail = "`selector` does not match template `labels`";
-        errors.push(FieldError::invalid("spec.template.metadata.labels", value, detail));
-    }
-    errors.extend(pod_template::validate_template("spec.template", template));
-    let spec = template.spec.as_ref();
-    let restart = spec.and_then(|s| s.restart_policy.as_deref()).unwrap_or_default();
-    if matches!(restart, "Never" | "OnFailure") {
-        errors.push(FieldError::not_supported(
-            "spec.template.spec.restartPolicy",
-            restart,
-            &["Always"],
-        ));
-    }
-    if spec.is_some_and(|s| s.active_deadline_seconds.is_some()) {
-        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        errors.push(FieldError::forbidden(
-            "spec.template.spec.activeDeadlineSeconds",
-            detail,
-        ));
-    }
-    errors
-}
-
-/// A number that may not be below zero.
-pub(super) fn non_negative(field: &str, number: Option<i32>) -> Option<FieldError> {
-    number
-        .filter(|n| *n < 0)
-        .map(|n| FieldError::invalid(field, n, "must be greater than or equal to 0"))
 }

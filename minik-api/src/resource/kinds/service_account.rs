@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::resource::field::FieldErrors;
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::names;
-use crate::resource::{Column, KindInfo, Strategy, print};
+use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
 
 pub(super) const INFO: KindInfo = KindInfo {
     kind: "ServiceAccount",
@@ -15,6 +15,7 @@ pub(super) const INFO: KindInfo = KindInfo {
     singular: "serviceaccount",
     short_names: &["sa"],
     schema: "io.k8s.api.core.v1.ServiceAccount",
+    subresources: &[Subresource::Token],
     ..super::CORE
 };
 

@@ -6,4 +6,5 @@ pub mod labels;
 pub mod meta;
 pub mod names;
 pub mod quantity;
+pub mod resources;
 pub mod time;

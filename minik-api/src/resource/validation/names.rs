@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::resource::field::{FieldError, FieldErrors};
+
 const LABEL_REGEX: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN_REGEX: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const DNS1035_REGEX: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
@@ -12,6 +14,7 @@ const QUALIFIED_REGEX: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_VALUE_REGEX: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
 const CONFIG_KEY_REGEX: &str = "[-._a-zA-Z0-9]+";
 const ENV_NAME_REGEX: &str = "[ -<>-~]+";
+const PATH_REGEX: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 
 /// Longest DNS label.
 pub const LABEL_LENGTH: usize = 63;
@@ -28,6 +31,7 @@ static DNS1035: LazyLock<Regex> = LazyLock::new(|| whole(DNS1035_REGEX));
 static QUALIFIED: LazyLock<Regex> = LazyLock::new(|| whole(QUALIFIED_REGEX));
 static LABEL_VALUE: LazyLock<Regex> = LazyLock::new(|| whole(LABEL_VALUE_REGEX));
 static CONFIG_KEY: LazyLock<Regex> = LazyLock::new(|| whole(CONFIG_KEY_REGEX));
+static PATH: LazyLock<Regex> = LazyLock::new(|| whole(PATH_REGEX));
 static ENV_NAME: LazyLock<Regex> = LazyLock::new(|| whole(ENV_NAME_REGEX));
 
 /// The text for something longer than `most` bytes.
@@ -220,6 +224,31 @@ pub fn wildcard_subdomain(text: &str) -> Vec<String> {
     vec![format!(
         "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.{label}(\\.{label})*')"
     )]
+}
+
+/// Checks `DOMAIN/PATH`: who is in charge of something, as one of many.
+#[must_use]
+pub fn domain_prefixed_path(field: &str, text: &str) -> FieldErrors {
+    let Some((domain, path)) = text.split_once('/') else {
+        return match text {
+            "" => vec![FieldError::required(field, "")],
+            _ => vec![FieldError::invalid(
+                field,
+                text,
+                "must be a domain-prefixed path (such as \"acme.io/foo\")",
+            )],
+        };
+    };
+    if domain.is_empty() || path.is_empty() {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return vec![FieldError::invalid(field, text, detail)];
+    }
+    let mut errors = FieldError::each(field, domain, dns_subdomain(domain));
+    if !PATH.is_match(path) {
+        let detail = pattern("Invalid path", PATH_REGEX, &[]);
+        errors.push(FieldError::invalid(field, path, detail));
+    }
+    errors
 }
 
 /// A number of a port.

@@ -34,13 +34,15 @@ pub fn run(process: &Process) -> anyhow::Result<ExitCode> {
         let shutdown = super::until_terminated()?;
         let pki = pki(&spec)?;
         let listeners = sort(inherited, Arc::new(pki.server_config()?))?;
-        minik_api::server::run(config(&spec), listeners, controllers(&spec, &pki)?, shutdown).await?;
+        minik_api::server::run(config(&spec)?, listeners, controllers(&spec, &pki)?, shutdown).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn config(spec: &ClusterSpec) -> ApiConfig {
-    ApiConfig {
+fn config(spec: &ClusterSpec) -> anyhow::Result<ApiConfig> {
+    let account_key = ClusterPki::account_key(&spec.pki_dir()).context("prepare the key of service account tokens")?;
+    Ok(ApiConfig {
+        account_key,
         service_cidr: spec.service_cidr,
         pod_cidr: spec.pod_network_cidr,
         node_ports: NODE_PORTS,
@@ -49,7 +51,7 @@ fn config(spec: &ClusterSpec) -> ApiConfig {
         advertise_port: API_PORT,
         data_dir: spec.state_dir.join("db"),
         nodes_dir: spec.run_dir().join("nodes"),
-    }
+    })
 }
 
 fn controllers(spec: &ClusterSpec, pki: &ClusterPki) -> anyhow::Result<ControllerConfig> {
@@ -61,6 +63,7 @@ fn controllers(spec: &ClusterSpec, pki: &ClusterPki) -> anyhow::Result<Controlle
         advertise_address: spec.control_plane().ip,
         advertise_port: API_PORT,
         dns_kubeconfig: dns_kubeconfig(spec, pki)?,
+        root_ca_pem: pki.ca_pem().to_owned(),
     })
 }
 

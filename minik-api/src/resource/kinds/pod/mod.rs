@@ -1,6 +1,7 @@
 //! Pod.
 
 mod admission;
+mod parts;
 mod printer;
 mod qos;
 mod update;
@@ -23,9 +24,14 @@ pub(super) const INFO: KindInfo = KindInfo {
     categories: &["all"],
     schema: "io.k8s.api.core.v1.Pod",
     subresources: &[
+        Subresource::Attach,
         Subresource::Binding,
+        Subresource::EphemeralContainers,
+        Subresource::Eviction,
         Subresource::Exec,
         Subresource::Log,
+        Subresource::PortForward,
+        Subresource::Resize,
         Subresource::Status,
     ],
     ..super::CORE
@@ -104,6 +110,14 @@ impl Strategy for Pods {
         let mut errors = meta::contents(&new.metadata);
         if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
             errors.extend(update::validate(new, old));
+        }
+        errors
+    }
+
+    fn validate_spec_part(&self, new: &Pod, old: &Pod) -> FieldErrors {
+        let mut errors = meta::contents(&new.metadata);
+        if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
+            errors.extend(parts::validate(new, old));
         }
         errors
     }

@@ -1,7 +1,7 @@
 //! What 1.36 fills in for a Pod spec, wherever it stands.
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, HTTPGetAction, LifecycleHandler, ObjectFieldSelector, PodSpec, Probe, Volume,
+    Container, EnvVar, EphemeralContainer, HTTPGetAction, LifecycleHandler, ObjectFieldSelector, PodSpec, Probe, Volume,
 };
 
 const FILE_MODE: i32 = 0o644;
@@ -24,6 +24,7 @@ pub(in super::super) fn pod_spec(spec: &mut PodSpec) {
         .iter_mut()
         .chain(spec.init_containers.iter_mut().flatten())
         .for_each(container);
+    spec.ephemeral_containers.iter_mut().flatten().for_each(ephemeral);
     spec.volumes.iter_mut().flatten().for_each(volume);
     if spec.host_network != Some(true) {
         spec.host_network = None;
@@ -73,6 +74,18 @@ fn container(container: &mut Container) {
             .flatten()
             .for_each(handler);
     }
+}
+
+fn ephemeral(container: &mut EphemeralContainer) {
+    let policy = pull_policy(container.image.as_deref().unwrap_or_default());
+    container.image_pull_policy.get_or_insert_with(|| policy.to_owned());
+    container
+        .termination_message_path
+        .get_or_insert_with(|| "/dev/termination-log".to_owned());
+    container
+        .termination_message_policy
+        .get_or_insert_with(|| "File".to_owned());
+    container.resources.get_or_insert_default();
 }
 
 /// `Always` for the tag `latest`, said or implied.

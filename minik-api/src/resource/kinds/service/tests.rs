@@ -76,6 +76,7 @@ fn text(error: &FieldError) -> String {
     let problem = match &error.reason {
         Reason::Required => "Required value".to_owned(),
         Reason::Invalid(value) => format!("Invalid value: {value}"),
+        Reason::Malformed => "Invalid value".to_owned(),
         Reason::Duplicate(value) => format!("Duplicate value: {value}"),
         Reason::DuplicateStruct(text) => format!("Duplicate value: {text}"),
         Reason::NotFound(value) => format!("Not found: {value}"),
