@@ -7,7 +7,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use super::workload::count_or_percent;
+use super::workload::{count_or_percent, non_negative};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::{labels, names};
@@ -158,6 +158,6 @@ fn status(budget: &PodDisruptionBudget) -> FieldErrors {
         ("status.expectedPods", status.expected_pods),
     ]
     .into_iter()
-    .filter_map(|(field, count)| super::replica_set::non_negative(field, count))
+    .filter_map(|(field, count)| non_negative(field, count))
     .collect()
 }
