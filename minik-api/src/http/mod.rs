@@ -4,7 +4,7 @@
 //! mod       a request becomes a Call: route, negotiate, authorize, dispatch
 //! request   paths, verbs, options        negotiate   media types, bodies      auth     who may do what
 //! read      get, list                    watch       changes as a stream      select   selectors
-//! list_options: which of them go together
+//! list_options                           which options go together
 //! create, update, delete                 scale, binding, tunnel, review       object   metadata in JSON
 //! respond   documents to bodies          table       what `kubectl get` shows
 //! addresses                              cluster IPs as IPAddress objects      admission  what other objects decide

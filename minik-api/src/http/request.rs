@@ -171,6 +171,8 @@ pub fn expected(target: &Target<'_>, verb: Verb) -> Expected {
         (Verb::Delete | Verb::DeleteCollection, _) => ("v1".to_owned(), "DeleteOptions"),
         (_, Some(Subresource::Scale)) => ("autoscaling/v1".to_owned(), "Scale"),
         (_, Some(Subresource::Binding)) => ("v1".to_owned(), "Binding"),
+        (_, Some(Subresource::Eviction)) => ("policy/v1".to_owned(), "Eviction"),
+        (_, Some(Subresource::Token)) => ("authentication.k8s.io/v1".to_owned(), "TokenRequest"),
         _ => (target.kind.info.api_version(), target.kind.info.kind),
     };
     Expected { api_version, kind }

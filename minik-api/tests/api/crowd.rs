@@ -36,7 +36,7 @@ async fn two_thousand_watchers_miss_and_repeat_nothing() {
         watchers.push(response.into_body().into_data_stream());
     }
     let each = resident().saturating_sub(before) / WATCHERS;
-    println!("{each} bytes a watcher");
+    eprintln!("{each} bytes a watcher");
     assert!(each < 32 << 10, "{each} bytes a watcher");
 
     let wanted: Vec<String> = (0..CHANGES).map(|n| format!("c{n}")).collect();

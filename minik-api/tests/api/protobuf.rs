@@ -122,7 +122,7 @@ async fn a_watch_is_framed_in_protobuf() {
 }
 
 #[tokio::test]
-async fn options_scales_and_bindings_come_in_protobuf_too() {
+async fn options_come_in_protobuf_too() {
     let server = Server::start().await;
     server.post(CONFIG_MAPS, &config_map("a")).await;
     let path = format!("{CONFIG_MAPS}/a");
@@ -156,7 +156,11 @@ async fn options_scales_and_bindings_come_in_protobuf_too() {
     .await;
     assert_eq!(gone.code, StatusCode::OK);
     assert_eq!(server.get(&path).await.code, StatusCode::NOT_FOUND);
+}
 
+#[tokio::test]
+async fn scales_and_bindings_come_in_protobuf_too() {
+    let server = Server::start().await;
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
         "spec": {"replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "template": {

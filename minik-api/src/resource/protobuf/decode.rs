@@ -73,7 +73,9 @@ impl Decoder<'_> {
             }
             Type::Wrapped(_) | Type::Scalar(_) => {
                 let value = self.value(reader, tag, field, &field.ty)?;
-                if value.is_null() || field.omit_empty && !field.pointer && is_zero(&value) {
+                // To Go an IntOrString is a struct, and no struct is empty.
+                let can_be_empty = field.ty != Type::Scalar(Scalar::IntOrString);
+                if value.is_null() || field.omit_empty && !field.pointer && can_be_empty && is_zero(&value) {
                     out.remove(&*field.name);
                 } else {
                     out.insert(field.name.to_string(), value);

@@ -375,8 +375,6 @@ fn any_kind() -> BoxedStrategy<Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     #[test]
     fn an_object_of_any_kind_comes_back_from_protobuf(object in any_kind()) {
         let body = from_json(&object).expect("encodes");
