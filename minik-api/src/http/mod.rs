@@ -21,6 +21,7 @@ mod create;
 mod delete;
 mod discovery;
 mod health;
+mod impersonate;
 mod negotiate;
 mod object;
 pub mod openapi;
@@ -64,7 +65,7 @@ async fn answer(Shared(state): Shared<SharedState>, request: Request) -> Respons
 }
 
 async fn route(state: SharedState, request: Request) -> Result<Response, ApiError> {
-    let identity = identify(&request)?;
+    let identity = impersonate::impersonate(&state, identify(&request)?, request.headers())?;
     let options = Options::parse(request.uri())?;
     let pretty = options.all("pretty").next().map(|_| options.flag("pretty"));
     match Route::parse(state.registry, request.uri().path())? {

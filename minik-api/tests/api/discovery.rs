@@ -121,6 +121,11 @@ async fn discovery_is_that_of_kubernetes() {
             include_str!("golden/apis_networking.k8s.io_v1.json"),
         ),
         (
+            "/apis/events.k8s.io/v1",
+            &[],
+            include_str!("golden/apis_events.k8s.io_v1.json"),
+        ),
+        (
             "/apis/authentication.k8s.io/v1",
             &[],
             include_str!("golden/apis_authentication.k8s.io_v1.json"),

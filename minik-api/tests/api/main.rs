@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
+mod access;
+mod allocation;
 mod common;
 mod discovery;
 mod listeners;
+mod networking;
 mod refusals;
 mod verbs;
 mod watches;

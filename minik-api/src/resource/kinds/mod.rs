@@ -6,6 +6,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod event_v1;
 mod ingress;
 mod ingress_class;
 mod ip_address;
@@ -46,6 +47,7 @@ pub(super) fn all() -> Vec<Registered> {
         row(replica_set::INFO, replica_set::ReplicaSets),
         row(lease::INFO, lease::Leases),
         row(endpoint_slice::INFO, endpoint_slice::EndpointSlices),
+        row(event_v1::INFO, event_v1::EventsV1),
         row(ingress_class::INFO, ingress_class::IngressClasses),
         row(ingress::INFO, ingress::Ingresses),
         row(ip_address::INFO, ip_address::IpAddresses),
@@ -89,5 +91,6 @@ const CORE: KindInfo = KindInfo {
     schema: "",
     subresources: &[],
     stored: true,
+    view: None,
     deprecation: None,
 };
