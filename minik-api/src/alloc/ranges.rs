@@ -57,3 +57,34 @@ impl Ranges {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+
+    fn address(text: &str) -> Ipv4Addr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_in_two_ranges_is_had_once() {
+        let networks = ["10.1.0.0/30", "10.1.0.0/28"].map(|network| network.parse().unwrap());
+        let mut ranges = Ranges::new(&networks, [address("10.1.0.9")].into_iter());
+        assert_eq!(ranges.take(address("10.1.0.9")), Err(Refused::Taken));
+        assert_eq!(ranges.take(address("10.2.0.1")), Err(Refused::OutOfRange));
+        let mut random = SmallRng::seed_from_u64(1);
+        let mut got: Vec<Ipv4Addr> = std::iter::from_fn(|| ranges.take_any(&mut random)).collect();
+        got.sort();
+        // Fourteen hosts of the wider range, but for the one that was held.
+        let expected: Vec<Ipv4Addr> = (1..15)
+            .filter(|n| *n != 9)
+            .map(|n| Ipv4Addr::new(10, 1, 0, n))
+            .collect();
+        assert_eq!(got, expected);
+        ranges.give_back(address("10.1.0.2"));
+        assert_eq!(ranges.take_any(&mut random), Some(address("10.1.0.2")));
+    }
+}

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::authz::{self, Policy, Resource};
 pub use crate::authz::{Attributes, node_name};
-use crate::error::ApiError;
+use crate::error::{self, ApiError};
 use crate::resource::KindInfo;
 use crate::server::{Identity, State};
 use crate::storage::Mvcc;
@@ -78,11 +78,16 @@ pub fn attributes<'a>(verb: Verb, target: &'a Target<'_>, selected: Option<&'a s
     }
 }
 
-/// Whether `identity` may do what a request about `info` wants.
+/// Whether `identity` may do what a request about a resource wants.
 ///
 /// # Errors
 /// It may not.
-pub fn authorize(state: &State, identity: &Identity, info: &KindInfo, wanted: &Attributes<'_>) -> Result<(), ApiError> {
+pub fn authorize(
+    state: &State,
+    identity: &Identity,
+    about: impl Into<error::Resource>,
+    wanted: &Attributes<'_>,
+) -> Result<(), ApiError> {
     // Who may do everything needs no policy.
     if authz::is_master(identity) {
         return Ok(());
@@ -96,7 +101,7 @@ pub fn authorize(state: &State, identity: &Identity, info: &KindInfo, wanted: &A
         authz::Target::Path(_) => String::new(),
     };
     Err(ApiError::Forbidden {
-        resource: info.into(),
+        resource: about.into(),
         name,
         reason: explained(cannot(&identity.user, wanted), &decision.reason),
         causes: Vec::new(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::{ApiError, Cause};
 use crate::resource::decode::{Format, decode};
 use crate::resource::field::FieldErrors;
-use crate::storage::{Document, Expected, Op, StorageError, Write};
+use crate::storage::{Expected, Op, StorageError, Write};
 
 use super::addresses;
 use super::admission;
@@ -86,7 +86,7 @@ async fn store(call: &Call, new: &mut Value, dry_run: bool) -> Result<Bytes, Api
     }
     if dry_run {
         let revision = call.state.storage.cache().revision();
-        return Ok(Document::encode(new)?.stamp(revision));
+        return Ok(respond::encode(info, new)?.stamp(revision));
     }
     if let (Some(asked), Some(reserved)) = (asked, reservation.take()) {
         reservation = Some(addresses::claim(call, &asked, new, reserved).await?);
@@ -119,7 +119,7 @@ async fn put(call: &Call, new: &Value, key: String, name: &str) -> Result<Bytes,
     let write = Write {
         key: key.into(),
         expected: Expected::Absent,
-        op: Op::Put(Document::encode(new)?),
+        op: Op::Put(respond::encode(call.info(), new)?),
     };
     let entry = call.state.storage.commit(write).await.map_err(|error| match error {
         StorageError::Conflict(_) => exists(call, name),

@@ -11,7 +11,7 @@ use crate::error::{ApiError, Details, Status};
 use crate::resource::KindInfo;
 use crate::resource::decode::Format;
 use crate::resource::field::{FieldError, Reason};
-use crate::storage::{Change, Document, Outcome, guaranteed_update};
+use crate::storage::{Change, Outcome, guaranteed_update};
 
 use super::auth::restrict_to_own_pods;
 use super::call::{self, Call};
@@ -198,9 +198,9 @@ pub async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOpti
         check_preconditions(info, name, &old, options)?;
         let uid = text(&old, "/metadata/uid").to_owned();
         let (change, gone, document) = match decide(&old, options, call::now()) {
-            Fate::Gone(last) => (Change::Delete(Document::encode(&last)?), true, entry.value.clone()),
+            Fate::Gone(last) => (Change::Delete(respond::encode(info, &last)?), true, entry.value.clone()),
             Fate::Marked(new) => {
-                let document = Document::encode(&new)?;
+                let document = respond::encode(info, &new)?;
                 let bytes = document.stamp(entry.revision);
                 (Change::Put(document), false, bytes)
             }

@@ -283,9 +283,9 @@ fn add_names(resource: &mut Value, info: &KindInfo) {
     }
 }
 
-/// First 8 bytes of SHA-256 over `GROUP/VERSION/KIND`, as apiserver's `discovery.StorageVersionHash`.
+/// First 8 bytes of SHA-256 over the `GROUP/VERSION/KIND` that is stored, as apiserver's `discovery.StorageVersionHash`.
 fn storage_version_hash(info: &KindInfo) -> String {
-    let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
+    let digest = Sha256::digest(format!("{}/{}/{}", info.stored_in(), info.version, info.kind));
     BASE64.encode(&digest[..8])
 }
 

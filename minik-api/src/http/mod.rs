@@ -23,6 +23,7 @@ mod delete;
 mod discovery;
 mod eviction;
 mod health;
+mod impersonate;
 mod list_options;
 mod negotiate;
 mod object;
@@ -68,7 +69,7 @@ async fn answer(Shared(state): Shared<SharedState>, request: Request) -> Respons
 }
 
 async fn route(state: SharedState, request: Request) -> Result<Response, ApiError> {
-    let identity = identify(&state, &request)?;
+    let identity = impersonate::impersonate(&state, identify(&state, &request)?, request.headers())?;
     let options = Options::parse(request.uri())?;
     let pretty = options.all("pretty").next().map(|_| options.flag("pretty"));
     match Route::parse(state.registry, request.uri().path())? {

@@ -187,7 +187,10 @@ pub fn key(info: &KindInfo, namespace: &str, name: &str) -> String {
 /// Where the objects of a kind in a namespace (all namespaces if empty) are stored.
 #[must_use]
 pub fn prefix(info: &KindInfo, namespace: &str) -> String {
-    let group = if info.group.is_empty() { "core" } else { info.group };
+    let group = match info.stored_in() {
+        "" => "core",
+        group => group,
+    };
     if namespace.is_empty() {
         format!("{group}/{}/", info.plural)
     } else {

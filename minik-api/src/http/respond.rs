@@ -1,6 +1,7 @@
 //! Stored documents to response bodies. Documents are encoded already: a full JSON answer is put
 //! together from bytes, and only other shapes and formats are parsed again.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use crate::error::{ApiError, Status};
 use crate::resource::KindInfo;
 use crate::resource::protobuf;
-use crate::storage::Entry;
+use crate::storage::{Document, Entry};
 
 use super::call::Call;
 use super::negotiate::{self, Accepted, Representation, Shape};
@@ -31,7 +32,32 @@ pub fn api_version(info: &KindInfo) -> String {
 pub fn append_full(out: &mut Vec<u8>, info: &KindInfo, document: &[u8]) {
     let head = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", info.kind, api_version(info));
     out.extend_from_slice(head.as_bytes());
-    out.extend_from_slice(&document[1..]);
+    out.extend_from_slice(&shown(info, document)[1..]);
+}
+
+/// A stored document under the field names of the kind that shows it. A damaged one is shown as it is.
+fn shown<'d>(info: &KindInfo, document: &'d [u8]) -> Cow<'d, [u8]> {
+    let renamed = info.view.and_then(|view| {
+        let mut object: Value = serde_json::from_slice(document).ok()?;
+        view.show(&mut object);
+        Some(object.to_string().into_bytes())
+    });
+    renamed.map_or(Cow::Borrowed(document), Cow::Owned)
+}
+
+/// An object of a kind as a document of the store.
+///
+/// # Errors
+/// It is no JSON object with metadata.
+pub fn encode(info: &KindInfo, object: &Value) -> Result<Document, serde_json::Error> {
+    match info.view {
+        None => Document::encode(object),
+        Some(view) => {
+            let mut stored = object.clone();
+            view.store(&mut stored);
+            Document::encode(&stored)
+        }
+    }
 }
 
 /// A stored document as an object with kind and version.
@@ -40,6 +66,9 @@ pub fn append_full(out: &mut Vec<u8>, info: &KindInfo, document: &[u8]) {
 /// The document is damaged.
 pub fn parse(info: &KindInfo, document: &[u8]) -> Result<Value, serde_json::Error> {
     let mut object: Value = serde_json::from_slice(document)?;
+    if let Some(view) = info.view {
+        view.show(&mut object);
+    }
     object["kind"] = info.kind.into();
     object["apiVersion"] = api_version(info).into();
     Ok(object)
@@ -109,7 +138,7 @@ pub fn list(call: &Call, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Resp
                 if n > 0 {
                     body.push(b',');
                 }
-                body.extend_from_slice(&entry.value);
+                body.extend_from_slice(&shown(info, &entry.value));
             }
             body.extend_from_slice(b"]}");
             body

@@ -68,7 +68,6 @@ fn subject(spec: &Value) -> Identity {
     Identity {
         user: text(spec, "/user").to_owned(),
         groups: object::strings(spec, "/groups"),
-        ..Identity::anonymous()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::resource::selector::{FieldSelector, LabelSelector};
 use crate::storage::{Attributes, Entry};
 
 use super::request::Options;
+use super::respond;
 
 /// Which entries a client wants.
 pub struct Selection {
@@ -54,7 +55,11 @@ impl Selection {
         if self.everything {
             return true;
         }
-        let attributes = entry.attributes(|| attributes(kind, entry));
+        // What an entry remembers are the fields of its own kind, not of one that shows it under other names.
+        let viewed = kind.info.view.map(|_| attributes(kind, entry));
+        let attributes = viewed
+            .as_ref()
+            .unwrap_or_else(|| entry.attributes(|| attributes(kind, entry)));
         self.labels.matches(&attributes.labels)
             && self
                 .fields
@@ -100,7 +105,7 @@ fn attributes(kind: &Registered, entry: &Entry) -> Attributes {
     ]);
     let selectable = kind.strategy.selectable_fields();
     if !selectable.is_empty()
-        && let Ok(object) = serde_json::from_slice(&entry.value)
+        && let Ok(object) = respond::parse(&kind.info, &entry.value)
     {
         for label in selectable {
             match kind.strategy.selectable_field(&object, label) {

@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::resource::decode::{FieldValidation, Format, check, decode};
 use crate::resource::field::{FieldError, Reason};
 use crate::resource::{KindInfo, Subresource, patch as patches};
-use crate::storage::{Change, Document, Entry, Outcome, guaranteed_update};
+use crate::storage::{Change, Entry, Outcome, guaranteed_update};
 
 use super::addresses;
 use super::auth::restrict_to_own_pods;
@@ -236,7 +236,7 @@ fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> 
     } else {
         Vec::new()
     };
-    let document = Document::encode(&new)?;
+    let document = respond::encode(info, &new)?;
     let bytes = document.stamp(entry.revision);
     let ends =
         object::is_deleting(&new) && object::may_go(&new) && object::deletion_grace(&new).unwrap_or_default() == 0;

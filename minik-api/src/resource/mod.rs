@@ -16,5 +16,5 @@ pub mod selector;
 mod strategy;
 pub mod validation;
 
-pub use registry::{KindInfo, Registered, Registry, Subresource};
+pub use registry::{KindInfo, Registered, Registry, Subresource, View};
 pub use strategy::{Column, DynStrategy, Strategy};

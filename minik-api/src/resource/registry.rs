@@ -59,11 +59,52 @@ pub struct KindInfo {
     pub subresources: &'static [Subresource],
     /// Whether objects are kept. What is not can only be created, and is answered at once: a review.
     pub stored: bool,
+    /// Whose objects it shows, where they are another kind's.
+    pub view: Option<View>,
     /// What every request about the kind is warned of, where the kind is deprecated.
     pub deprecation: Option<&'static str>,
 }
 
+/// A kind whose objects are those of the kind of the same plural in another group, under other field names.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// The group that they are stored in.
+    pub group: &'static str,
+    /// Field names at the top of the object: as stored, as shown.
+    pub fields: &'static [(&'static str, &'static str)],
+}
+
+impl View {
+    /// Gives a stored object the names of the view.
+    pub fn show(&self, object: &mut Value) {
+        self.fields
+            .iter()
+            .for_each(|(stored, shown)| rename(object, stored, shown));
+    }
+
+    /// Gives an object of the view the names that it is stored under.
+    pub fn store(&self, object: &mut Value) {
+        self.fields
+            .iter()
+            .for_each(|(stored, shown)| rename(object, shown, stored));
+    }
+}
+
+fn rename(object: &mut Value, from: &str, to: &str) {
+    if let Value::Object(fields) = object
+        && let Some(value) = fields.remove(from)
+    {
+        fields.insert(to.to_owned(), value);
+    }
+}
+
 impl KindInfo {
+    /// The group in whose part of the store the objects are.
+    #[must_use]
+    pub fn stored_in(&self) -> &'static str {
+        self.view.map_or(self.group, |view| view.group)
+    }
+
     /// `v1`, `apps/v1`.
     #[must_use]
     pub fn api_version(&self) -> String {

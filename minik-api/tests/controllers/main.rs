@@ -6,6 +6,8 @@
 #[macro_use]
 mod cluster;
 
+mod addresses;
+
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};

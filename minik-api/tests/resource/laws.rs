@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{prepared, row};
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn examples() -> Vec<(&'static str, Value)> {
     let pod = json!({"containers": [{
         "name": "web", "image": "nginx", "ports": [{"containerPort": 80}],

@@ -218,7 +218,7 @@ fn storage_classes_follow_kubernetes() {
             r#"volumeBindingMode: Invalid value: "WaitForFirstConsumer": field is immutable"#,
         ]
     );
-    let mut marked = old.clone();
+    let mut marked = old;
     marked["metadata"]["annotations"] = json!({"storageclass.kubernetes.io/is-default-class": "true"});
     assert_eq!(
         cells("StorageClass", &marked),

@@ -32,7 +32,7 @@ const SELECTABLE: &[&str] = &[
     "type",
 ];
 
-const COLUMNS: &[Column] = &[
+pub(super) const COLUMNS: &[Column] = &[
     print::text(
         "Last Seen",
         0,
@@ -170,7 +170,7 @@ impl Strategy for Events {
 }
 
 /// Events about objects of the cluster live in `default`; all others beside their object.
-fn legacy(event: &Event) -> FieldErrors {
+pub(super) fn legacy(event: &Event) -> FieldErrors {
     let involved = event.involved_object.namespace.as_deref().unwrap_or_default();
     let own = event.metadata.namespace.as_deref().unwrap_or_default();
     let fits = if involved.is_empty() {

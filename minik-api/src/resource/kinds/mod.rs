@@ -9,6 +9,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod event_v1;
 mod ingress;
 mod ingress_class;
 mod ip_address;
@@ -76,6 +77,7 @@ pub(super) fn all() -> Vec<Registered> {
         row(job::INFO, job::Jobs),
         row(lease::INFO, lease::Leases),
         row(endpoint_slice::INFO, endpoint_slice::EndpointSlices),
+        row(event_v1::INFO, event_v1::EventsV1),
         row(ingress_class::INFO, ingress_class::IngressClasses),
         row(ingress::INFO, ingress::Ingresses),
         row(ip_address::INFO, ip_address::IpAddresses),
@@ -119,5 +121,6 @@ const CORE: KindInfo = KindInfo {
     schema: "",
     subresources: &[],
     stored: true,
+    view: None,
     deprecation: None,
 };
