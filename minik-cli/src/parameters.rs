@@ -82,6 +82,9 @@ pub enum ParameterError {
     /// kube-apiserver's limits, and room for DNS at the tenth address.
     #[error("--service-cidr {0} must be between /12 and /28")]
     ServiceRange(Ipv4Net),
+    /// A private outside world has nothing beyond it.
+    #[error("--egress leads out of this machine and --isolated keeps a cluster in: leave one of them out")]
+    IsolatedEgress,
     /// The cluster was made with another value.
     #[error(
         "cluster {cluster:?} was made with {flag} {stored}, not {asked}: leave the flag out, choose another --name, \
@@ -108,6 +111,9 @@ pub fn resolve(asked: &Asked, stored: Option<&ClusterSpec>) -> Result<ClusterSpe
     if let Some(stored) = stored {
         check_same(asked, stored)?;
         return Ok(stored.clone());
+    }
+    if asked.isolated && asked.egress {
+        return Err(ParameterError::IsolatedEgress);
     }
     let node_network_cidr = asked.node_network_cidr.unwrap_or_else(|| range([172, 30, 0, 0], 24));
     let pod_network_cidr = asked.pod_network_cidr.unwrap_or_else(|| range([10, 244, 0, 0], 16));

@@ -57,6 +57,9 @@ pub struct AgentConfig {
     pub cluster_dns: Ipv4Addr,
     /// `cluster.local`.
     pub cluster_domain: String,
+    /// Resolver settings for Pods with the node's own (`dnsPolicy: Default`), as the kubelet's `--resolv-conf`; `None`
+    /// where Pods can reach no name server but the cluster's.
+    pub resolv_conf: Option<PathBuf>,
     /// Path socket of the API server for this node.
     pub api_socket: PathBuf,
     /// `/run/minik/CLUSTER/nodes/NODE`: sockets, FIFOs, locks; gone after a reboot.

@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -37,6 +39,10 @@ pub struct Context {
     pub service_accounts: Arc<Cache<ServiceAccount>>,
     /// ConfigMaps.
     pub config_maps: Arc<Cache<ConfigMap>>,
+    /// PersistentVolumeClaims.
+    pub claims: Arc<Cache<PersistentVolumeClaim>>,
+    /// PersistentVolumes.
+    pub volumes: Arc<Cache<PersistentVolume>>,
     /// ReplicaSets.
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     /// Deployments.
@@ -72,6 +78,8 @@ impl Context {
             slices: Arc::default(),
             service_accounts: Arc::default(),
             config_maps: Arc::default(),
+            claims: Arc::default(),
+            volumes: Arc::default(),
             replica_sets: Arc::default(),
             deployments: Arc::default(),
         }
@@ -88,6 +96,8 @@ impl Context {
             self.feed("watch endpointslices", &self.slices),
             self.feed("watch serviceaccounts", &self.service_accounts),
             self.feed("watch configmaps", &self.config_maps),
+            self.feed("watch persistentvolumeclaims", &self.claims),
+            self.feed("watch persistentvolumes", &self.volumes),
             self.feed("watch replicasets", &self.replica_sets),
             self.feed("watch deployments", &self.deployments),
         ]

@@ -29,6 +29,7 @@ mod replicaset;
 mod root_ca;
 mod scheduler;
 mod service_account;
+mod volume_protection;
 mod write;
 
 use std::sync::Arc;
@@ -98,6 +99,7 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
             "root ca certificate publisher",
             root_ca::RootCaPublisher::new(shared(), config.root_ca_pem.clone())
         ),
+        controller!("volume protection", volume_protection::VolumeProtection::new(shared())),
         controller!(
             "serviceaccount",
             service_account::ServiceAccountController::new(shared())

@@ -6,6 +6,7 @@
 mod decoding;
 mod laws;
 mod patching;
+mod pods;
 mod refusals;
 mod tables;
 mod workloads;

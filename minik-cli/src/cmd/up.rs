@@ -35,7 +35,7 @@ pub struct Up {
     /// Give the cluster an outside world of its own, so that it touches nothing of this machine
     #[arg(long)]
     isolated: bool,
-    /// Let Pods reach beyond this machine
+    /// Let Pods reach beyond this machine, under its address
     #[arg(long)]
     egress: bool,
     /// Addresses of the nodes [default: 172.30.0.0/24]
@@ -80,9 +80,6 @@ impl Up {
                 .map(|value| value.get_name().to_owned())
                 .unwrap_or_default();
             bail!("proxy mode {mode} is not in this version, which has iptables only");
-        }
-        if self.egress {
-            bail!("--egress is not in this version: Pods reach each other, the nodes and the lab's outside world");
         }
         if !nix::unistd::Uid::effective().is_root() {
             bail!("minik up must run as root: run it with sudo");

@@ -6,6 +6,7 @@ pub mod probe;
 
 use crate::cluster::ClusterSpec;
 use crate::provider::conflicts::Conflict;
+use crate::provider::underlay::{outside_altname, outside_link};
 
 /// What was seen on this machine.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,8 @@ pub struct Facts {
     pub state_dir_problem: Option<String>,
     /// Ranges that something of this machine uses.
     pub conflicts: Vec<Conflict>,
+    /// Chains of this machine that drop forwarded packets, for a cluster with a way out.
+    pub forwarding_refused_by: Vec<String>,
 }
 
 /// One thing that is wrong or worth knowing.
@@ -42,59 +45,73 @@ pub struct Report {
     pub notes: Vec<Finding>,
 }
 
-/// A program, the Debian package that has it, and what is lost without it; nothing works without those that
-/// say `None`.
+/// A program, the Debian package that has it, and what is lost without it.
 struct Program {
     name: &'static str,
     package: &'static str,
-    without: Option<&'static str>,
+    without: Without,
 }
 
-const PROGRAMS: [Program; 9] = [
+/// What is lost.
+enum Without {
+    /// Everything.
+    NoCluster,
+    /// `--egress`; nobody else asks for it.
+    NoEgress,
+    /// This.
+    Less(&'static str),
+}
+
+const PROGRAMS: [Program; 10] = [
     Program {
         name: "iptables-restore",
         package: "iptables",
-        without: None,
+        without: Without::NoCluster,
     },
     Program {
         name: "iptables-save",
         package: "iptables",
-        without: None,
+        without: Without::NoCluster,
+    },
+    Program {
+        name: "nft",
+        package: "nftables",
+        without: Without::NoEgress,
     },
     Program {
         name: "nginx",
         package: "nginx-light",
-        without: Some("image nginx is a stand-in that understands a small part of nginx's configuration"),
+        without: Without::Less("image nginx is a stand-in that understands a small part of nginx's configuration"),
     },
     Program {
         name: "busybox",
         package: "busybox",
-        without: Some("images busybox and tools, and shells in Pods, are unavailable"),
+        without: Without::Less("images busybox and tools, and shells in Pods, are unavailable"),
     },
     Program {
         name: "curl",
         package: "curl",
-        without: Some("image tools has no curl"),
+        without: Without::Less("image tools has no curl"),
     },
     Program {
         name: "dig",
         package: "bind9-dnsutils",
-        without: Some("image tools has no dig"),
+        without: Without::Less("image tools has no dig"),
     },
     Program {
         name: "ping",
         package: "iputils-ping",
-        without: Some("image tools has no ping"),
+        without: Without::Less("image tools has no ping"),
     },
     Program {
         name: "ip",
         package: "iproute2",
-        without: Some("image tools has no ip"),
+        without: Without::Less("image tools has no ip"),
     },
     Program {
         name: "conntrack",
         package: "conntrack",
-        without: Some("UDP flows to a removed endpoint end only when they time out"),
+        without: Without::Less("UDP flows to a removed endpoint end only when they time out"),
     },
 ];
 
@@ -115,7 +132,7 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Report {
         });
         return report;
     }
-    judge_programs(facts, &mut report);
+    judge_programs(facts, spec, &mut report);
     for (feature, said) in &facts.missing_features {
         report.errors.push(Finding {
             what: format!("the kernel does not provide {feature}: {said}"),
@@ -135,6 +152,7 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Report {
             advice: "choose another with --state-dir".to_owned(),
         });
     }
+    judge_forwarding(facts, spec, &mut report);
     for conflict in &facts.conflicts {
         let alone = if spec.isolated {
             ""
@@ -149,24 +167,43 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Report {
     report
 }
 
-fn judge_programs(facts: &Facts, report: &mut Report) {
+fn judge_programs(facts: &Facts, spec: &ClusterSpec, report: &mut Report) {
     for program in PROGRAMS
         .iter()
         .filter(|program| facts.missing_programs.contains(&program.name))
     {
         let advice = format!("install Debian package {0}: apt-get install {0}", program.package);
         match program.without {
-            None => {
-                report.errors.push(Finding {
-                    what: format!("program {} is missing", program.name),
-                    advice,
-                });
-            }
-            Some(loss) => report.notes.push(Finding {
+            Without::NoCluster => report.errors.push(Finding {
+                what: format!("program {} is missing", program.name),
+                advice,
+            }),
+            Without::NoEgress if spec.egress => report.errors.push(Finding {
+                what: format!("program {} is missing, and --egress needs it", program.name),
+                advice,
+            }),
+            Without::NoEgress => {}
+            Without::Less(loss) => report.notes.push(Finding {
                 what: loss.to_owned(),
                 advice,
             }),
         }
+    }
+}
+
+/// Rules of the machine's own, which minik does not touch.
+fn judge_forwarding(facts: &Facts, spec: &ClusterSpec, report: &mut Report) {
+    let link = outside_altname(&spec.name);
+    for chain in &facts.forwarding_refused_by {
+        report.notes.push(Finding {
+            what: format!("chain {chain} of this machine drops forwarded packets, so Pods will not get out"),
+            advice: format!(
+                "once the cluster is up, let them: iptables -I FORWARD -i {0} -j ACCEPT; \
+                 iptables -I FORWARD -o {0} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT \
+                 (DOCKER-USER in place of FORWARD where Docker runs; {0} is {link})",
+                outside_link(&spec.name)
+            ),
+        });
     }
 }
 
@@ -226,6 +263,29 @@ mod tests {
         assert_eq!(report.notes.len(), 1);
         assert!(report.notes[0].what.contains("stand-in"));
         assert!(report.notes[0].advice.contains("nginx-light"));
+    }
+
+    #[test]
+    fn a_way_out_needs_nft_and_says_who_is_in_the_way() {
+        let facts = Facts {
+            missing_programs: vec!["nft"],
+            forwarding_refused_by: vec!["ip filter FORWARD".to_owned()],
+            ..well()
+        };
+        assert_eq!(
+            judge(
+                &Facts {
+                    forwarding_refused_by: Vec::new(),
+                    ..facts.clone()
+                },
+                &spec()
+            ),
+            Report::default()
+        );
+        let report = judge(&facts, &ClusterSpec { egress: true, ..spec() });
+        assert_eq!(report.errors[0].what, "program nft is missing, and --egress needs it");
+        assert!(report.notes[0].what.contains("ip filter FORWARD"));
+        assert!(report.notes[0].advice.contains("iptables -I FORWARD -i minik-"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use nix::unistd::{AccessFlags, Uid, access};
 use super::{Facts, programs};
 use crate::cluster::{ClusterSpec, names};
 use crate::provider::conflicts::conflicts;
+use crate::provider::egress::{self, EgressError};
 use crate::provider::netns::ProviderError;
 
 /// A feature, and a rule that needs it.
@@ -62,6 +63,11 @@ pub async fn look(spec: &ClusterSpec) -> Result<Facts, ProviderError> {
         return Ok(Facts::default());
     }
     let missing_programs: Vec<&str> = programs().filter(|name| !is_installed(name)).collect();
+    let forwarding_refused_by = if spec.egress && !missing_programs.contains(&"nft") {
+        egress::forwarding_refused_by().map_err(EgressError::from)?
+    } else {
+        Vec::new()
+    };
     let can_restore = !missing_programs.contains(&"iptables-restore");
     let run_dir = names::run_dir(&spec.name);
     let (missing_features, conflicts) = tokio::join!(
@@ -75,6 +81,7 @@ pub async fn look(spec: &ClusterSpec) -> Result<Facts, ProviderError> {
         loopback: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).is_ok(),
         state_dir_problem: state_dir_problem(&spec.state_dir),
         conflicts: conflicts?,
+        forwarding_refused_by,
     })
 }
 

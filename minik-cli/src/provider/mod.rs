@@ -1,5 +1,6 @@
 //! How nodes come to be. `netns` makes every node a network namespace of this machine.
 
 pub mod conflicts;
+pub mod egress;
 pub mod netns;
-mod underlay;
+pub mod underlay;

@@ -12,6 +12,7 @@ use minik_node::kernel::veth::{self, Pair, PairEnd, Place, PlaceError};
 use minik_node::kernel::{netns_dir, process};
 use minik_node::plan::link::{LinkState, Mac};
 
+use super::egress::{self, EgressError};
 use super::underlay::{
     BRIDGE, BRIDGE_MAC, DEAD_END, DEAD_END_MACS, FABRIC_SYSCTLS, MTU, NODE_LINK, NODE_SYSCTLS, OUTSIDE_PORT,
     OUTSIDE_SYSCTLS, dead_end, node_link, outside_altname, outside_link, outside_state, port_mac,
@@ -39,9 +40,9 @@ pub enum ProviderError {
     /// A parameter of the outside world's link.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
-    /// Nodes have no way out of the machine yet.
-    #[error("a cluster with egress cannot be made by this version")]
-    Egress,
+    /// The way out of the machine.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// The processes of the machine could not be listed.
     #[error("list processes")]
     Processes(#[source] std::io::Error),
@@ -62,9 +63,6 @@ pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
 /// # Errors
 /// What failed first; calling again goes on from there.
 pub async fn provision(spec: &ClusterSpec, progress: Progress<'_>) -> Result<(), ProviderError> {
-    if spec.egress {
-        return Err(ProviderError::Egress);
-    }
     let fabric = Place::open(NetNs::create(&spec.fabric_netns())?, &FABRIC_SYSCTLS)?;
     let bridge = ensure_bridge(&fabric).await?;
     progress("fabric");
@@ -145,7 +143,7 @@ async fn provision_node(spec: &ClusterSpec, node: &NodeSpec, fabric: Fabric<'_>)
     let eth0 = fabric.join(&node.name, &place, NODE_LINK, state.mac).await?;
     fabric.lay(eth0, &place, &state).await?;
     // After eth0: the default route's source is its address.
-    lay_dead_end(&place, &dead_end(node)).await
+    lay_dead_end(&place, &dead_end(spec, node)).await
 }
 
 async fn lay_dead_end(place: &Place, state: &LinkState) -> Result<(), ProviderError> {
@@ -169,7 +167,11 @@ async fn provision_outside(spec: &ClusterSpec, fabric: Fabric<'_>) -> Result<(),
     if place.netlink.find_link(&altname).await?.is_none() {
         place.netlink.add_altname(pair.far, &altname).await?;
     }
-    fabric.lay(pair, &place, &state).await
+    fabric.lay(pair, &place, &state).await?;
+    if spec.egress {
+        egress::open(spec, &place).await?;
+    }
+    Ok(())
 }
 
 async fn index_of(netlink: &Netlink, name: &str) -> Result<u32, LinkError> {
@@ -198,8 +200,8 @@ pub struct Leftover {
     pub command: String,
 }
 
-/// Removes everything that carries the cluster's name: the outside world's link with its routes, and all
-/// namespaces, Pods' included. Needs nothing but the name, and can be repeated.
+/// Removes everything that carries the cluster's name: its way out of the machine, the outside world's link with its
+/// routes, and all namespaces, Pods' included. Needs nothing but the name, and can be repeated.
 ///
 /// A namespace that processes still live in keeps its name, or nobody would find them again.
 ///
@@ -210,6 +212,7 @@ pub async fn remove(cluster: &str) -> Result<Removed, ProviderError> {
     let link = outside_link(cluster);
     let prefix = format!("minik.{cluster}.");
     let names = NetNs::list(&prefix)?;
+    outcome.removed.extend(egress::close(cluster)?);
     if remove_outside_link(&link, &format!("{prefix}fabric")).await? {
         outcome.removed.push(format!("link {link}"));
     }

@@ -92,29 +92,37 @@ pub fn outside_altname(cluster: &str) -> String {
     format!("minik.{cluster}")
 }
 
-/// A node's link to the fabric: its address. Routes to other nodes' Pods are the agent's, which learns of the
-/// nodes from the API.
+/// A node's link to the fabric: its address, and the way out of the machine where there is one. Routes to other
+/// nodes' Pods are the agent's, which learns of the nodes from the API.
 pub fn node_link(spec: &ClusterSpec, node: &NodeSpec) -> LinkState {
+    let way_out = Route::via(everywhere(), [spec.outside_ip()]).from(node.ip);
     LinkState {
         addresses: [in_underlay(spec, node.ip)].into(),
+        routes: spec.egress.then_some(way_out).into_iter().collect(),
         ..LinkState::bare(mac_of(node.ip), MTU)
     }
 }
 
-/// A node's default route: a device on which nobody answers.
+/// A node's dead end: the default route is a device on which nobody answers. With a way out of the machine, which
+/// takes the default route, it is where cluster IPs and Pods' addresses end that nobody has.
 ///
 /// Routing comes before the rules that know Services, so without a default route a connection to a cluster IP
 /// is refused as unreachable before they see it, and `unreachable` and `blackhole` routes refuse it in their
 /// own ways. With a route to the outside world, what is not the cluster's leaks out, and a ping of a cluster
 /// IP goes round until its TTL ends. A link without a neighbour entry reports a host as unreachable after
 /// three seconds. This way rules see everything, and what they leave alone is silence.
-pub fn dead_end(node: &NodeSpec) -> LinkState {
-    let route = Route {
-        onlink: true,
-        ..Route::via(everywhere(), [NOWHERE]).from(node.ip)
+pub fn dead_end(spec: &ClusterSpec, node: &NodeSpec) -> LinkState {
+    let destinations = if spec.egress {
+        vec![spec.service_cidr.trunc(), spec.pod_network_cidr.trunc()]
+    } else {
+        vec![everywhere()]
     };
+    let routes = destinations.into_iter().map(|destination| Route {
+        onlink: true,
+        ..Route::via(destination, [NOWHERE]).from(node.ip)
+    });
     LinkState {
-        routes: [route].into(),
+        routes: routes.collect(),
         neighbours: [(NOWHERE, NOWHERE_MAC)].into(),
         ..LinkState::bare(DEAD_END_MACS[0], MTU)
     }

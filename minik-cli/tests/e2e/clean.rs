@@ -4,7 +4,7 @@
 use crate::vm::{Vm, workspace};
 
 /// What a machine looks like to its own tools, a section each. Counters and link indexes are left out: they only grow.
-fn snapshot(vm: &Vm) -> String {
+pub fn snapshot(vm: &Vm) -> String {
     let sections = [
         (
             "links and addresses",
@@ -32,7 +32,7 @@ fn snapshot(vm: &Vm) -> String {
         ("state", "find /var/lib/minik | sort"),
         (
             "forwarding",
-            "sysctl -a 2>/dev/null | grep -E 'forward|rp_filter|route_localnet|send_redirects'",
+            "sysctl -a 2>/dev/null | grep -E 'forward|rp_filter|route_localnet|redirects'",
         ),
     ];
     sections
@@ -178,7 +178,7 @@ fn up_refuses_what_cannot_work_and_touches_nothing() {
 
 /// Like `assert_eq!`, but names the lines that differ.
 #[track_caller]
-fn pretty_assert_same(before: &str, after: &str) {
+pub fn pretty_assert_same(before: &str, after: &str) {
     let missing: Vec<&str> = before.lines().filter(|line| !after.contains(line)).collect();
     let added: Vec<&str> = after.lines().filter(|line| !before.contains(line)).collect();
     assert_eq!(

@@ -10,6 +10,7 @@
 
 mod clean;
 mod console;
+mod egress;
 mod endure;
 mod kubectl;
 mod lesson;

@@ -6,6 +6,7 @@ pub mod link;
 pub mod netlink;
 pub mod netns;
 pub mod netns_dir;
+pub mod nft;
 pub mod pod_network;
 pub mod probe;
 pub mod process;

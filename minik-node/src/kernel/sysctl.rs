@@ -1,6 +1,7 @@
 //! Kernel parameters of network namespaces. Files under `/proc/sys/net` show the namespace of the thread that
 //! opens them, so every write happens on a thread inside.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,15 @@ pub enum SysctlError {
         key: String,
         /// What was to be written.
         value: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// `read`
+    #[error("read {key}")]
+    Read {
+        /// As `sysctl` names it.
+        key: String,
         /// Cause.
         #[source]
         source: io::Error,
@@ -90,6 +100,48 @@ pub fn disable_ipv6_on(link: &str) -> Result<(), SysctlError> {
         }),
     }
 }
+
+/// Whether IPv4 packets that arrive by a link are forwarded, by the link's name, in the calling thread's
+/// namespace; `all` and `default` among them, as the kernel lists them. Links that go meanwhile are left out.
+///
+/// # Errors
+/// [`SysctlError::Read`].
+pub fn forwarding() -> Result<BTreeMap<String, bool>, SysctlError> {
+    let error = |key: &str| {
+        let key = key.to_owned();
+        move |source| SysctlError::Read { key, source }
+    };
+    let mut forwarding = BTreeMap::new();
+    for entry in std::fs::read_dir(IPV4_CONF).map_err(error("net.ipv4.conf"))? {
+        let entry = entry.map_err(error("net.ipv4.conf"))?;
+        let link = entry.file_name().to_string_lossy().into_owned();
+        match std::fs::read_to_string(entry.path().join("forwarding")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            text => {
+                let text = text.map_err(error(&format!("net.ipv4.conf.{link}.forwarding")))?;
+                forwarding.insert(link, text.trim() != "0");
+            }
+        }
+    }
+    Ok(forwarding)
+}
+
+/// Turns the forwarding of what arrives by one link on or off, in the calling thread's namespace. Other links and
+/// `ip_forward` stay as they are.
+///
+/// # Errors
+/// [`SysctlError::Write`].
+pub fn set_forwarding(link: &str, on: bool) -> Result<(), SysctlError> {
+    let value = if on { "1" } else { "0" };
+    std::fs::write(Path::new(IPV4_CONF).join(link).join("forwarding"), value).map_err(|source| SysctlError::Write {
+        key: format!("net.ipv4.conf.{link}.forwarding"),
+        value: value.to_owned(),
+        source,
+    })
+}
+
+/// Parameters of links, a folder each.
+const IPV4_CONF: &str = "/proc/sys/net/ipv4/conf";
 
 fn path(key: &str) -> PathBuf {
     Path::new("/proc/sys").join(key.replace('.', "/"))

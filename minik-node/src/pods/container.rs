@@ -87,7 +87,7 @@ pub fn spec(pod: &Pod, pod_spec: &PodSpec, container: &Container, parts: Parts) 
         attempt: parts.attempt,
         image: container.image.clone().unwrap_or_default(),
         image_id: image.id.clone(),
-        rootfs: image.rootfs.clone(),
+        layers: image.layers.clone(),
         writable: parts.writable,
         argv,
         env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),

@@ -26,9 +26,10 @@ struct Resolver {
     options: Vec<String>,
 }
 
-/// Writes a Pod's `resolv.conf`. `machine` is the node's own file, for `dnsPolicy: Default`.
+/// Writes a Pod's `resolv.conf`. `machine` is the node's own file, for `dnsPolicy: Default`; without one the Pod is its
+/// own name server, as with the kubelet's `--resolv-conf=""`.
 #[must_use]
-pub fn resolv_conf(spec: &PodSpec, namespace: &str, cluster: &ClusterDns, machine: &str) -> String {
+pub fn resolv_conf(spec: &PodSpec, namespace: &str, cluster: &ClusterDns, machine: Option<&str>) -> String {
     let host_network = spec.host_network.unwrap_or(false);
     let mut resolver = match spec.dns_policy.as_deref() {
         Some("None") => Resolver::default(),
@@ -74,7 +75,14 @@ fn merge(into: &mut Vec<String>, more: impl Iterator<Item = String>) {
 }
 
 /// The machine's settings without its loopback resolvers, which no Pod can reach.
-fn of_machine(text: &str) -> Resolver {
+fn of_machine(text: Option<&str>) -> Resolver {
+    let Some(text) = text else {
+        return Resolver {
+            nameservers: vec![Ipv4Addr::LOCALHOST.to_string()],
+            search: vec![".".to_owned()],
+            options: Vec::new(),
+        };
+    };
     let mut resolver = Resolver::default();
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -184,11 +192,20 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                resolv_conf(&spec(spec_json.clone()), "shop", &cluster(), MACHINE),
+                resolv_conf(&spec(spec_json.clone()), "shop", &cluster(), Some(MACHINE)),
                 expected,
                 "{spec_json}"
             );
         }
+    }
+
+    #[test]
+    fn a_node_without_resolver_settings_gives_pods_none() {
+        let spec = spec(serde_json::json!({"containers": [], "dnsPolicy": "Default"}));
+        assert_eq!(
+            resolv_conf(&spec, "shop", &cluster(), None),
+            "search .\nnameserver 127.0.0.1\n"
+        );
     }
 
     #[test]

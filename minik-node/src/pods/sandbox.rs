@@ -184,10 +184,12 @@ fn write_files(pod: &Pod, directories: &Directories, config: &AgentConfig, spec:
     for dir in [&directories.run, &directories.state] {
         fs::create_dir_all(dir).map_err(error("create", dir))?;
     }
-    let machine = Path::new("/etc/resolv.conf");
-    let machine = match fs::read_to_string(machine) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error("read", machine)(source)),
-        text => text.unwrap_or_default(),
+    let machine = match &config.resolv_conf {
+        None => None,
+        Some(path) => match fs::read_to_string(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error("read", path)(source)),
+            text => Some(text.unwrap_or_default()),
+        },
     };
     let dns = ClusterDns {
         address: config.cluster_dns,
@@ -198,7 +200,7 @@ fn write_files(pod: &Pod, directories: &Directories, config: &AgentConfig, spec:
     for (name, text) in [
         (
             "resolv.conf",
-            files::resolv_conf(pod_spec, &spec.pod_namespace, &dns, &machine),
+            files::resolv_conf(pod_spec, &spec.pod_namespace, &dns, machine.as_deref()),
         ),
         (
             "hosts",

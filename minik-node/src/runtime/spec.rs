@@ -55,8 +55,8 @@ pub struct ContainerSpec {
     pub image: String,
     /// `minik://nginx@sha256:…` or `minik://stand-in/nginx`.
     pub image_id: String,
-    /// Directory tree that is the lower layer.
-    pub rootfs: PathBuf,
+    /// Directory trees that are the lower layers, uppermost first.
+    pub layers: Vec<PathBuf>,
     /// Directory for the writable layer; emptied at each attempt.
     pub writable: PathBuf,
     /// Program and arguments.

@@ -72,7 +72,7 @@ impl Fixture {
             attempt: 0,
             image: image.name.clone(),
             image_id: image.id.clone(),
-            rootfs: image.rootfs.clone(),
+            layers: image.layers.clone(),
             writable: self.dir.path().join("state/containers").join(name),
             argv: if argv.is_empty() {
                 default()

@@ -46,9 +46,7 @@ async fn welcome() {
     // `/path` is not there; the page of errors is nginx's own, and the log line has come to stdout.
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}\n{}", pod.log("main", 0));
     assert!(
-        pod.image("nginx")
-            .await
-            .rootfs
+        pod.image("nginx").await.layers[0]
             .join("usr/share/nginx/html/index.html")
             .exists()
     );

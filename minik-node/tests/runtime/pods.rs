@@ -82,6 +82,7 @@ impl Node {
             service_cidr: "10.96.0.0/12".parse().unwrap(),
             cluster_dns: [10, 96, 0, 10].into(),
             cluster_domain: "cluster.local".into(),
+            resolv_conf: None,
             api_socket: path("api.sock"),
             run_dir: path("run"),
             state_dir: path("state"),

@@ -1,5 +1,6 @@
 //! `minik internal agent`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -50,9 +51,21 @@ fn config(spec: &ClusterSpec, node: &NodeSpec) -> AgentConfig {
         service_cidr: spec.service_cidr,
         cluster_dns: spec.cluster_dns(),
         cluster_domain: spec.cluster_domain.clone(),
+        resolv_conf: spec.egress.then(resolv_conf),
         api_socket: run_dir.join("api.sock"),
         run_dir,
         state_dir: spec.state_dir.join("nodes").join(&node.name),
         image_dir: spec.image_dir(),
+    }
+}
+
+/// Where this machine's name servers are found: not in `/etc/resolv.conf` when systemd-resolved has put itself there,
+/// on loopback, where no Pod reaches it (kubeadm looks for the same file).
+fn resolv_conf() -> PathBuf {
+    let beyond_resolved = PathBuf::from("/run/systemd/resolve/resolv.conf");
+    if beyond_resolved.exists() {
+        beyond_resolved
+    } else {
+        PathBuf::from("/etc/resolv.conf")
     }
 }

@@ -1,11 +1,12 @@
-//! Builds an image's tree: hard links to the machine's files where the file system allows, copies elsewhere.
+//! Builds an image's trees: hard links to the machine's files where the file system allows, copies elsewhere.
 //!
-//! A tree's name carries a digest of what it is made of (paths, sizes and modification times of the sources,
-//! text of the rest), so an upgraded package gives a new tree, and a tree that is there is right. It appears by
-//! one rename, so agents may race.
+//! An image is one tree of its own, and under it, where busybox gives the commands that no program gives, a tree of
+//! several hundred links to busybox that all images share. A tree's name carries a digest of what it is made of (paths,
+//! sizes and modification times of the sources, text of the rest), so an upgraded package gives a new tree, and a tree
+//! that is there is right. It appears by one rename; agents that want the same one wait for whoever came first.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
+use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use super::catalog::{Program, Recipe};
@@ -22,6 +24,9 @@ use super::{Image, ImageError};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const MINIK: &str = "usr/bin/minik";
+const BUSYBOX: &str = "/bin/busybox";
+/// The tree of links to busybox.
+const APPLETS: &str = "busybox-applets";
 
 /// Builds `recipe` under `dir` unless it is there, or its stand-in when a program is missing.
 pub fn build(dir: &Path, recipe: &Recipe) -> Result<Image, ImageError> {
@@ -39,17 +44,20 @@ pub fn build(dir: &Path, recipe: &Recipe) -> Result<Image, ImageError> {
     }
     let sources = sources(recipe)?;
     let content = (recipe.content)();
-    let applets = if recipe.busybox { applets() } else { Vec::new() };
-    let digest = digest(recipe, &sources, &content)?;
-    let rootfs = dir.join(format!("{}-{}", recipe.name.replace('/', "-"), &digest[..16]));
-    if !rootfs.exists() {
-        tree(dir, &rootfs, &sources, &content, &applets)?;
+    let digest = digest(recipe.name, &sources, &content)?;
+    let mut layers = vec![ensure_tree(dir, recipe.name, &digest, |root| {
+        fill(root, &sources, &content)
+    })?];
+    if recipe.busybox {
+        let busybox = BTreeMap::from([(place(Path::new(BUSYBOX)), PathBuf::from(BUSYBOX))]);
+        let digest = self::digest(APPLETS, &busybox, &[])?;
+        layers.push(ensure_tree(dir, APPLETS, &digest, fill_applets)?);
     }
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     Ok(Image {
         name: recipe.name.to_owned(),
         id: format!("minik://{}@sha256:{digest}", recipe.name),
-        rootfs,
+        layers,
         entrypoint: texts(recipe.entrypoint),
         cmd: texts(recipe.cmd),
         env: vec![PATH.to_owned()],
@@ -113,9 +121,9 @@ fn place(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-fn digest(recipe: &Recipe, sources: &BTreeMap<PathBuf, PathBuf>, content: &[Content]) -> Result<String, ImageError> {
+fn digest(name: &str, sources: &BTreeMap<PathBuf, PathBuf>, content: &[Content]) -> Result<String, ImageError> {
     let mut hash = Sha256::new();
-    hash.update(recipe.name);
+    hash.update(name);
     hash.update(format!("{content:?}"));
     for (target, source) in sources {
         let metadata = fs::metadata(source).map_err(|error| write_error(source, error))?;
@@ -129,53 +137,64 @@ fn digest(recipe: &Recipe, sources: &BTreeMap<PathBuf, PathBuf>, content: &[Cont
     Ok(HEXLOWER.encode(&hash.finalize()))
 }
 
-/// The commands that this machine's busybox has; none when it cannot be asked.
-fn applets() -> Vec<String> {
-    match Command::new("/bin/busybox").arg("--list").env_clear().output() {
-        Ok(output) => String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .map(str::to_owned)
-            .collect(),
-        Err(error) => {
-            tracing::warn!(%error, "ask busybox for its commands");
-            Vec::new()
-        }
-    }
-}
-
-fn tree(
+/// The tree of this name and digest, made by `fill` unless it is there.
+fn ensure_tree(
     dir: &Path,
-    rootfs: &Path,
-    sources: &BTreeMap<PathBuf, PathBuf>,
-    content: &[Content],
-    applets: &[String],
-) -> Result<(), ImageError> {
-    fs::create_dir_all(dir).map_err(|source| write_error(dir, source))?;
-    let name = rootfs.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
+    name: &str,
+    digest: &str,
+    fill: impl FnOnce(&Path) -> Result<(), ImageError>,
+) -> Result<PathBuf, ImageError> {
+    let name = format!("{}-{}", name.replace('/', "-"), &digest[..16]);
+    let tree = dir.join(&name);
+    if tree.exists() {
+        return Ok(tree);
+    }
+    make(dir, |dir| fs::create_dir_all(dir))?;
+    // On the directory itself: nothing is left behind, and the kernel lets go for whoever dies.
+    let _builder = File::open(dir)
+        .and_then(|dir| Flock::lock(dir, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into()))
+        .map_err(|source| write_error(dir, source))?;
+    if tree.exists() {
+        return Ok(tree);
+    }
+    let temporary = dir.join(format!(".{name}"));
     match fs::remove_dir_all(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(write_error(&temporary, error)),
+        // What a builder that died has left.
         _ => {}
     }
-    fill(&temporary, sources, content, applets)?;
-    match fs::rename(&temporary, rootfs) {
-        Ok(()) => Ok(()),
-        // Another agent was faster, and what it made is the same.
-        Err(_) if rootfs.exists() => fs::remove_dir_all(&temporary).map_err(|source| write_error(&temporary, source)),
-        Err(error) => Err(write_error(rootfs, error)),
-    }
+    fill(&temporary)?;
+    make(&tree, |tree| fs::rename(&temporary, tree))?;
+    Ok(tree)
 }
 
-fn fill(
-    root: &Path,
-    sources: &BTreeMap<PathBuf, PathBuf>,
-    content: &[Content],
-    applets: &[String],
-) -> Result<(), ImageError> {
+/// Links for the commands that this machine's busybox has, and the links without which `/bin` would not lead to them.
+fn fill_applets(root: &Path) -> Result<(), ImageError> {
+    merge_usr(root)?;
+    let output = Command::new(BUSYBOX)
+        .arg("--list")
+        .env_clear()
+        .output()
+        .map_err(|source| write_error(Path::new(BUSYBOX), source))?;
+    let listed = String::from_utf8_lossy(&output.stdout);
+    // busybox lists itself, and is in the layer above.
+    for applet in listed.lines().filter(|applet| *applet != "busybox") {
+        make(&root.join("usr/bin").join(applet), |path| symlink("busybox", path))?;
+    }
+    Ok(())
+}
+
+/// `/bin` and its like lead into `/usr`.
+fn merge_usr(root: &Path) -> Result<(), ImageError> {
     for dir in ["bin", "sbin", "lib", "lib64"] {
         make(&root.join("usr").join(dir), |path| fs::create_dir_all(path))?;
         make(&root.join(dir), |path| symlink(format!("usr/{dir}"), path))?;
     }
+    Ok(())
+}
+
+fn fill(root: &Path, sources: &BTreeMap<PathBuf, PathBuf>, content: &[Content]) -> Result<(), ImageError> {
+    merge_usr(root)?;
     for (target, source) in sources {
         make(&parented(root, target)?, |path| link_or_copy(source, path))?;
     }
@@ -189,12 +208,6 @@ fn fill(
             Content::File { path, text } => make(&parented(root, Path::new(path))?, |path| fs::write(path, text))?,
             Content::Link { path, target } => make(&parented(root, Path::new(path))?, |path| symlink(target, path))?,
             Content::Machine { .. } => {}
-        }
-    }
-    for applet in applets {
-        let taken = |dir: &str| root.join("usr").join(dir).join(applet).symlink_metadata().is_ok();
-        if !taken("bin") && !taken("sbin") {
-            make(&root.join("usr/bin").join(applet), |path| symlink("busybox", path))?;
         }
     }
     Ok(())
@@ -230,21 +243,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_is_built_once_and_its_programs_are_complete() {
+    fn trees_are_built_once_whoever_asks_and_their_programs_are_complete() {
         let dir = tempfile::tempdir().unwrap();
-        let image = build(dir.path(), &lookup("busybox").unwrap()).unwrap();
-        assert!(image.rootfs.join("bin/sh").exists() && image.rootfs.join("lib64").exists());
-        let before = fs::metadata(&image.rootfs).unwrap().ino();
-        assert_eq!(build(dir.path(), &lookup("busybox:1").unwrap()).unwrap(), image);
-        assert_eq!(fs::metadata(&image.rootfs).unwrap().ino(), before);
+        // What a builder that was killed leaves.
+        let recipe = lookup("busybox").unwrap();
+        let half = build(dir.path(), &recipe).unwrap();
+        fs::rename(
+            &half.layers[0],
+            dir.path()
+                .join(format!(".{}", half.layers[0].file_name().unwrap().display())),
+        )
+        .unwrap();
+
+        let images: Vec<Image> = std::thread::scope(|scope| {
+            let builders: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| build(dir.path(), &lookup("busybox:1").unwrap()).unwrap()))
+                .collect();
+            builders.into_iter().map(|builder| builder.join().unwrap()).collect()
+        });
+        assert!(images.iter().all(|image| *image == half));
+        let [own, applets] = &images[0].layers[..] else {
+            panic!("two layers")
+        };
+        assert!(own.join("lib64").exists() && own.join("bin/busybox").exists());
+        assert_eq!(fs::read_link(applets.join("bin/sh")).unwrap(), Path::new("busybox"));
+        assert!(
+            applets.join("bin/busybox").symlink_metadata().is_err(),
+            "the program is the layer's above"
+        );
         assert_eq!(
             fs::read_dir(dir.path()).unwrap().count(),
-            1,
+            2,
             "nothing temporary is left"
         );
         let run = Command::new("chroot")
-            .arg(&image.rootfs)
-            .args(["/bin/sh", "-c", "echo ok"])
+            .arg(own)
+            .args(["/bin/busybox", "sh", "-c", "echo ok"])
             .output()
             .unwrap();
         assert_eq!(

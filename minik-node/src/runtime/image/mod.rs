@@ -15,15 +15,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use catalog::{Recipe, lookup, names};
 use tokio::sync::OnceCell;
 
-/// An image, ready to be a container's lower layer.
+/// An image, ready to be a container's lower layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// Name in the catalogue, or `stand-in/NAME`.
     pub name: String,
     /// For `imageID`: `minik://nginx@sha256:…` or `minik://stand-in/nginx`.
     pub id: String,
-    /// Directory tree.
-    pub rootfs: PathBuf,
+    /// Directory trees, uppermost first.
+    pub layers: Vec<PathBuf>,
     /// What runs in front of the Pod's `args` unless the Pod says `command`.
     pub entrypoint: Vec<String>,
     /// Arguments unless the Pod says `args` or `command`.

@@ -67,7 +67,7 @@ pub fn enter(spec: &ContainerSpec, shm: &Path) -> Result<(), RootfsError> {
 fn overlay(spec: &ContainerSpec) -> Result<PathBuf, RootfsError> {
     let root = spec.writable.join("root");
     fs::create_dir_all(&root).step(|| format!("create {}", root.display()))?;
-    if layer(&spec.rootfs, &spec.writable, &root).is_err() {
+    if layer(&spec.layers, &spec.writable, &root).is_err() {
         // The kernel refuses an upper layer that is itself on an overlay: keep the writable layer in memory.
         let memory = spec.writable.join("memory");
         fs::create_dir_all(&memory).step(|| format!("create {}", memory.display()))?;
@@ -78,19 +78,19 @@ fn overlay(spec: &ContainerSpec) -> Result<PathBuf, RootfsError> {
             MsFlags::MS_NODEV | MsFlags::MS_NOSUID,
             "mode=755",
         )?;
-        layer(&spec.rootfs, &memory, &root)?;
+        layer(&spec.layers, &memory, &root)?;
     }
     Ok(root)
 }
 
-fn layer(lower: &Path, writable: &Path, root: &Path) -> Result<(), RootfsError> {
+fn layer(lower: &[PathBuf], writable: &Path, root: &Path) -> Result<(), RootfsError> {
     let (upper, work) = (writable.join("upper"), writable.join("work"));
     for dir in [&upper, &work] {
         fs::create_dir_all(dir).step(|| format!("create {}", dir.display()))?;
     }
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
-        escape(lower),
+        lower.iter().map(|layer| escape(layer)).collect::<Vec<_>>().join(":"),
         escape(&upper),
         escape(&work)
     );
