@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -45,6 +47,10 @@ pub struct Context {
     pub ip_addresses: Arc<Cache<IPAddress>>,
     /// ConfigMaps.
     pub config_maps: Arc<Cache<ConfigMap>>,
+    /// PersistentVolumeClaims.
+    pub claims: Arc<Cache<PersistentVolumeClaim>>,
+    /// PersistentVolumes.
+    pub volumes: Arc<Cache<PersistentVolume>>,
     /// ReplicaSets.
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     /// Deployments.
@@ -83,6 +89,8 @@ impl Context {
             service_cidrs: Arc::default(),
             ip_addresses: Arc::default(),
             config_maps: Arc::default(),
+            claims: Arc::default(),
+            volumes: Arc::default(),
             replica_sets: Arc::default(),
             deployments: Arc::default(),
         }
@@ -102,6 +110,8 @@ impl Context {
             self.feed("watch servicecidrs", &self.service_cidrs),
             self.feed("watch ipaddresses", &self.ip_addresses),
             self.feed("watch configmaps", &self.config_maps),
+            self.feed("watch persistentvolumeclaims", &self.claims),
+            self.feed("watch persistentvolumes", &self.volumes),
             self.feed("watch replicasets", &self.replica_sets),
             self.feed("watch deployments", &self.deployments),
         ]

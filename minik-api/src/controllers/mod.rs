@@ -32,6 +32,7 @@ mod scheduler;
 mod service_account;
 mod service_cidr;
 mod service_ip;
+mod volume_protection;
 mod write;
 
 use std::sync::Arc;
@@ -101,6 +102,7 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
             "root ca certificate publisher",
             root_ca::RootCaPublisher::new(shared(), config.root_ca_pem.clone())
         ),
+        controller!("volume protection", volume_protection::VolumeProtection::new(shared())),
         controller!(
             "serviceaccount",
             service_account::ServiceAccountController::new(shared())

@@ -33,7 +33,7 @@ const EXTENDED_SECONDS: i64 = 365 * 86_400;
 ///
 /// # Errors
 /// The request is malformed, or the account or the object that the token is to be bound to is not there.
-pub async fn issue(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
+pub fn issue(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
     let request = super::read_value(body, format)?;
     let account = stored(&call.state, "ServiceAccount", &call.target.namespace, &call.target.name)?;
     let seconds = seconds(call, &request)?;

@@ -8,6 +8,7 @@ mod laws;
 mod networking;
 mod patching;
 mod policies;
+mod pods;
 mod refusals;
 mod tables;
 mod workloads;

@@ -219,22 +219,25 @@ fn relations(field: &str, limit: &LimitRangeItem) -> FieldErrors {
             }
         }
         errors.extend(ratio(&format!("{field}.maxLimitRequestRatio[{name}]"), limit, name));
-        if let (Some(default), Some(request)) = (default, request)
-            && !resources::may_be_overcommitted(name)
-            && default.nanos != request.nanos
-        {
-            let detail = format!(
-                "default value {} must equal to defaultRequest value {} in {name}",
-                default.text, request.text
-            );
-            errors.push(FieldError::invalid(
-                format!("{field}.defaultRequest[{name}]"),
-                request.text,
-                detail,
-            ));
-        }
+        errors.extend(overcommitted(field, name, default, request));
     }
     errors
+}
+
+/// What cannot be promised twice is limited to what is requested.
+fn overcommitted(
+    field: &str,
+    name: &str,
+    default: Option<Given<'_>>,
+    request: Option<Given<'_>>,
+) -> Option<FieldError> {
+    let (default, request) = (default?, request?);
+    let differs = !resources::may_be_overcommitted(name) && default.nanos != request.nanos;
+    let detail = format!(
+        "default value {} must equal to defaultRequest value {} in {name}",
+        default.text, request.text
+    );
+    differs.then(|| FieldError::invalid(format!("{field}.defaultRequest[{name}]"), request.text, detail))
 }
 
 #[expect(

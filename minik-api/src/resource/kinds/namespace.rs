@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 use serde_json::Value;
 
-use crate::resource::field::FieldErrors;
+use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::names;
 use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
@@ -75,8 +75,17 @@ impl Strategy for Namespaces {
         errors
     }
 
-    fn validate_update(&self, new: &Namespace, _old: &Namespace) -> FieldErrors {
-        meta::contents(&new.metadata)
+    fn validate_update(&self, new: &Namespace, old: &Namespace) -> FieldErrors {
+        let mut errors = meta::contents(&new.metadata);
+        if new.spec != old.spec {
+            let finalizers = new.spec.iter().filter_map(|spec| spec.finalizers.as_ref()).flatten();
+            let checked = finalizers.enumerate();
+            errors.extend(checked.flat_map(|(n, f)| meta::finalizer_name(&format!("spec.finalizers[{n}]"), f)));
+        }
+        if new.status != old.status {
+            errors.extend(phase(new));
+        }
+        errors
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -100,4 +109,21 @@ impl Strategy for Namespaces {
     fn selectable_fields(&self) -> &'static [&'static str] {
         &["status.phase"]
     }
+}
+
+/// The phase follows from whether deletion has begun.
+fn phase(namespace: &Namespace) -> Option<FieldError> {
+    let phase = namespace
+        .status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or_default();
+    let (expected, detail) = match namespace.metadata.deletion_timestamp {
+        None => ("Active", "may only be 'Active' if `deletionTimestamp` is empty"),
+        Some(_) => (
+            "Terminating",
+            "may only be 'Terminating' if `deletionTimestamp` is not empty",
+        ),
+    };
+    (phase != expected).then(|| FieldError::invalid("status.Phase", phase, detail))
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::Value;
 
 use super::pod_template;
-use crate::resource::field::FieldErrors;
+use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::names;
 use crate::resource::{Column, KindInfo, Strategy, Subresource};
@@ -98,6 +98,11 @@ impl Strategy for Pods {
 
     fn validate(&self, pod: &Pod) -> FieldErrors {
         let mut errors = meta::validate(&pod.metadata, Scope::Namespaced, names::dns_subdomain);
+        let ephemeral = pod.spec.as_ref().and_then(|s| s.ephemeral_containers.as_ref());
+        if ephemeral.is_some_and(|containers| !containers.is_empty()) {
+            let field = "spec.ephemeralContainers";
+            errors.push(FieldError::forbidden(field, "cannot be set on create"));
+        }
         errors.extend(
             pod.spec
                 .iter()

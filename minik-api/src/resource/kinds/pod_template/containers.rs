@@ -1,19 +1,20 @@
 //! Validation of containers: names, images, ports, environment, mounts, resources.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvFromSource, EnvVar, PodSpec, ResourceRequirements, VolumeMount,
 };
 
-use super::probes;
 use super::spec::one_of;
+use super::{probes, security};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::kinds::service::PROTOCOLS;
-use crate::resource::validation::names;
-use crate::resource::validation::quantity::Quantity;
+use crate::resource::validation::{names, resources};
 
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
+const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
 const MESSAGE_POLICIES: &[&str] = &["FallbackToLogsOnError", "File"];
 
 /// What the checks of a container need to know of its Pod.
@@ -99,7 +100,14 @@ fn common(field: &str, container: &Container, surroundings: &Surroundings<'_>) -
     let policy = container.image_pull_policy.as_deref().unwrap_or_default();
     errors.extend(one_of(&format!("{field}.imagePullPolicy"), policy, PULL_POLICIES));
     if let Some(given) = &container.resources {
-        errors.extend(resources(&format!("{field}.resources"), given));
+        errors.extend(resource_requirements(&format!("{field}.resources"), given));
+    }
+    if let Some(policy) = container.restart_policy.as_deref() {
+        let at = format!("{field}.restartPolicy");
+        errors.extend(one_of(&at, policy, RESTART_POLICIES));
+    }
+    if let Some(context) = &container.security_context {
+        errors.extend(security::of_container(&format!("{field}.securityContext"), context));
     }
     errors
 }
@@ -287,34 +295,39 @@ fn volume_mounts(field: &str, mounts: &[VolumeMount], volumes: &BTreeSet<&str>) 
     errors
 }
 
-fn resources(field: &str, resources: &ResourceRequirements) -> FieldErrors {
+fn resource_requirements(field: &str, given: &ResourceRequirements) -> FieldErrors {
     let mut errors = Vec::new();
-    let amounts = |list: &Option<std::collections::BTreeMap<String, _>>| list.clone().unwrap_or_default();
-    let (limits, requests) = (amounts(&resources.limits), amounts(&resources.requests));
-    let nanos =
-        |q: &k8s_openapi::apimachinery::pkg::api::resource::Quantity| Quantity::parse(&q.0).ok().map(Quantity::nanos);
-    for (child, list) in [("limits", &limits), ("requests", &requests)] {
-        for (name, amount) in list {
-            let at = format!("{field}.{child}");
-            errors.extend(FieldError::each(&at, name.as_str(), names::qualified_name(name)));
-            if nanos(amount).is_some_and(|n| n < 0) {
-                let detail = "must be greater than or equal to 0";
-                errors.push(FieldError::invalid(format!("{at}[{name}]"), amount.0.as_str(), detail));
-            }
-        }
+    let (limits, requests) = (&given.limits, &given.requests);
+    for (name, amount) in limits.iter().flatten() {
+        let at = format!("{field}.limits[{name}]");
+        errors.extend(resources::container_name(&at, name));
+        errors.extend(resources::amount(&at, name, amount));
     }
-    for (name, request) in &requests {
-        let limit = limits.get(name);
-        if let (Some(limit), Some(requested)) = (limit, nanos(request))
-            && nanos(limit).is_some_and(|most| requested > most)
-        {
-            let detail = format!("must be less than or equal to {name} limit of {}", limit.0);
-            errors.push(FieldError::invalid(
-                format!("{field}.requests"),
-                request.0.as_str(),
-                detail,
-            ));
-        }
+    for (name, request) in requests.iter().flatten() {
+        let at = format!("{field}.requests[{name}]");
+        errors.extend(resources::container_name(&at, name));
+        errors.extend(resources::amount(&at, name, request));
+        let limit = limits.as_ref().and_then(|limits| limits.get(name));
+        let shared = resources::may_be_overcommitted(name);
+        let Some(limit) = limit else {
+            if !shared {
+                let detail = "Limit must be set for non overcommitable resources";
+                errors.push(FieldError::required(format!("{field}.limits"), detail));
+            }
+            continue;
+        };
+        let (wanted, most) = (resources::nanos(request), resources::nanos(limit));
+        let relation = match (shared, wanted.cmp(&most)) {
+            (false, Ordering::Less | Ordering::Greater) => "equal to",
+            (true, Ordering::Greater) => "less than or equal to",
+            _ => continue,
+        };
+        let detail = format!("must be {relation} {name} limit of {}", limit.0);
+        errors.push(FieldError::invalid(
+            format!("{field}.requests"),
+            request.0.as_str(),
+            detail,
+        ));
     }
     errors
 }

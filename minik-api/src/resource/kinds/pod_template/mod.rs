@@ -1,8 +1,10 @@
 //! Pod specs, alone in a Pod or in the template of a workload: their defaults and their validation.
 
+mod affinity;
 mod containers;
 mod defaults;
 mod probes;
+mod security;
 mod spec;
 mod volumes;
 

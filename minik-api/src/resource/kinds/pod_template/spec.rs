@@ -1,16 +1,17 @@
 //! Validation of a Pod spec and of a Pod template, in the order of 1.36.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{HostAlias, PodSpec, PodTemplateSpec, Toleration};
 
-use super::{containers, volumes};
+use super::{affinity, containers, security, volumes};
 use crate::resource::field::{FieldError, FieldErrors};
-use crate::resource::validation::{ip, labels, meta, names};
+use crate::resource::validation::{ip, labels, meta, names, resources};
 
 const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
 const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
 const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
+const PREEMPTION_POLICIES: &[&str] = &["Never", "PreemptLowerPriority"];
 const MOST_NAMESERVERS: usize = 3;
 const MOST_SEARCH_PATHS: usize = 32;
 
@@ -55,7 +56,14 @@ pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
     if let Some(selector) = &spec.node_selector {
         errors.extend(labels::map(&format!("{field}.nodeSelector"), selector));
     }
+    errors.extend(security::of_pod(&format!("{field}.securityContext"), spec));
+    if let Some(wanted) = &spec.affinity {
+        errors.extend(affinity::validate(&format!("{field}.affinity"), wanted));
+    }
     errors.extend(dns_config(field, spec));
+    errors.extend(gates(field, spec));
+    let spread = spec.topology_spread_constraints.as_deref().unwrap_or_default();
+    errors.extend(affinity::spread(&format!("{field}.topologySpreadConstraints"), spread));
     let subdomain_names = [
         ("serviceAccountName", &spec.service_account_name),
         ("nodeName", &spec.node_name),
@@ -89,6 +97,13 @@ pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
             ));
         }
     }
+    errors.extend(placement(field, spec));
+    errors
+}
+
+/// What a Pod puts up with, what it comes before, and how long it takes to end.
+fn placement(field: &str, spec: &PodSpec) -> FieldErrors {
+    let mut errors = Vec::new();
     for (index, given) in spec.tolerations.iter().flatten().enumerate() {
         errors.extend(toleration(&format!("{field}.tolerations[{index}]"), given));
     }
@@ -98,6 +113,15 @@ pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
     if let Some(name) = &spec.priority_class_name {
         let at = format!("{field}.priorityClassName");
         errors.extend(FieldError::each(&at, name.as_str(), names::dns_subdomain(name)));
+    }
+    if let Some(policy) = spec.preemption_policy.as_deref() {
+        let at = format!("{field}.preemptionPolicy");
+        errors.extend(one_of(&at, policy, PREEMPTION_POLICIES));
+    }
+    for (name, amount) in spec.overhead.iter().flatten() {
+        let at = format!("{field}.overhead.limits[{name}]");
+        errors.extend(resources::container_name(&at, name));
+        errors.extend(resources::amount(&at, name, amount));
     }
     if let Some(seconds) = spec.termination_grace_period_seconds.filter(|s| *s < 0) {
         let detail = "must be greater than or equal to 0";
@@ -117,6 +141,29 @@ pub(super) fn one_of(field: &str, given: &str, supported: &[&str]) -> Option<Fie
         given if supported.contains(&given) => None,
         given => Some(FieldError::not_supported(field, given, supported)),
     }
+}
+
+/// What must be true before a Pod is ready, and before it is scheduled.
+fn gates(field: &str, spec: &PodSpec) -> FieldErrors {
+    let mut errors = Vec::new();
+    for (index, gate) in spec.readiness_gates.iter().flatten().enumerate() {
+        let at = format!("{field}.readinessGates[{index}].conditionType");
+        let kind = gate.condition_type.as_str();
+        errors.extend(FieldError::each(&at, kind, names::qualified_name(kind)));
+    }
+    let mut taken = BTreeSet::new();
+    for (index, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
+        let at = format!("{field}.schedulingGates[{index}]");
+        errors.extend(FieldError::each(
+            &at,
+            gate.name.as_str(),
+            names::qualified_name(&gate.name),
+        ));
+        if !taken.insert(&gate.name) {
+            errors.push(FieldError::duplicate(at, gate.name.as_str()));
+        }
+    }
+    errors
 }
 
 fn dns_config(field: &str, spec: &PodSpec) -> FieldErrors {
