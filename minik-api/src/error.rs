@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::resource::KindInfo;
 use crate::resource::decode::DecodeError;
 use crate::resource::field::FieldErrors;
+use crate::resource::managed::{ApplyError, Conflict, Conflicts};
 use crate::resource::patch::PatchError;
 use crate::storage::{Compacted, StorageError};
 
@@ -85,6 +86,9 @@ pub enum ApiError {
         /// Why.
         reason: String,
     },
+    /// 409 of a server-side apply.
+    #[error(transparent)]
+    ApplyConflicts(#[from] Conflicts),
     /// 410.
     #[error(transparent)]
     Expired(#[from] Compacted),
@@ -117,6 +121,9 @@ pub enum ApiError {
     /// 500.
     #[error("{0}")]
     Internal(String),
+    /// 500 without a reason, as Kubernetes answers with errors of no class.
+    #[error("{0}")]
+    Unclassified(String),
     /// 503: the agent of a node does not answer.
     #[error("{0}")]
     Unavailable(String),
@@ -208,7 +215,7 @@ impl ApiError {
             Self::NotFound { .. } | Self::NoSuchResource | Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::ApplyConflicts(_) => StatusCode::CONFLICT,
             Self::Expired(_) | Self::ContinueExpired { .. } => StatusCode::GONE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -216,7 +223,7 @@ impl ApiError {
             Self::Storage(StorageError::Conflict(_)) => StatusCode::CONFLICT,
             Self::Unavailable(_) | Self::Storage(StorageError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
             Self::FutureVersion { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Internal(_) | Self::Encoding(_) | Self::Storage(StorageError::Failed(_)) => {
+            Self::Internal(_) | Self::Unclassified(_) | Self::Encoding(_) | Self::Storage(StorageError::Failed(_)) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }
@@ -225,6 +232,7 @@ impl ApiError {
     fn reason(&self) -> &'static str {
         match self {
             Self::AlreadyExists { .. } => "AlreadyExists",
+            Self::Unclassified(_) => "",
             Self::Patch(_) if self.code() == StatusCode::UNPROCESSABLE_ENTITY => "Invalid",
             _ => match self.code() {
                 StatusCode::BAD_REQUEST => "BadRequest",
@@ -268,6 +276,10 @@ impl ApiError {
                 causes: errors.iter().map(cause).collect(),
                 ..Details::default()
             }),
+            Self::ApplyConflicts(conflicts) => Some(Details {
+                causes: conflicts.0.iter().map(conflict).collect(),
+                ..Details::default()
+            }),
             Self::FutureVersion { .. } => Some(Details {
                 causes: vec![Cause {
                     reason: "ResourceVersionTooLarge",
@@ -298,6 +310,26 @@ impl ApiError {
             self.code().as_u16(),
             token,
         )
+    }
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Conflicts(conflicts) => Self::ApplyConflicts(conflicts),
+            ApplyError::Type(_) | ApplyError::ManagedFields => Self::BadRequest(error.to_string()),
+            ApplyError::Schema { .. } => Self::Unclassified(error.to_string()),
+            // The one place where the source stands in the message: it is all that the client gets.
+            ApplyError::Stored(ref source) => Self::Unclassified(format!("{error}: {source}")),
+        }
+    }
+}
+
+fn conflict(conflict: &Conflict) -> Cause {
+    Cause {
+        reason: "FieldManagerConflict",
+        message: conflict.message(),
+        field: conflict.field(),
     }
 }
 

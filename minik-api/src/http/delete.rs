@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::{ApiError, Details, Status};
 use crate::resource::KindInfo;
 use crate::resource::decode::Format;
-use crate::resource::field::{FieldError, Reason};
+use crate::resource::field::{FieldError, FieldErrors};
 use crate::storage::{Change, Document, Outcome, guaranteed_update};
 
 use super::auth::restrict_to_own_pods;
@@ -24,6 +24,10 @@ use super::select::Selection;
 const FOREGROUND: &str = "foregroundDeletion";
 /// Keeps an object until its dependents are on their own.
 const ORPHAN: &str = "orphan";
+/// What may become of an object's dependents, as the refusal of anything else lists it.
+const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", NO_POLICY];
+/// Stands in that list for a policy that is not given.
+const NO_POLICY: &str = "nil";
 /// Namespaces that the cluster cannot do without.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// Kinds whose deletion answers with the object and not with a Status, as 1.36 has them.
@@ -68,33 +72,29 @@ impl DeleteOptions {
                 dry_run: query.all("dryRun").map(str::to_owned).collect(),
             },
         };
-        let invalid = |field: &str, reason, detail: &str| ApiError::Invalid {
-            kind: "DeleteOptions".to_owned(),
-            group: "meta.k8s.io".to_owned(),
-            name: String::new(),
-            errors: vec![FieldError {
-                field: field.to_owned(),
-                reason,
-                detail: detail.to_owned(),
-            }],
-        };
-        match options.propagation_policy.as_deref() {
-            Some(policy) if options.orphan_dependents.is_some() => Err(invalid(
-                "propagationPolicy",
-                Reason::Invalid(policy.into()),
-                "orphanDependents and deletionPropagation cannot be both set",
-            )),
-            None | Some("Foreground" | "Background" | "Orphan") => Ok(options),
-            Some(policy) => Err(invalid(
-                "propagationPolicy",
-                Reason::NotSupported(policy.into()),
-                "supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\"",
-            )),
+        let mut errors = FieldErrors::new();
+        if let Some(policy) = options.propagation_policy.as_deref() {
+            if options.orphan_dependents.is_some() {
+                let detail = "orphanDependents and deletionPropagation cannot be both set";
+                errors.push(FieldError::invalid("propagationPolicy", policy, detail));
+            }
+            if !POLICIES.contains(&policy) || policy == NO_POLICY {
+                errors.push(FieldError::not_supported("propagationPolicy", policy, &POLICIES));
+            }
+        }
+        let mut options = options;
+        let directives: Vec<String> = query.all("dryRun").map(str::to_owned).collect();
+        options.dry_run.extend(directives);
+        call::dry_run(options.dry_run.iter().map(String::as_str), &mut errors);
+        if errors.is_empty() {
+            Ok(options)
+        } else {
+            Err(call::invalid_options("DeleteOptions", errors))
         }
     }
 
-    fn dry_run(&self, call: &Call) -> Result<bool, ApiError> {
-        Ok(call::dry_run(self.dry_run.iter().map(String::as_str))? || call.dry_run()?)
+    fn is_dry_run(&self) -> bool {
+        self.dry_run.iter().any(|directive| directive == "All")
     }
 }
 
@@ -160,7 +160,7 @@ struct Deleted {
 
 async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions) -> Result<Deleted, ApiError> {
     let info = call.info();
-    let dry_run = options.dry_run(call)?;
+    let dry_run = options.is_dry_run();
     if info.kind == "Namespace" && IMMORTAL.contains(&name) {
         let reason = "this namespace may not be deleted".to_owned();
         let (resource, name) = (info.into(), name.to_owned());

@@ -4,13 +4,14 @@
 //! mod       a request becomes a Call: route, negotiate, authorize, dispatch
 //! request   paths, verbs, options        negotiate   media types, bodies      auth     who may do what
 //! read      get, list                    watch       changes as a stream      select   selectors
-//! create, update, delete                 scale, binding, tunnel               object   metadata in JSON
+//! create, update, apply, delete          scale, binding, tunnel               object   metadata in JSON
 //! respond   documents to bodies          table       what `kubectl get` shows
 //! discovery, openapi, health             what the server says about itself
 //! ```
 //!
 //! Nothing here knows a kind by its fields (kinds bring a strategy), opens a port or touches the disk.
 
+mod apply;
 mod auth;
 mod binding;
 mod call;
@@ -89,6 +90,7 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
             let headers = request.headers().clone();
             let call = Call {
                 state,
+                verb,
                 target,
                 options,
                 accept,

@@ -5,6 +5,7 @@
 
 mod decoding;
 mod laws;
+mod managed;
 mod patching;
 mod refusals;
 mod tables;

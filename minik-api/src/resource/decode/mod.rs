@@ -124,11 +124,49 @@ pub fn decode(
     let mut object = fitted.value;
     info.stamp(&mut object);
     let warnings = if validation == FieldValidation::Warn {
-        strict
+        strict.iter().map(|problem| warning(problem)).collect()
     } else {
         Vec::new()
     };
     Ok(Decoded { object, warnings })
+}
+
+/// What a client is warned of where a strict reader would have refused: the problem without what YAML readers say
+/// before it.
+#[must_use]
+pub fn warning(problem: &str) -> String {
+    let (_, text) = problem
+        .rsplit_once("yaml: unmarshal errors:\n")
+        .unwrap_or(("", problem));
+    text.trim().to_owned()
+}
+
+/// A configuration to apply: JSON or YAML, of no type yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configuration {
+    /// What it says.
+    pub object: Value,
+    /// What a strict reader says about the first key that stands twice.
+    pub duplicate_key: Option<String>,
+}
+
+/// The configuration in `body`.
+///
+/// # Errors
+/// It is no YAML, or no object.
+pub fn configuration(body: &[u8]) -> Result<Configuration, String> {
+    let converting = |problem: String| format!("error converting YAML to JSON: {problem}");
+    let parsed = tree::parse(body, Format::Yaml).map_err(converting)?;
+    match parsed.tree {
+        Tree::Object(_) | Tree::Null => Ok(Configuration {
+            object: parsed.tree.to_value(),
+            duplicate_key: parsed.duplicate_key.map(converting),
+        }),
+        other => Err(format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            other.go_kind()
+        )),
+    }
 }
 
 /// `value` laid over the schema, for objects that a patch has made: the object without unknown fields,
