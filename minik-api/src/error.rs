@@ -76,6 +76,14 @@ pub enum ApiError {
         /// Its name.
         name: String,
     },
+    /// 409 on creation, by whichever name was generated.
+    #[error("{resource} \"{name}\" already exists, the server was not able to generate a unique name for the object")]
+    NoUniqueName {
+        /// Its resource.
+        resource: Resource,
+        /// The last name that was tried.
+        name: String,
+    },
     /// 409 on a change.
     #[error("Operation cannot be fulfilled on {resource} \"{name}\": {reason}")]
     Conflict {
@@ -215,7 +223,10 @@ impl ApiError {
             Self::NotFound { .. } | Self::NoSuchResource | Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::ApplyConflicts(_) => StatusCode::CONFLICT,
+            Self::AlreadyExists { .. }
+            | Self::NoUniqueName { .. }
+            | Self::Conflict { .. }
+            | Self::ApplyConflicts(_) => StatusCode::CONFLICT,
             Self::Expired(_) | Self::ContinueExpired { .. } => StatusCode::GONE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -231,9 +242,9 @@ impl ApiError {
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::AlreadyExists { .. } => "AlreadyExists",
+            Self::AlreadyExists { .. } | Self::NoUniqueName { .. } => "AlreadyExists",
             Self::Unclassified(_) => "",
-            Self::Patch(_) if self.code() == StatusCode::UNPROCESSABLE_ENTITY => "Invalid",
+            Self::Patch(PatchError::Strategic(_)) => "",
             _ => match self.code() {
                 StatusCode::BAD_REQUEST => "BadRequest",
                 StatusCode::UNAUTHORIZED => "Unauthorized",
@@ -276,6 +287,10 @@ impl ApiError {
                 causes: errors.iter().map(cause).collect(),
                 ..Details::default()
             }),
+            Self::NoUniqueName { resource, name } => Some(Details {
+                retry_after_seconds: Some(1),
+                ..Details::of(resource, name)
+            }),
             Self::ApplyConflicts(conflicts) => Some(Details {
                 causes: conflicts.0.iter().map(conflict).collect(),
                 ..Details::default()
@@ -289,9 +304,11 @@ impl ApiError {
                 retry_after_seconds: Some(1),
                 ..Details::default()
             }),
-            Self::NoSuchResource | Self::ForbiddenPath(_) | Self::MethodNotAllowed | Self::NotAcceptable(_) => {
-                Some(Details::default())
-            }
+            Self::Patch(PatchError::Inapplicable(_))
+            | Self::NoSuchResource
+            | Self::ForbiddenPath(_)
+            | Self::MethodNotAllowed
+            | Self::NotAcceptable(_) => Some(Details::default()),
             _ => None,
         }
     }

@@ -79,6 +79,9 @@ pub async fn make(call: &Call, options: &WriteOptions, wanted: Wanted) -> Result
             Err(ApiError::AlreadyExists { .. }) if base.is_some() && attempt < MAX_GENERATED_ATTEMPTS => {
                 attempt += 1;
             }
+            Err(ApiError::AlreadyExists { resource, name }) if base.is_some() => {
+                return Err(ApiError::NoUniqueName { resource, name });
+            }
             Err(error) => return Err(error),
         }
     }

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::alloc::Reservation;
 use crate::error::ApiError;
-use crate::resource::decode::{FieldValidation, Format, check, decode};
+use crate::resource::decode::{self, FieldValidation, Format};
 use crate::resource::field::{FieldError, Reason};
-use crate::resource::{KindInfo, Subresource, managed, patch as patches};
+use crate::resource::{Subresource, managed, patch as patches};
 use crate::storage::{Change, Document, Entry, Outcome, guaranteed_update};
 
 use super::auth::restrict_to_own_pods;
@@ -58,7 +58,7 @@ impl From<Option<Subresource>> for Part {
 /// The body does not decode or fit the path, the object is not there or has changed, or it is invalid.
 pub async fn update(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
     let options = call.write_options(false)?;
-    let decoded = decode(body, format, call.info(), options.validation)?;
+    let decoded = decode::decode(body, format, call.info(), options.validation)?;
     check_path(call, &decoded.object)?;
     let part = Part::from(call.target.subresource);
     let absent = call.state.storage.cache().get(&call.key()).is_none();
@@ -91,10 +91,24 @@ pub async fn patch(call: &Call, body: &Bytes) -> Result<Response, ApiError> {
     let part = Part::from(call.target.subresource);
     let done = change(call, part, &options, |old| {
         let patched = apply_patch(&media_type, old, body, |old| patches::strategic_patch(old, body, info))?;
-        let (object, unknown) = check(&patched, info)?;
+        // The refusal of what came of a patch quotes the patch where it was laid over Go's maps, else the outcome.
+        let refuse = |problem: String| {
+            let quoted = match media_type.as_str() {
+                STRATEGIC_PATCH => decode::json(body).as_ref().map(decode::go_value).unwrap_or_default(),
+                _ => patched.to_string(),
+            };
+            misfit(quoted, problem)
+        };
+        let check = match media_type.as_str() {
+            STRATEGIC_PATCH => decode::check_merged,
+            _ => decode::check,
+        };
+        let (object, unknown) = check(&patched, info).map_err(|problem| refuse(problem.to_string()))?;
         let mut wanted = Wanted::new(object);
         match options.validation {
-            FieldValidation::Strict if !unknown.is_empty() => return Err(strict(info, &unknown)),
+            FieldValidation::Strict if !unknown.is_empty() => {
+                return Err(refuse(format!("strict decoding error: {}", unknown.join(", "))));
+            }
             FieldValidation::Strict | FieldValidation::Ignore => {}
             FieldValidation::Warn => wanted.warnings = unknown,
         }
@@ -122,12 +136,14 @@ pub fn apply_patch(
     })
 }
 
-fn strict(info: &KindInfo, unknown: &[String]) -> ApiError {
-    let KindInfo { kind, version, .. } = info;
-    let fields = unknown.join(", ");
-    ApiError::BadRequest(format!(
-        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {fields}"
-    ))
+/// 422 about a patch whose outcome does not fit the schema; it names no kind.
+fn misfit(quoted: String, problem: String) -> ApiError {
+    ApiError::Invalid {
+        kind: String::new(),
+        group: String::new(),
+        name: String::new(),
+        errors: vec![FieldError::invalid("patch", quoted, problem)],
+    }
 }
 
 /// What a client wants an object to be.

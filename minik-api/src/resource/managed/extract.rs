@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::shape::{MISSING_KEY, Parts, Shape};
 use super::{Element, FieldSet, Node};
+use crate::resource::decode::go_value;
 use crate::resource::schema::Type;
 
 /// The fields that `object` says something about.
@@ -179,20 +180,6 @@ fn mismatch(ty: &Type, value: &Value) -> Option<String> {
             "expected string, got &value.valueUnstructured{{Value:{}}}",
             go_literal(other)
         )),
-    }
-}
-
-/// A value as Go's `%v` prints it.
-pub(super) fn go_value(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
-        Value::Object(fields) => {
-            let pairs = fields.iter().map(|(name, value)| format!("{name}:{}", go_value(value)));
-            format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
-        }
-        scalar => scalar.to_string(),
     }
 }
 
