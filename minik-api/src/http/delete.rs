@@ -16,9 +16,7 @@ use crate::storage::{Change, Document, Outcome, guaranteed_update};
 use super::auth::restrict_to_own_pods;
 use super::call::{self, Call};
 use super::object::{self, text};
-use super::request::prefix;
-use super::respond::{self, ListMeta};
-use super::select::Selection;
+use super::{read, respond};
 
 /// Keeps an object until its dependents are gone.
 const FOREGROUND: &str = "foregroundDeletion";
@@ -82,9 +80,6 @@ impl DeleteOptions {
                 errors.push(FieldError::not_supported("propagationPolicy", policy, &POLICIES));
             }
         }
-        let mut options = options;
-        let directives: Vec<String> = query.all("dryRun").map(str::to_owned).collect();
-        options.dry_run.extend(directives);
         call::dry_run(options.dry_run.iter().map(String::as_str), &mut errors);
         if errors.is_empty() {
             Ok(options)
@@ -119,20 +114,13 @@ pub async fn delete(call: &Call, body: &Bytes, format: Format) -> Result<Respons
     respond::status(call.accept, StatusCode::OK, &Status::success(details), &[])
 }
 
-/// Deletes every selected object of the collection in the path, and answers with what it found.
+/// Deletes every selected object of the collection in the path, or one page of them, and answers with what it found.
 ///
 /// # Errors
 /// Selectors or options make no sense, or one of the deletions fails.
 pub async fn delete_collection(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
     let options = DeleteOptions::read(call, body, format)?;
-    let selection = Selection::parse(call.kind(), &call.options)?;
-    let prefix = prefix(call.info(), &call.target.namespace);
-    let state = call.state.storage.cache().snapshot();
-    let found: Vec<_> = state
-        .range(&prefix, None)
-        .filter(|entry| selection.matches(call.kind(), entry))
-        .cloned()
-        .collect();
+    let (found, meta) = read::page(call)?;
     for entry in &found {
         let name = entry.key.rsplit('/').next().unwrap_or_default();
         match delete_one(call, name, &entry.key, &options).await {
@@ -141,15 +129,7 @@ pub async fn delete_collection(call: &Call, body: &Bytes, format: Format) -> Res
             Err(error) => return Err(error),
         }
     }
-    let revision = call.state.storage.cache().revision().to_string();
-    respond::list(
-        call,
-        &found,
-        &ListMeta {
-            resource_version: revision,
-            ..ListMeta::default()
-        },
-    )
+    respond::list(call, &found, &meta)
 }
 
 struct Deleted {
