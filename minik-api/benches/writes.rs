@@ -143,7 +143,7 @@ mod patch {
                 json!({"metadata": {"labels": {"n": n.to_string()}}})
             })
             .bench_local_refs(|patch| {
-                server.send("PATCH", &format!("{PODS}/web"), "application/merge-patch+json", patch)
+                server.send("PATCH", &format!("{PODS}/web"), "application/merge-patch+json", patch);
             });
     }
 

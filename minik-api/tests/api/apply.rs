@@ -206,6 +206,7 @@ async fn subresources_have_owners_of_their_own() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn requests_that_are_no_apply_are_refused_in_kubernetes_words() {
     let server = Server::start().await;
     let web = format!("{DEPLOYMENTS}/web");

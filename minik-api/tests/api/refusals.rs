@@ -345,6 +345,7 @@ fn no_recorded_answer_is_left_out() {
 
 /// Patches whose outcome is no object of the kind, or that are no patches.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn patches_that_do_not_fit_are_refused_in_kubernetes_words() {
     let server = server().await;
     let web = format!("{DEPLOYMENTS}/web");

@@ -308,7 +308,8 @@ fn kubectl_takes_over_what_it_applied_from_the_clients_side() {
     taken.apply("kubectl", &config(2), false).unwrap();
     let annotation = &taken.object()["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"];
     assert_eq!(annotation.as_str().unwrap(), format!("{}\n", config(2)));
-    assert!(stored.clone().apply("other", &config(2), false).is_err());
+    let mut stored = stored;
+    assert!(stored.apply("other", &config(2), false).is_err());
 }
 
 /// Parts of a Deployment with every kind of list and map in them. `only` keeps the names apart of those of
@@ -378,7 +379,7 @@ proptest! {
     fn sets_obey_the_laws_of_sets(a in field_sets(), b in field_sets()) {
         prop_assert_eq!(a.union(&b), b.union(&a));
         prop_assert_eq!(a.intersection(&b), b.intersection(&a));
-        prop_assert_eq!(a.difference(&b).union(&a.intersection(&b)), a.clone());
+        prop_assert_eq!(&a.difference(&b).union(&a.intersection(&b)), &a);
         prop_assert!(a.difference(&a).is_empty());
         prop_assert!(a.without(&b).difference(&a).is_empty());
         prop_assert_eq!(a.paths().len(), a.union(&a).paths().len());
