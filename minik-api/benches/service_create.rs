@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::{Extension, Router};
 use divan::Bencher;
 use http::{Request, StatusCode};
+use minik_api::account_tokens::AccountKey;
 use minik_api::server::{ApiConfig, Identity, State, router};
 use minik_api::storage::MemoryStorage;
 use serde_json::{Value, json};
@@ -47,6 +48,7 @@ fn server() -> Router {
         advertise_port: 6443,
         data_dir: "/nonexistent".into(),
         nodes_dir: "/nonexistent".into(),
+        account_key: AccountKey::generate().expect("makes a key"),
     };
     let storage = Arc::new(MemoryStorage::default());
     let state = State::new(config, storage, CancellationToken::new()).expect("starts");

@@ -10,6 +10,7 @@ use http::StatusCode;
 use crate::resource::KindInfo;
 use crate::resource::decode::DecodeError;
 use crate::resource::field::FieldErrors;
+use crate::resource::managed::{ApplyError, Conflict, Conflicts};
 use crate::resource::patch::PatchError;
 use crate::storage::{Compacted, StorageError};
 
@@ -74,6 +75,14 @@ pub enum ApiError {
         /// Its name.
         name: String,
     },
+    /// 409 on creation, by whichever name was generated.
+    #[error("{resource} \"{name}\" already exists, the server was not able to generate a unique name for the object")]
+    NoUniqueName {
+        /// Its resource.
+        resource: Resource,
+        /// The last name that was tried.
+        name: String,
+    },
     /// 409 on a change.
     #[error("Operation cannot be fulfilled on {resource} \"{name}\": {reason}")]
     Conflict {
@@ -84,6 +93,9 @@ pub enum ApiError {
         /// Why.
         reason: String,
     },
+    /// 409 of a server-side apply.
+    #[error(transparent)]
+    ApplyConflicts(#[from] Conflicts),
     /// 410.
     #[error(transparent)]
     Expired(#[from] Compacted),
@@ -126,6 +138,9 @@ pub enum ApiError {
     /// 500.
     #[error("{0}")]
     Internal(String),
+    /// 500 without a reason, as Kubernetes answers with errors of no class.
+    #[error("{0}")]
+    Unclassified(String),
     /// 503: the agent of a node does not answer.
     #[error("{0}")]
     Unavailable(String),
@@ -217,7 +232,10 @@ impl ApiError {
             Self::NotFound { .. } | Self::NoSuchResource | Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::AlreadyExists { .. }
+            | Self::NoUniqueName { .. }
+            | Self::Conflict { .. }
+            | Self::ApplyConflicts(_) => StatusCode::CONFLICT,
             Self::Expired(_) | Self::ContinueExpired { .. } => StatusCode::GONE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -226,7 +244,7 @@ impl ApiError {
             Self::Storage(StorageError::Conflict(_)) => StatusCode::CONFLICT,
             Self::Unavailable(_) | Self::Storage(StorageError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
             Self::FutureVersion { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Internal(_) | Self::Encoding(_) | Self::Storage(StorageError::Failed(_)) => {
+            Self::Internal(_) | Self::Unclassified(_) | Self::Encoding(_) | Self::Storage(StorageError::Failed(_)) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }
@@ -234,8 +252,9 @@ impl ApiError {
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::AlreadyExists { .. } => "AlreadyExists",
-            Self::Patch(_) if self.code() == StatusCode::UNPROCESSABLE_ENTITY => "Invalid",
+            Self::AlreadyExists { .. } | Self::NoUniqueName { .. } => "AlreadyExists",
+            Self::Unclassified(_) => "",
+            Self::Patch(PatchError::Strategic(_)) => "",
             _ => match self.code() {
                 StatusCode::BAD_REQUEST => "BadRequest",
                 StatusCode::UNAUTHORIZED => "Unauthorized",
@@ -288,6 +307,14 @@ impl ApiError {
                 retry_after_seconds: *retry_after_seconds,
                 ..Details::default()
             }),
+            Self::NoUniqueName { resource, name } => Some(Details {
+                retry_after_seconds: Some(1),
+                ..Details::of(resource, name)
+            }),
+            Self::ApplyConflicts(conflicts) => Some(Details {
+                causes: conflicts.0.iter().map(conflict).collect(),
+                ..Details::default()
+            }),
             Self::FutureVersion { .. } => Some(Details {
                 causes: vec![Cause {
                     reason: "ResourceVersionTooLarge",
@@ -297,9 +324,11 @@ impl ApiError {
                 retry_after_seconds: Some(1),
                 ..Details::default()
             }),
-            Self::NoSuchResource | Self::ForbiddenPath(_) | Self::MethodNotAllowed | Self::NotAcceptable(_) => {
-                Some(Details::default())
-            }
+            Self::Patch(PatchError::Inapplicable(_))
+            | Self::NoSuchResource
+            | Self::ForbiddenPath(_)
+            | Self::MethodNotAllowed
+            | Self::NotAcceptable(_) => Some(Details::default()),
             _ => None,
         }
     }
@@ -318,6 +347,26 @@ impl ApiError {
             self.code().as_u16(),
             token,
         )
+    }
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Conflicts(conflicts) => Self::ApplyConflicts(conflicts),
+            ApplyError::Type(_) | ApplyError::ManagedFields => Self::BadRequest(error.to_string()),
+            ApplyError::Schema { .. } => Self::Unclassified(error.to_string()),
+            // The one place where the source stands in the message: it is all that the client gets.
+            ApplyError::Stored(ref source) => Self::Unclassified(format!("{error}: {source}")),
+        }
+    }
+}
+
+fn conflict(conflict: &Conflict) -> Cause {
+    Cause {
+        reason: "FieldManagerConflict",
+        message: conflict.message(),
+        field: conflict.field(),
     }
 }
 

@@ -42,7 +42,7 @@ pub async fn bind(call: &Call, body: &Bytes, format: Format) -> Result<Response,
             "a Binding needs the name of a Node as its target".to_owned(),
         ));
     }
-    let dry_run = call.dry_run()?;
+    let dry_run = call.write_options(false)?.dry_run;
     guaranteed_update(&*call.state.storage, &call.key(), |entry| {
         let entry = entry.ok_or_else(|| call.not_found())?;
         let old = respond::parse(call.info(), &entry.value)?;

@@ -8,15 +8,17 @@ use serde_json::Value;
 use crate::error::{ApiError, Cause};
 use crate::resource::decode::{Format, decode};
 use crate::resource::field::FieldErrors;
+use crate::resource::managed;
 use crate::storage::{Expected, Op, StorageError, Write};
 
 use super::addresses;
 use super::admission;
 use super::auth::restrict_to_own_node;
-use super::call::{Call, now};
+use super::call::{Call, WriteOptions, now};
 use super::object::{self, text};
 use super::request::key;
 use super::respond;
+use super::update::{Done, Wanted};
 
 /// What generated names end in: no vowels, so no words, and nothing that looks like another.
 const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -31,15 +33,31 @@ const MAX_GENERATED_ATTEMPTS: usize = 8;
 /// # Errors
 /// The body does not decode, its namespace is missing or going away, it is invalid, or it exists.
 pub async fn create(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
-    let dry_run = call.dry_run()?;
-    let decoded = decode(body, format, call.info(), call.field_validation()?)?;
-    let (mut new, mut warnings) = (decoded.object, decoded.warnings);
+    let options = call.write_options(false)?;
+    let decoded = decode(body, format, call.info(), options.validation)?;
+    let mut wanted = Wanted::new(decoded.object);
+    wanted.warnings = decoded.warnings;
+    let done = make(call, &options, wanted).await?;
+    respond::object(call, StatusCode::CREATED, &done.document, &done.warnings)
+}
+
+/// Stores a new object as `wanted`.
+///
+/// # Errors
+/// As [`create`].
+pub async fn make(call: &Call, options: &WriteOptions, wanted: Wanted) -> Result<Done, ApiError> {
+    let Wanted {
+        object: mut new,
+        mut warnings,
+        managed_fields: decided,
+    } = wanted;
     check_namespace(call, &new)?;
     if !text(&new, "/metadata/resourceVersion").is_empty() {
         let reason = "resourceVersion should not be set on objects to be created";
-        return Err(ApiError::Internal(reason.to_owned()));
+        return Err(ApiError::Unclassified(reason.to_owned()));
     }
     let strategy = &call.kind().strategy;
+    let sent = object::take_managed_fields(&mut new);
     object::begin(&mut new, &call.target.namespace, now());
     let base = match (text(&new, "/metadata/name"), text(&new, "/metadata/generateName")) {
         ("", base) if !base.is_empty() => Some(base.to_owned()),
@@ -53,15 +71,21 @@ pub async fn create(call: &Call, body: &Bytes, format: Format) -> Result<Respons
         let mut candidate = if base.is_some() { new.clone() } else { new.take() };
         // What a kind fills in may follow from the name.
         strategy.default(&mut candidate)?;
+        let managed_fields = decided
+            .clone()
+            .unwrap_or_else(|| managed::update(&call.writer(options), None, &candidate, &Value::Null, &sent));
         admission::admit(call, &mut candidate)?;
         strategy.prepare_for_create(&mut candidate)?;
-        match store(call, &mut candidate, dry_run).await {
-            Ok(stored) => {
+        match store(call, &mut candidate, &managed_fields, options.dry_run).await {
+            Ok(document) => {
                 warnings.extend(strategy.warnings(&candidate)?);
-                return respond::object(call, StatusCode::CREATED, &stored, &warnings);
+                return Ok(Done { document, warnings });
             }
             Err(ApiError::AlreadyExists { .. }) if base.is_some() && attempt < MAX_GENERATED_ATTEMPTS => {
                 attempt += 1;
+            }
+            Err(ApiError::AlreadyExists { resource, name }) if base.is_some() => {
+                return Err(ApiError::NoUniqueName { resource, name });
             }
             Err(error) => return Err(error),
         }
@@ -69,7 +93,7 @@ pub async fn create(call: &Call, body: &Bytes, format: Format) -> Result<Respons
 }
 
 /// Checks one fully prepared object and stores it.
-async fn store(call: &Call, new: &mut Value, dry_run: bool) -> Result<Bytes, ApiError> {
+async fn store(call: &Call, new: &mut Value, managed_fields: &Value, dry_run: bool) -> Result<Bytes, ApiError> {
     let info = call.info();
     let name = text(new, "/metadata/name").to_owned();
     restrict_to_own_node(&call.identity, info, &name)?;
@@ -86,11 +110,13 @@ async fn store(call: &Call, new: &mut Value, dry_run: bool) -> Result<Bytes, Api
     }
     if dry_run {
         let revision = call.state.storage.cache().revision();
+        object::set_managed_fields(new, managed_fields.clone());
         return Ok(respond::encode(info, new)?.stamp(revision));
     }
     if let (Some(asked), Some(reserved)) = (asked, reservation.take()) {
         reservation = Some(addresses::claim(call, &asked, new, reserved).await?);
     }
+    object::set_managed_fields(new, managed_fields.clone());
     let stored = put(call, new, key, &name).await;
     match (&stored, reservation) {
         (Ok(_), Some(reservation)) => reservation.commit(),

@@ -10,20 +10,22 @@ use serde_json::Value;
 use crate::error::{ApiError, Details, Status};
 use crate::resource::KindInfo;
 use crate::resource::decode::Format;
-use crate::resource::field::{FieldError, Reason};
+use crate::resource::field::{FieldError, FieldErrors};
 use crate::storage::{Change, Outcome, guaranteed_update};
 
 use super::auth::restrict_to_own_pods;
 use super::call::{self, Call};
 use super::object::{self, text};
-use super::request::prefix;
-use super::respond::{self, ListMeta};
-use super::select::Selection;
+use super::{read, respond};
 
 /// Keeps an object until its dependents are gone.
 const FOREGROUND: &str = "foregroundDeletion";
 /// Keeps an object until its dependents are on their own.
 const ORPHAN: &str = "orphan";
+/// What may become of an object's dependents, as the refusal of anything else lists it.
+const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", NO_POLICY];
+/// Stands in that list for a policy that is not given.
+const NO_POLICY: &str = "nil";
 /// Namespaces that the cluster cannot do without.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// Kinds whose deletion answers with the object and not with a Status, as 1.36 has them.
@@ -72,28 +74,21 @@ impl DeleteOptions {
                 dry_run: query.all("dryRun").map(str::to_owned).collect(),
             },
         };
-        let invalid = |field: &str, reason, detail: &str| ApiError::Invalid {
-            kind: "DeleteOptions".to_owned(),
-            group: "meta.k8s.io".to_owned(),
-            name: String::new(),
-            errors: vec![FieldError {
-                field: field.to_owned(),
-                reason,
-                detail: detail.to_owned(),
-            }],
-        };
-        match options.propagation_policy.as_deref() {
-            Some(policy) if options.orphan_dependents.is_some() => Err(invalid(
-                "propagationPolicy",
-                Reason::Invalid(policy.into()),
-                "orphanDependents and deletionPropagation cannot be both set",
-            )),
-            None | Some("Foreground" | "Background" | "Orphan") => Ok(options),
-            Some(policy) => Err(invalid(
-                "propagationPolicy",
-                Reason::NotSupported(policy.into()),
-                "supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\"",
-            )),
+        let mut errors = FieldErrors::new();
+        if let Some(policy) = options.propagation_policy.as_deref() {
+            if options.orphan_dependents.is_some() {
+                let detail = "orphanDependents and deletionPropagation cannot be both set";
+                errors.push(FieldError::invalid("propagationPolicy", policy, detail));
+            }
+            if !POLICIES.contains(&policy) || policy == NO_POLICY {
+                errors.push(FieldError::not_supported("propagationPolicy", policy, &POLICIES));
+            }
+        }
+        call::dry_run(options.dry_run.iter().map(String::as_str), &mut errors);
+        if errors.is_empty() {
+            Ok(options)
+        } else {
+            Err(call::invalid_options("DeleteOptions", errors))
         }
     }
 
@@ -103,12 +98,17 @@ impl DeleteOptions {
         warned.then(|| ORPHANS_LEFT.to_owned()).into_iter().collect()
     }
 
+    /// The same for a request that has asked for a dry run elsewhere.
+    #[must_use]
+    pub fn dry(mut self) -> Self {
+        self.dry_run = vec!["All".to_owned()];
+        self
+    }
+
     /// Whether nothing may be deleted.
-    ///
-    /// # Errors
-    /// `dryRun` has a value other than `All`.
-    pub fn dry_run(&self, call: &Call) -> Result<bool, ApiError> {
-        Ok(call::dry_run(self.dry_run.iter().map(String::as_str))? || call.dry_run()?)
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run.iter().any(|directive| directive == "All")
     }
 }
 
@@ -134,20 +134,13 @@ pub async fn delete(call: &Call, body: &Bytes, format: Format) -> Result<Respons
     respond::status(call.accept, StatusCode::OK, &Status::success(details), &warnings)
 }
 
-/// Deletes every selected object of the collection in the path, and answers with what it found.
+/// Deletes every selected object of the collection in the path, or one page of them, and answers with what it found.
 ///
 /// # Errors
 /// Selectors or options make no sense, or one of the deletions fails.
 pub async fn delete_collection(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
     let options = DeleteOptions::read(call, body, format)?;
-    let selection = Selection::parse(call.kind(), &call.options)?;
-    let prefix = prefix(call.info(), &call.target.namespace);
-    let state = call.state.storage.cache().snapshot();
-    let found: Vec<_> = state
-        .range(&prefix, None)
-        .filter(|entry| selection.matches(call.kind(), entry))
-        .cloned()
-        .collect();
+    let (found, meta) = read::page(call)?;
     for entry in &found {
         let name = entry.key.rsplit('/').next().unwrap_or_default();
         match delete_one(call, name, &entry.key, &options).await {
@@ -156,15 +149,7 @@ pub async fn delete_collection(call: &Call, body: &Bytes, format: Format) -> Res
             Err(error) => return Err(error),
         }
     }
-    let revision = call.state.storage.cache().revision().to_string();
-    respond::list(
-        call,
-        &found,
-        &ListMeta {
-            resource_version: revision,
-            ..ListMeta::default()
-        },
-    )
+    respond::list(call, &found, &meta)
 }
 
 /// What a deletion came to.
@@ -180,7 +165,7 @@ pub struct Deleted {
 /// It is not there, must not be deleted, or a precondition fails.
 pub async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOptions) -> Result<Deleted, ApiError> {
     let info = call.info();
-    let dry_run = options.dry_run(call)?;
+    let dry_run = options.is_dry_run();
     if info.kind == "Namespace" && IMMORTAL.contains(&name) {
         let reason = "this namespace may not be deleted".to_owned();
         let (resource, name) = (info.into(), name.to_owned());

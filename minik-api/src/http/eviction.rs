@@ -33,16 +33,19 @@ pub async fn evict(call: &Call, body: &Bytes, format: Format) -> Result<Response
         let reason = "name in URL does not match name in Eviction object";
         return Err(ApiError::BadRequest(reason.to_owned()));
     }
-    let options = match eviction.pointer("/deleteOptions").filter(|options| !options.is_null()) {
+    let mut options = match eviction.pointer("/deleteOptions").filter(|options| !options.is_null()) {
         Some(options) => DeleteOptions::deserialize(options).map_err(|e| ApiError::BadRequest(e.to_string()))?,
         None => DeleteOptions::default(),
     };
+    if call.write_options(false)?.dry_run {
+        options = options.dry();
+    }
     let entry = call.state.storage.cache().get(&call.key());
     let entry = entry.ok_or_else(|| call.not_found())?;
     let pod = respond::parse(call.info(), &entry.value)?;
     delete::check_preconditions(call.info(), &call.target.name, &pod, &options)?;
     if !needs_no_leave(&pod) {
-        take_leave(call, &pod, options.dry_run(call)?).await?;
+        take_leave(call, &pod, options.is_dry_run()).await?;
     }
     delete::delete_one(call, &call.target.name, &call.key(), &options).await?;
     respond::status(call.accept, StatusCode::CREATED, &Status::created(), &[])

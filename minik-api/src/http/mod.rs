@@ -5,7 +5,7 @@
 //! request   paths, verbs, options        negotiate   media types, bodies      auth     who may do what
 //! read      get, list                    watch       changes as a stream      select   selectors
 //! list_options                           which options go together
-//! create, update, delete                 scale, binding, tunnel, review       object   metadata in JSON
+//! create, update, apply, delete          scale, binding, tunnel, review       object   metadata in JSON
 //! respond   documents to bodies          table       what `kubectl get` shows
 //! addresses                              cluster IPs as IPAddress objects      admission  what other objects decide
 //! discovery, openapi, health             what the server says about itself
@@ -15,6 +15,7 @@
 
 pub mod addresses;
 mod admission;
+mod apply;
 pub mod auth;
 mod binding;
 mod call;
@@ -100,6 +101,7 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
             let headers = request.headers().clone();
             let call = Call {
                 state,
+                verb,
                 target,
                 options,
                 accept,

@@ -79,12 +79,7 @@ pub fn may_go(object: &Value) -> bool {
 pub fn begin(object: &mut Value, namespace: &str, now: Timestamp) {
     let uid = uuid::Uuid::new_v4().to_string();
     let metadata = metadata(object);
-    for field in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "managedFields",
-    ] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         metadata.remove(field);
     }
     if namespace.is_empty() {
@@ -105,15 +100,33 @@ pub fn carry_over(new: &mut Value, old: &Value) {
         "deletionGracePeriodSeconds",
         "generation",
     ];
-    let metadata = metadata(new);
-    for field in ["selfLink", "managedFields"] {
-        metadata.remove(field);
-    }
+    metadata(new).remove("selfLink");
     for field in kept {
-        match old.pointer("/metadata").and_then(|m| m.get(field)) {
-            Some(value) => metadata.insert((*field).to_owned(), value.clone()),
-            None => metadata.remove(*field),
-        };
+        keep(new, old, field);
+    }
+}
+
+/// Gives `new` the field of the metadata that `old` has, or takes it away.
+pub fn keep(new: &mut Value, old: &Value, field: &str) {
+    let metadata = metadata(new);
+    match old.get("metadata").and_then(|metadata| metadata.get(field)) {
+        Some(value) => metadata.insert(field.to_owned(), value.clone()),
+        None => metadata.remove(field),
+    };
+}
+
+/// Takes `metadata.managedFields` out; null when there are none.
+pub fn take_managed_fields(object: &mut Value) -> Value {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    metadata
+        .and_then(|metadata| metadata.remove("managedFields"))
+        .unwrap_or_default()
+}
+
+/// Puts `metadata.managedFields` back, unless they are null.
+pub fn set_managed_fields(object: &mut Value, managed_fields: Value) {
+    if !managed_fields.is_null() {
+        metadata(object).insert("managedFields".to_owned(), managed_fields);
     }
 }
 

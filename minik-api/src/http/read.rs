@@ -1,5 +1,7 @@
 //! GET of an object and of a collection: revisions, pages, selectors.
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use data_encoding::BASE64URL_NOPAD;
 use http::StatusCode;
@@ -7,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
 use crate::resource::field::{FieldError, Reason};
-use crate::storage::{Compacted, Mvcc};
+use crate::storage::{Compacted, Entry, Mvcc};
 
 use super::call::Call;
 use super::list_options;
@@ -35,6 +37,15 @@ pub fn get(call: &Call) -> Result<Response, ApiError> {
 /// # Errors
 /// Options make no sense, or ask for a revision that is gone or not there yet.
 pub fn list(call: &Call) -> Result<Response, ApiError> {
+    let (page, meta) = page(call)?;
+    respond::list(call, &page, &meta)
+}
+
+/// What a request about the collection in the path is about: the selected objects, or one page of them.
+///
+/// # Errors
+/// As [`list`].
+pub fn page(call: &Call) -> Result<(Vec<Arc<Entry>>, ListMeta), ApiError> {
     let options = &call.options;
     list_options::check(options, false)?;
     let selection = Selection::parse(call.kind(), options)?;
@@ -61,7 +72,7 @@ pub fn list(call: &Call) -> Result<Response, ApiError> {
         meta.token = Token::new(state.revision(), &last.key[prefix.len()..]).encode()?;
         meta.remaining_item_count = selection.is_everything().then_some(left);
     }
-    respond::list(call, &page, &meta)
+    Ok((page, meta))
 }
 
 /// The `resourceVersion` of a request; 0 and nothing both mean whatever is at hand.

@@ -18,7 +18,7 @@ use crate::server::Identity;
 use super::auth;
 use super::call::Call;
 use super::object::{self, text};
-use super::respond;
+use super::{respond, token};
 
 /// Answers the review in `body` with itself and its status.
 ///
@@ -26,7 +26,7 @@ use super::respond;
 /// The body does not decode, or asks for nothing that can be answered.
 pub fn review(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
     let info = call.info();
-    let decoded = decode(body, format, info, call.field_validation()?)?;
+    let decoded = decode(body, format, info, call.write_options(false)?.validation)?;
     let mut review = decoded.object;
     if info.namespaced && text(&review, "/metadata/namespace").is_empty() {
         object::metadata(&mut review).insert("namespace".to_owned(), call.target.namespace.as_str().into());
@@ -38,7 +38,7 @@ pub fn review(call: &Call, body: &Bytes, format: Format) -> Result<Response, Api
     let spec = review.get("spec").cloned().unwrap_or_default();
     let status = match info.kind {
         "SelfSubjectReview" => json!({"userInfo": user_info(&call.identity)}),
-        "TokenReview" => token(),
+        "TokenReview" => token(call, &spec),
         "SelfSubjectRulesReview" => rules(call, text(&spec, "/namespace"))?,
         "SelfSubjectAccessReview" => access(call, &call.identity, &spec)?,
         _ => access(call, &subject(&spec), &spec)?,
@@ -58,9 +58,17 @@ fn user_info(identity: &Identity) -> Value {
     json!({"username": identity.user, "groups": identity.groups})
 }
 
-/// No token is valid here that this server does not know.
-fn token() -> Value {
-    json!({"user": {}, "error": "[invalid bearer token]"})
+/// Whom a token speaks for, if it is one of ours and for an audience that is asked for (ours, when none is).
+fn token(call: &Call, spec: &Value) -> Value {
+    let issuer = call.state.account_tokens.issuer();
+    let asked = object::strings(spec, "/audiences");
+    let addressed = asked.is_empty() || asked.iter().any(|audience| audience == issuer);
+    match token::authenticate(&call.state, text(spec, "/token")) {
+        Ok(identity) if addressed => {
+            json!({"authenticated": true, "user": user_info(&identity), "audiences": [issuer]})
+        }
+        _ => json!({"user": {}, "error": "[invalid bearer token]"}),
+    }
 }
 
 /// Who a review asks about.

@@ -6,16 +6,18 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::resource::decode::Format;
+use crate::resource::decode::{Format, check};
 use crate::resource::field::{FieldError, Reason};
+use crate::resource::managed;
 use crate::resource::patch::merge_patch;
 
-use super::call::Call;
+use super::apply;
+use super::call::{Call, WriteOptions};
 use super::negotiate::content_type;
 use super::object::{self, text};
 use super::request::Verb;
 use super::respond;
-use super::update::{Part, apply_patch, change};
+use super::update::{Part, Wanted, apply_patch, change};
 
 /// Reads, replaces or patches the Scale of the object in the path.
 ///
@@ -33,26 +35,58 @@ pub async fn scale(call: &Call, verb: Verb, body: &Bytes, format: Option<Format>
             entry.value.clone()
         }
         Verb::Update => {
+            let options = call.write_options(false)?;
             let wanted = parse(body, format.unwrap_or(Format::Json))?;
-            change(call, Part::Main, |old| {
-                Ok((with_scale(call, old, &wanted)?, Vec::new()))
+            change(call, Part::Main, &options, |old| {
+                with_scale(call, old, &wanted).map(Wanted::new)
             })
             .await?
             .document
         }
+        Verb::Patch if content_type(&call.headers) == apply::MEDIA_TYPE => {
+            let options = call.write_options(true)?;
+            let (config, _) = apply::read(body, &options)?;
+            change(call, Part::Main, &options, |old| applied(call, &options, old, &config))
+                .await?
+                .document
+        }
         Verb::Patch => {
+            let options = call.write_options(false)?;
             let media_type = content_type(&call.headers).to_owned();
             let patched = |old: &Value| {
                 // A Scale has no lists, so its strategic merge is the plain one.
                 let wanted = apply_patch(&media_type, &scale_of(old), body, |scale| merge_patch(scale, body))?;
-                Ok((with_scale(call, old, &wanted)?, Vec::new()))
+                with_scale(call, old, &wanted).map(Wanted::new)
             };
-            change(call, Part::Main, patched).await?.document
+            change(call, Part::Main, &options, patched).await?.document
         }
         _ => return Err(ApiError::MethodNotAllowed),
     };
     let object = respond::parse(call.info(), &document)?;
     respond::value(call, StatusCode::OK, &scale_of(&object))
+}
+
+/// What comes of an applied Scale: its manager owns the object's replicas, by way of the subresource.
+fn applied(call: &Call, options: &WriteOptions, old: &Value, config: &Value) -> Result<Wanted, ApiError> {
+    let (version, kind) = (text(config, "/apiVersion"), text(config, "/kind"));
+    if (version, kind) != ("autoscaling/v1", "Scale") {
+        let slash = if version.contains('/') { "" } else { "/" };
+        return Err(ApiError::BadRequest(format!(
+            "invalid object type: {slash}{version}, Kind={kind}"
+        )));
+    }
+    let mut of_object = json!({"metadata": {}});
+    call.info().stamp(&mut of_object);
+    if let Some(replicas) = config.pointer("/spec/replicas") {
+        of_object["spec"] = json!({"replicas": replicas});
+    }
+    let mut live = old.clone();
+    let stored = object::take_managed_fields(&mut live);
+    let writer = call.writer(options);
+    let applied = managed::apply(&writer, Some(&live), &stored, &of_object, options.force)?;
+    let mut wanted = Wanted::new(check(&applied.object, call.info())?.0);
+    wanted.managed_fields = Some(applied.managed_fields);
+    Ok(wanted)
 }
 
 fn parse(body: &[u8], format: Format) -> Result<Value, ApiError> {

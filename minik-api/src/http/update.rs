@@ -8,22 +8,24 @@ use serde_json::{Value, json};
 
 use crate::alloc::Reservation;
 use crate::error::ApiError;
-use crate::resource::decode::{FieldValidation, Format, check, decode};
+use crate::resource::decode::{self, FieldValidation, Format};
 use crate::resource::field::{FieldError, Reason};
-use crate::resource::{KindInfo, Subresource, patch as patches};
+use crate::resource::{Subresource, managed, patch as patches};
 use crate::storage::{Change, Entry, Outcome, guaranteed_update};
 
 use super::addresses;
 use super::auth::restrict_to_own_pods;
-use super::call::Call;
-use super::create;
+use super::call::{Call, WriteOptions};
 use super::negotiate::content_type;
 use super::object::{self, text};
 use super::respond;
+use super::{apply, create};
 
 const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
-const PATCHES: &str =
-    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 /// Kinds that a PUT creates when they are not there, as 1.36 has them.
 const CREATED_ON_UPDATE: [&str; 4] = ["Service", "Endpoints", "Event", "Lease"];
@@ -62,7 +64,8 @@ impl From<Option<Subresource>> for Part {
 /// # Errors
 /// The body does not decode or fit the path, the object is not there or has changed, or it is invalid.
 pub async fn update(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiError> {
-    let decoded = decode(body, format, call.info(), call.field_validation()?)?;
+    let options = call.write_options(false)?;
+    let decoded = decode::decode(body, format, call.info(), options.validation)?;
     check_path(call, &decoded.object)?;
     let part = Part::from(call.target.subresource);
     let absent = call.state.storage.cache().get(&call.key()).is_none();
@@ -74,7 +77,7 @@ pub async fn update(call: &Call, body: &Bytes, format: Format) -> Result<Respons
     if call.info().namespaced {
         object::metadata(&mut sent).insert("namespace".to_owned(), call.target.namespace.as_str().into());
     }
-    let done = change(call, part, |_| Ok((sent.clone(), Vec::new()))).await?;
+    let done = change(call, part, &options, |_| Ok(Wanted::new(sent.clone()))).await?;
     warnings.extend(done.warnings);
     respond::object(call, StatusCode::OK, &done.document, &warnings)
 }
@@ -86,16 +89,37 @@ pub async fn update(call: &Call, body: &Bytes, format: Format) -> Result<Respons
 pub async fn patch(call: &Call, body: &Bytes) -> Result<Response, ApiError> {
     let info = call.info();
     let media_type = content_type(&call.headers).to_owned();
-    let validation = call.field_validation()?;
+    match media_type.as_str() {
+        apply::MEDIA_TYPE => return apply::apply(call, body).await,
+        JSON_PATCH | MERGE_PATCH | STRATEGIC_PATCH => {}
+        _ => return Err(ApiError::UnsupportedMediaType(PATCHES)),
+    }
+    let options = call.write_options(false)?;
     let part = Part::from(call.target.subresource);
-    let done = change(call, part, |old| {
+    let done = change(call, part, &options, |old| {
         let patched = apply_patch(&media_type, old, body, |old| patches::strategic_patch(old, body, info))?;
-        let (object, unknown) = check(&patched, info)?;
-        match validation {
-            FieldValidation::Strict if !unknown.is_empty() => Err(strict(info, &unknown)),
-            FieldValidation::Strict | FieldValidation::Ignore => Ok((object, Vec::new())),
-            FieldValidation::Warn => Ok((object, unknown)),
+        // The refusal of what came of a patch quotes the patch where it was laid over Go's maps, else the outcome.
+        let refuse = |problem: String| {
+            let quoted = match media_type.as_str() {
+                STRATEGIC_PATCH => decode::json(body).as_ref().map(decode::go_value).unwrap_or_default(),
+                _ => patched.to_string(),
+            };
+            misfit(quoted, problem)
+        };
+        let check = match media_type.as_str() {
+            STRATEGIC_PATCH => decode::check_merged,
+            _ => decode::check,
+        };
+        let (object, unknown) = check(&patched, info).map_err(|problem| refuse(problem.to_string()))?;
+        let mut wanted = Wanted::new(object);
+        match options.validation {
+            FieldValidation::Strict if !unknown.is_empty() => {
+                return Err(refuse(format!("strict decoding error: {}", unknown.join(", "))));
+            }
+            FieldValidation::Strict | FieldValidation::Ignore => {}
+            FieldValidation::Warn => wanted.warnings = unknown,
         }
+        Ok(wanted)
     })
     .await?;
     respond::object(call, StatusCode::OK, &done.document, &done.warnings)
@@ -112,19 +136,43 @@ pub fn apply_patch(
     strategic: impl FnOnce(&Value) -> Result<Value, patches::PatchError>,
 ) -> Result<Value, ApiError> {
     Ok(match media_type {
-        "application/json-patch+json" => patches::json_patch(old, body)?,
-        "application/merge-patch+json" => patches::merge_patch(old, body)?,
-        "application/strategic-merge-patch+json" => strategic(old)?,
+        JSON_PATCH => patches::json_patch(old, body)?,
+        MERGE_PATCH => patches::merge_patch(old, body)?,
+        STRATEGIC_PATCH => strategic(old)?,
         _ => return Err(ApiError::UnsupportedMediaType(PATCHES)),
     })
 }
 
-fn strict(info: &KindInfo, unknown: &[String]) -> ApiError {
-    let KindInfo { kind, version, .. } = info;
-    let fields = unknown.join(", ");
-    ApiError::BadRequest(format!(
-        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {fields}"
-    ))
+/// 422 about a patch whose outcome does not fit the schema; it names no kind.
+fn misfit(quoted: String, problem: String) -> ApiError {
+    ApiError::Invalid {
+        kind: String::new(),
+        group: String::new(),
+        name: String::new(),
+        errors: vec![FieldError::invalid("patch", quoted, problem)],
+    }
+}
+
+/// What a client wants an object to be.
+pub struct Wanted {
+    /// The object, before defaults.
+    pub object: Value,
+    /// What the client should know.
+    pub warnings: Vec<String>,
+    /// Who owns which field, where that is decided already; otherwise the writer owns what it changes.
+    pub managed_fields: Option<Value>,
+}
+
+impl Wanted {
+    /// This object, with nothing to say about it.
+    #[must_use]
+    pub fn new(object: Value) -> Self {
+        Self {
+            object,
+            warnings: Vec::new(),
+            managed_fields: None,
+        }
+    }
 }
 
 /// A change that was made.
@@ -135,24 +183,24 @@ pub struct Done {
     pub warnings: Vec<String>,
 }
 
-/// Changes the object in the path: `make` turns the stored object into the wanted one, and says what
-/// to warn about.
+/// Changes the object in the path: `make` turns the stored object into the wanted one.
 ///
 /// # Errors
 /// What `make` says; or the object is not there, not the one that was meant, or invalid.
 pub async fn change(
     call: &Call,
     part: Part,
-    mut make: impl FnMut(&Value) -> Result<(Value, Vec<String>), ApiError>,
+    options: &WriteOptions,
+    mut make: impl FnMut(&Value) -> Result<Wanted, ApiError>,
 ) -> Result<Done, ApiError> {
-    let dry_run = call.dry_run()?;
     let (outcome, planned) = guaranteed_update(&*call.state.storage, &call.key(), |entry| {
         let entry = entry.ok_or_else(|| call.not_found())?;
         let old = respond::parse(call.info(), &entry.value)?;
-        let (new, warnings) = make(&old)?;
-        let mut planned = plan(call, part, entry, &old, new)?;
+        let mut wanted = make(&old)?;
+        let warnings = std::mem::take(&mut wanted.warnings);
+        let mut planned = plan(call, part, options, entry, old, wanted)?;
         planned.warnings.splice(..0, warnings);
-        let change = if dry_run {
+        let change = if options.dry_run {
             Change::Keep
         } else {
             std::mem::replace(&mut planned.change, Change::Keep)
@@ -168,7 +216,7 @@ pub async fn change(
         }
         Outcome::Kept => planned.document,
     };
-    if let Some(reservation) = planned.reservation.filter(|_| !dry_run) {
+    if let Some(reservation) = planned.reservation.filter(|_| !options.dry_run) {
         addresses::settle(&call.state, &respond::parse(call.info(), &document)?, reservation).await?;
     }
     Ok(Done {
@@ -185,9 +233,21 @@ struct Planned {
     warnings: Vec<String>,
 }
 
-/// Decides what becomes of `old` when a client wants `new`.
-fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> Result<Planned, ApiError> {
+/// Decides what becomes of `old` when a client wants another object.
+fn plan(
+    call: &Call,
+    part: Part,
+    options: &WriteOptions,
+    entry: &Entry,
+    mut old: Value,
+    wanted: Wanted,
+) -> Result<Planned, ApiError> {
     let info = call.info();
+    // Kinds do not look at managedFields, and they are dear to carry along.
+    let mut new = wanted.object;
+    let stored = object::take_managed_fields(&mut old);
+    let sent = object::take_managed_fields(&mut new);
+    let old = &old;
     let name = &call.target.name;
     restrict_to_own_pods(&call.identity, info, old, name, "update status for")?;
     check_versions(call, old, &new)?;
@@ -199,25 +259,23 @@ fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> 
     refuse_new_finalizers(call, old, &new)?;
     let strategy = &call.kind().strategy;
     let mut reservation = None;
+    if matches!(part, Part::EphemeralContainers | Part::Resize) {
+        new = with_part_of_spec(old, &new, part);
+    }
+    if part != Part::Finalizers {
+        strategy.default(&mut new)?;
+    }
+    let managed_fields = wanted
+        .managed_fields
+        .unwrap_or_else(|| managed::update(&call.writer(options), Some(old), &new, &stored, &sent));
     match part {
         Part::Finalizers => {
             let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or_default();
             new = old.clone();
             object::map(&mut new["spec"]).insert("finalizers".to_owned(), finalizers);
         }
-        Part::EphemeralContainers | Part::Resize => {
-            new = with_part_of_spec(old, &new, part);
-            strategy.default(&mut new)?;
-            strategy.prepare_for_update(&mut new, old)?;
-        }
-        Part::Status => {
-            strategy.default(&mut new)?;
-            strategy.prepare_for_status_update(&mut new, old)?;
-        }
-        Part::Main => {
-            strategy.default(&mut new)?;
-            strategy.prepare_for_update(&mut new, old)?;
-        }
+        Part::Status => strategy.prepare_for_status_update(&mut new, old)?,
+        Part::Main | Part::EphemeralContainers | Part::Resize => strategy.prepare_for_update(&mut new, old)?,
     }
     let errors = match part {
         Part::EphemeralContainers | Part::Resize => strategy.validate_spec_part(&new, old)?,
@@ -236,18 +294,26 @@ fn plan(call: &Call, part: Part, entry: &Entry, old: &Value, mut new: Value) -> 
     } else {
         Vec::new()
     };
-    let document = respond::encode(info, &new)?;
-    let bytes = document.stamp(entry.revision);
     let ends =
         object::is_deleting(&new) && object::may_go(&new) && object::deletion_grace(&new).unwrap_or_default() == 0;
-    let change = match (ends, bytes == entry.value) {
-        (true, _) => Change::Delete(document),
-        (false, true) => Change::Keep,
-        (false, false) => Change::Put(document),
+    object::keep(&mut new, old, "resourceVersion");
+    // That the same fields were written again is no change worth a revision.
+    let (change, document) = if !ends && new == *old && managed::same_but_times(&managed_fields, &stored) {
+        (Change::Keep, entry.value.clone())
+    } else {
+        object::set_managed_fields(&mut new, managed_fields);
+        let document = respond::encode(info, &new)?;
+        let bytes = document.stamp(entry.revision);
+        let change = if ends {
+            Change::Delete(document)
+        } else {
+            Change::Put(document)
+        };
+        (change, bytes)
     };
     Ok(Planned {
         change,
-        document: bytes,
+        document,
         reservation,
         warnings,
     })

@@ -7,6 +7,7 @@
 pub mod decode;
 pub mod field;
 mod kinds;
+pub mod managed;
 pub mod patch;
 mod print;
 pub mod protobuf;

@@ -4,13 +4,16 @@
 
 mod access;
 mod allocation;
+mod apply;
+mod collections;
 mod common;
 mod crowd;
 mod discovery;
 mod kubectl;
+mod kubectl_writes;
 mod listeners;
-mod protobuf;
 mod networking;
+mod protobuf;
 mod refusals;
 mod subresources;
 mod verbs;

@@ -1,6 +1,7 @@
 //! Refused requests against the bodies with which a kube-apiserver 1.36.2 refuses them
 //! (`golden/status-bodies.txt`, one `## name  HTTP code` each).
 
+use minik_api::server::Identity;
 use serde_json::{Value, json};
 
 use crate::common::Server;
@@ -254,4 +255,202 @@ async fn requests_that_go_nowhere_are_refused_in_kubernetes_words() {
     ] {
         assert_eq!((answer.code.as_u16(), answer.json()), golden(name), "{name}");
     }
+}
+
+#[tokio::test]
+async fn who_may_not_is_refused_in_kubernetes_words() {
+    let server = server().await;
+    let ask = |identity: Identity, request: http::request::Builder, body: String| {
+        server.send(identity, request.body(body.into()).expect("is a request"))
+    };
+    let get = || http::Request::get(SERVICES);
+    let scheduler = Identity {
+        user: "system:kube-scheduler".to_owned(),
+        groups: vec!["system:authenticated".to_owned()],
+    };
+    let sent = service("x", json!({"ports": [{"port": 80}]})).to_string();
+    let post = http::Request::post(SERVICES).header("content-type", "application/json");
+    for (name, answer) in [
+        ("anonymous", ask(Identity::anonymous(), get(), String::new()).await),
+        ("forbidden", ask(scheduler, post, sent).await),
+        (
+            "unauthorized",
+            ask(
+                Identity::anonymous(),
+                get().header("authorization", "Bearer nope"),
+                String::new(),
+            )
+            .await,
+        ),
+    ] {
+        assert_eq!((answer.code.as_u16(), answer.json()), golden(name), "{name}");
+    }
+    let group = server.get("/apis/nonesuch.example/v1").await;
+    assert_eq!(
+        (group.code.as_u16(), group.body),
+        (404, b"404 page not found\n".to_vec())
+    );
+}
+
+#[tokio::test]
+async fn external_names_are_refused_or_made_as_kubernetes_does() {
+    let server = server().await;
+    let with_address = json!({"type": "ExternalName", "externalName": "a.example", "clusterIP": "10.96.0.9"});
+    let answer = server.post(SERVICES, &service("e12", with_address)).await;
+    assert_eq!((answer.code.as_u16(), answer.json()), golden("externalname-selector"));
+}
+
+/// Objects that the recorded server made, but for what no two objects share.
+#[tokio::test]
+async fn what_is_accepted_is_made_as_kubernetes_makes_it() {
+    let server = server().await;
+    let external = json!({"type": "ExternalName", "externalName": "a.example", "selector": {"a": "b"}});
+    let typo = json!({"ports": [{"port": 80}], "portz": []});
+    let headers = [("content-type", "application/json"), ("user-agent", "curl/8.14.1")];
+    for (name, sent) in [
+        ("externalname-with-selector-ok", service("exn", external)),
+        ("unknown-field-warn", service("e10", typo)),
+    ] {
+        let answer = server.request("POST", SERVICES, &headers, sent.to_string()).await;
+        let (code, recorded) = golden(name);
+        assert_eq!(answer.code.as_u16(), code, "{name}");
+        assert_eq!(shared(answer.json()), shared(recorded), "{name}");
+    }
+}
+
+fn shared(mut object: Value) -> Value {
+    for field in ["uid", "creationTimestamp", "resourceVersion", "namespace"] {
+        object["metadata"].as_object_mut().expect("is a map").remove(field);
+    }
+    object["metadata"]["managedFields"][0]["time"].take();
+    for field in ["clusterIP", "clusterIPs"] {
+        if let Some(allocated) = object["spec"].get_mut(field) {
+            allocated.take();
+        }
+    }
+    object
+}
+
+/// Every recorded answer is asked for by a test of this file, but for two lists whose questions were not recorded.
+#[test]
+fn no_recorded_answer_is_left_out() {
+    let names = BODIES.lines().filter_map(|line| line.strip_prefix("## "));
+    let names = names.filter_map(|head| head.split("  HTTP ").next());
+    let here = include_str!("refusals.rs");
+    let asked =
+        |name: &&str| here.contains(&format!("{name:?}")) || ["gone-410", "gone-rv", "no-such-group"].contains(name);
+    let left: Vec<&str> = names.filter(|name| !asked(name)).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Patches whose outcome is no object of the kind, or that are no patches.
+#[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+async fn patches_that_do_not_fit_are_refused_in_kubernetes_words() {
+    let server = server().await;
+    let web = format!("{DEPLOYMENTS}/web");
+    let [json_patch, merge, strategic] =
+        ["json", "merge", "strategic-merge"].map(|kind| format!("application/{kind}-patch+json"));
+    for (media_type, body, code, reason, message) in [
+        (
+            &strategic,
+            r#"{"spec": {"replicas": "x"}}"#,
+            422,
+            "Invalid",
+            " \"\" is invalid: patch: Invalid value: \"map[spec:map[replicas:x]]\": unrecognized type: int32",
+        ),
+        (
+            &strategic,
+            r#"{"spec": {"template": 1}}"#,
+            422,
+            "Invalid",
+            " \"\" is invalid: patch: Invalid value: \"map[spec:map[template:1]]\": cannot restore struct from: int64",
+        ),
+        (
+            &strategic,
+            r#"[1]"#,
+            400,
+            "BadRequest",
+            "json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        (
+            &strategic,
+            r#"{"spec": {"strategy": {"$retainKeys": ["type"], "rollingUpdate": {}}}}"#,
+            400,
+            "BadRequest",
+            "invalid patch format of retainKeys",
+        ),
+        (
+            &strategic,
+            r#"{"spec": {"strategy": {"$patch": "drop"}}}"#,
+            500,
+            "",
+            "unknown patch type: drop in map: map[$patch:drop]",
+        ),
+        (
+            &merge,
+            r#"[1]"#,
+            400,
+            "BadRequest",
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        (
+            &merge,
+            "{x",
+            400,
+            "BadRequest",
+            "error decoding patch: invalid character 'x' looking for beginning of object key string",
+        ),
+        (
+            &json_patch,
+            "{}",
+            400,
+            "BadRequest",
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+        ),
+        (
+            &json_patch,
+            r#"[{"op": "remove", "path": "/spec/nope"}]"#,
+            422,
+            "Invalid",
+            "the server rejected our request due to an error in our request",
+        ),
+        (
+            &json_patch,
+            r#"[{"op": "test", "path": "/spec/replicas", "value": 9}]"#,
+            422,
+            "Invalid",
+            "the server rejected our request due to an error in our request",
+        ),
+    ] {
+        let answer = server
+            .request("PATCH", &web, &[("content-type", media_type)], body.to_owned())
+            .await;
+        let status = answer.json();
+        let found = (
+            answer.code.as_u16(),
+            status["reason"].as_str().unwrap_or_default(),
+            status["message"].as_str(),
+        );
+        assert_eq!(found, (code, reason, Some(message)), "{body}");
+    }
+    let typo = r#"{"spec": {"replica": 1}}"#;
+    let strict = format!("{web}?fieldValidation=Strict");
+    let answer = server
+        .request("PATCH", &strict, &[("content-type", &strategic)], typo.to_owned())
+        .await;
+    let expected = " \"\" is invalid: patch: Invalid value: \"map[spec:map[replica:1]]\": strict decoding error: unknown field \"spec.replica\"";
+    assert_eq!((answer.code.as_u16(), answer.message().as_str()), (422, expected));
+    let cause = &answer.json()["details"]["causes"][0];
+    assert_eq!(
+        (&cause["reason"], &cause["field"]),
+        (&json!("FieldValueInvalid"), &json!("patch"))
+    );
+    let warned = server
+        .request("PATCH", &web, &[("content-type", &merge)], typo.to_owned())
+        .await;
+    assert_eq!(
+        warned.headers["warning"],
+        "299 - \"unknown field \\\"spec.replica\\\"\""
+    );
 }

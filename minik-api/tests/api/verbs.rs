@@ -162,13 +162,13 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
                 .request(
                     "PATCH",
                     &web,
-                    &[("content-type", "application/apply-patch+yaml")],
+                    &[("content-type", "application/apply-patch+cbor")],
                     "{}".into(),
                 )
                 .await,
             415,
             "UnsupportedMediaType",
-            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
         ),
         (
             server.request("POST", CONFIG_MAPS, &[], "x".repeat(10_000_000)).await,

@@ -5,10 +5,11 @@
 
 mod decoding;
 mod laws;
+mod managed;
 mod networking;
 mod patching;
-mod policies;
 mod pods;
+mod policies;
 mod refusals;
 mod tables;
 mod workloads;

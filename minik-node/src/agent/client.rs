@@ -68,6 +68,9 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// What the agent calls itself: the owner of the fields that it writes is named after the kubelet, as everywhere.
+const COMPONENT: http::HeaderValue = http::HeaderValue::from_static("kubelet/v1.36 (minik)");
+
 /// Makes a client that talks HTTP to whoever listens at `socket`.
 #[must_use]
 pub fn over_socket(socket: &Path) -> Client {
@@ -85,5 +88,7 @@ fn absolute(mut request: http::Request<Body>) -> http::Request<Body> {
     if let Ok(uri) = format!("http://minik{path}").parse() {
         *request.uri_mut() = uri;
     }
+    let headers = request.headers_mut();
+    headers.entry(http::header::USER_AGENT).or_insert(COMPONENT);
     request
 }

@@ -22,11 +22,21 @@ const MOST_STRICT_ERRORS: usize = 100;
 /// Optional strings whose empty value differs from no value.
 const MEANINGFUL_WHEN_EMPTY: &[&str] = &["holderIdentity", "storageClassName"];
 
+/// Whose words a field of a wrong type is refused in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Words {
+    /// Those of Go's JSON decoder, which reads bodies.
+    Decoder,
+    /// Those of apimachinery's converter, which turns the outcome of a strategic merge patch into an object.
+    Converter,
+}
+
 /// Fits `tree` to the definition called `root`; the error is the first field of a wrong type.
-pub(super) fn fit(tree: &Tree, root: &str) -> Result<Fitted, String> {
+pub(super) fn fit(tree: &Tree, root: &str, words: Words) -> Result<Fitted, String> {
     let schema = schema::standard();
     let mut fitter = Fitter {
         schema,
+        words,
         json_path: Vec::new(),
         strict_path: Vec::new(),
         strict: Vec::new(),
@@ -50,6 +60,7 @@ struct Place<'a> {
 
 struct Fitter<'a> {
     schema: &'a Schema,
+    words: Words,
     /// Field names from the root; map keys and indexes are left out, as Go does.
     json_path: Vec<&'a str>,
     /// Field names, map keys and indexes, for unknown and duplicate fields.
@@ -201,6 +212,9 @@ impl<'a> Fitter<'a> {
     }
 
     fn mismatch(&self, tree: &Tree, ty: &Type, place: Option<Place<'_>>) -> String {
+        if self.words == Words::Converter {
+            return go::conversion_error(tree, ty);
+        }
         match place {
             Some(place) => self.unmarshal_error(tree.go_kind(), ty, place),
             None => format!(

@@ -1,5 +1,6 @@
 //! Names that Go's decoder prints: its types, and the packages of Kubernetes' internal types.
 
+use super::tree::Tree;
 use crate::resource::schema::{Schema, Type};
 
 /// Fields whose type is a named string, which Go prints by its name.
@@ -80,5 +81,28 @@ pub(super) fn internal_package(group: &str) -> &str {
     match group {
         "" => "core",
         _ => group.split('.').next().unwrap_or(group),
+    }
+}
+
+/// What apimachinery's converter says of a value where another type belongs.
+pub(super) fn conversion_error(tree: &Tree, ty: &Type) -> String {
+    let found = match tree {
+        Tree::Null => "invalid",
+        Tree::Bool(_) => "bool",
+        Tree::Number(number) if number.is_f64() => "float64",
+        Tree::Number(_) => "int64",
+        Tree::String(_) => "string",
+        Tree::List(_) => "slice",
+        Tree::Object(_) => "map",
+    };
+    match ty {
+        Type::Struct(_) => format!("cannot restore struct from: {found}"),
+        Type::Map(_) => format!("cannot restore map from {found}"),
+        Type::List(_) | Type::Bytes => format!("cannot restore slice from {found}"),
+        Type::Bool => "unrecognized type: bool".to_owned(),
+        Type::Int32 => "unrecognized type: int32".to_owned(),
+        Type::Int64 => "unrecognized type: int64".to_owned(),
+        Type::Float64 => "unrecognized type: float64".to_owned(),
+        _ => "unrecognized type: string".to_owned(),
     }
 }

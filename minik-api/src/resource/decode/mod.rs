@@ -13,6 +13,7 @@ mod tree;
 
 use serde_json::Value;
 
+use self::fit::Words;
 use self::tree::Tree;
 use super::{KindInfo, schema};
 
@@ -109,7 +110,7 @@ pub fn decode(
         problem,
     };
     claimed.check_kind(info).map_err(unhandled)?;
-    let fitted = fit::fit(&parsed.tree, info.schema).map_err(unhandled)?;
+    let fitted = fit::fit(&parsed.tree, info.schema, Words::Decoder).map_err(unhandled)?;
     if claimed.api_version() != info.api_version() {
         return Err(DecodeError::VersionMismatch {
             actual: claimed.api_version(),
@@ -124,11 +125,72 @@ pub fn decode(
     let mut object = fitted.value;
     info.stamp(&mut object);
     let warnings = if validation == FieldValidation::Warn {
-        strict
+        strict.iter().map(|problem| warning(problem)).collect()
     } else {
         Vec::new()
     };
     Ok(Decoded { object, warnings })
+}
+
+/// What a client is warned of where a strict reader would have refused: the problem without what YAML readers say
+/// before it.
+#[must_use]
+pub fn warning(problem: &str) -> String {
+    let (_, text) = problem
+        .rsplit_once("yaml: unmarshal errors:\n")
+        .unwrap_or(("", problem));
+    text.trim().to_owned()
+}
+
+/// Any JSON; the error is Go's.
+///
+/// # Errors
+/// The text is none.
+pub fn json(text: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(text).map_err(|error| syntax::first_error(text).unwrap_or_else(|| error.to_string()))
+}
+
+/// A value as Go's `%v` prints it: `map[spec:map[replicas:3]]`.
+#[must_use]
+pub fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Object(fields) => {
+            let pairs = fields.iter().map(|(name, value)| format!("{name}:{}", go_value(value)));
+            format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+/// A configuration to apply: JSON or YAML, of no type yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configuration {
+    /// What it says.
+    pub object: Value,
+    /// What a strict reader says about the first key that stands twice.
+    pub duplicate_key: Option<String>,
+}
+
+/// The configuration in `body`.
+///
+/// # Errors
+/// It is no YAML, or no object.
+pub fn configuration(body: &[u8]) -> Result<Configuration, String> {
+    let converting = |problem: String| format!("error converting YAML to JSON: {problem}");
+    let parsed = tree::parse(body, Format::Yaml).map_err(converting)?;
+    match parsed.tree {
+        Tree::Object(_) | Tree::Null => Ok(Configuration {
+            object: parsed.tree.to_value(),
+            duplicate_key: parsed.duplicate_key.map(converting),
+        }),
+        other => Err(format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            other.go_kind()
+        )),
+    }
 }
 
 /// `value` laid over the schema, for objects that a patch has made: the object without unknown fields,
@@ -137,7 +199,19 @@ pub fn decode(
 /// # Errors
 /// The first field of a wrong type.
 pub fn check(value: &Value, info: &KindInfo) -> Result<(Value, Vec<String>), DecodeError> {
-    let fitted = fit::fit(&Tree::from(value), info.schema).map_err(DecodeError::Misfit)?;
+    check_in(Words::Decoder, value, info)
+}
+
+/// [`check`] for what came of a strategic merge patch, with the words that Kubernetes has for that.
+///
+/// # Errors
+/// The first field of a wrong type.
+pub fn check_merged(value: &Value, info: &KindInfo) -> Result<(Value, Vec<String>), DecodeError> {
+    check_in(Words::Converter, value, info)
+}
+
+fn check_in(words: Words, value: &Value, info: &KindInfo) -> Result<(Value, Vec<String>), DecodeError> {
+    let fitted = fit::fit(&Tree::from(value), info.schema, words).map_err(DecodeError::Misfit)?;
     let mut object = fitted.value;
     info.stamp(&mut object);
     Ok((object, fitted.strict))

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::PatchError;
+use crate::resource::decode::go_value;
 use crate::resource::schema::{Field, ListPatch, Schema, StructId, Type};
 
 const PATCH: &str = "$patch";
@@ -21,7 +23,7 @@ pub(super) fn merge(
     shape: Option<StructId>,
     current: Object,
     patch: &Object,
-) -> Result<Object, String> {
+) -> Result<Object, PatchError> {
     Merger { schema }.object(shape, current, patch)
 }
 
@@ -38,14 +40,20 @@ struct ListChange<'a> {
 }
 
 impl Merger<'_> {
-    fn object(&self, shape: Option<StructId>, mut current: Object, patch: &Object) -> Result<Object, String> {
+    fn object(&self, shape: Option<StructId>, mut current: Object, patch: &Object) -> Result<Object, PatchError> {
         match directive(patch)? {
             Some("replace") => return Ok(without_directives(patch)),
             Some("delete") => return Ok(Object::new()),
             _ => {}
         }
         if let Some(retain) = patch.get(RETAIN_KEYS) {
-            let keys = retain.as_array().ok_or("$retainKeys must be a list")?;
+            let keys = list("retainKeys", retain)?;
+            let mut said = patch
+                .iter()
+                .filter(|(key, value)| !key.starts_with('$') && !value.is_null());
+            if !said.all(|(key, _)| keys.iter().any(|k| k.as_str() == Some(key))) {
+                return Err(PatchError::Malformed("invalid patch format of retainKeys".to_owned()));
+            }
             current.retain(|key, _| keys.iter().any(|k| k.as_str() == Some(key)));
         }
         let mut lists: BTreeMap<&str, ListChange<'_>> = BTreeMap::new();
@@ -54,9 +62,9 @@ impl Merger<'_> {
                 continue;
             }
             if let Some(name) = key.strip_prefix(DELETE_FROM) {
-                lists.entry(name).or_default().delete = Some(list(key, value)?);
+                lists.entry(name).or_default().delete = Some(list("primitive list", value)?);
             } else if let Some(name) = key.strip_prefix(SET_ORDER) {
-                lists.entry(name).or_default().order = Some(list(key, value)?);
+                lists.entry(name).or_default().order = Some(list("setElementOrder list", value)?);
             } else if let (Value::Array(items), ListPatch::Merge(_)) = (value, self.list_patch(shape, key)) {
                 lists.entry(key).or_default().items = Some(items);
             } else {
@@ -78,7 +86,7 @@ impl Merger<'_> {
     }
 
     /// A field that is no merging list.
-    fn field(&self, shape: Option<StructId>, current: &mut Object, key: &str, value: &Value) -> Result<(), String> {
+    fn field(&self, shape: Option<StructId>, current: &mut Object, key: &str, value: &Value) -> Result<(), PatchError> {
         match value {
             Value::Null => {
                 current.remove(key);
@@ -109,9 +117,11 @@ impl Merger<'_> {
         name: &str,
         before: Vec<Value>,
         change: &ListChange<'_>,
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<Vec<Value>, PatchError> {
         let ListPatch::Merge(key) = self.list_patch(shape, name) else {
-            return Err(format!("{name} is not a list that merges"));
+            return Err(PatchError::Malformed(
+                "strategic merge patch format is not supported".to_owned(),
+            ));
         };
         let merged = match key {
             Some(key) => self.list_of_objects(self.item(shape, name), &key, before, change)?,
@@ -126,7 +136,7 @@ impl Merger<'_> {
         key: &str,
         before: Vec<Value>,
         change: &ListChange<'_>,
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<Vec<Value>, PatchError> {
         let patch = change.items.map_or(&[][..], Vec::as_slice);
         let mut result = before.clone();
         if patch
@@ -144,12 +154,10 @@ impl Merger<'_> {
         for element in patch {
             let element = element
                 .as_object()
-                .ok_or("expected an object in a list that merges by key")?;
+                .ok_or_else(|| PatchError::Strategic("expected a map, but received a different type".to_owned()))?;
             let id = element.get(key).ok_or_else(|| {
-                format!(
-                    "map: {} does not contain declared merge key: {key}",
-                    Value::Object(element.clone())
-                )
+                let map = go_value(&Value::Object(element.clone()));
+                PatchError::Strategic(format!("map: {map} does not contain declared merge key: {key}"))
             })?;
             let place = result.iter().position(|existing| existing.get(key) == Some(id));
             if directive(element)? == Some("delete") {
@@ -254,12 +262,15 @@ fn ordered(
     merged
 }
 
-fn directive(patch: &Object) -> Result<Option<&str>, String> {
+fn directive(patch: &Object) -> Result<Option<&str>, PatchError> {
     match patch.get(PATCH) {
         None => Ok(None),
         Some(Value::String(text)) if matches!(text.as_str(), "replace" | "delete" | "merge") => Ok(Some(text)),
-        Some(Value::String(text)) => Err(format!("Unknown patch type: {text}")),
-        Some(other) => Err(format!("Unknown patch type: {other}")),
+        Some(other) => Err(PatchError::Strategic(format!(
+            "unknown patch type: {} in map: {}",
+            go_value(other),
+            go_value(&Value::Object(patch.clone()))
+        ))),
     }
 }
 
@@ -271,6 +282,7 @@ fn without_directives(patch: &Object) -> Object {
         .collect()
 }
 
-fn list<'a>(key: &str, value: &'a Value) -> Result<&'a Vec<Value>, String> {
-    value.as_array().ok_or_else(|| format!("{key} must be a list"))
+fn list<'a>(what: &str, value: &'a Value) -> Result<&'a Vec<Value>, PatchError> {
+    let malformed = || PatchError::Malformed(format!("invalid patch format of {what}"));
+    value.as_array().ok_or_else(malformed)
 }

@@ -51,6 +51,18 @@ pub enum ListPatch {
     Merge(Option<Box<str>>),
 }
 
+/// Who can own what of a value (KEP-555): the `x-kubernetes-list-type` and `x-kubernetes-map-type` of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ownership {
+    /// One manager owns all of it (`atomic`).
+    Whole,
+    /// Each field or key has owners of its own (`granular`; says nothing about lists).
+    Parts,
+    /// Each element of a list has owners of its own; these fields tell the elements apart, and without any
+    /// (`set`) the elements themselves do.
+    Keyed(Box<[Box<str>]>),
+}
+
 /// One field of a struct.
 #[derive(Debug, Clone)]
 pub struct Field {
@@ -66,6 +78,10 @@ pub struct Field {
     pub list_patch: ListPatch,
     /// Whether a strategic merge patch may carry `$retainKeys` for it.
     pub retain_keys: bool,
+    /// Who can own what of it.
+    pub ownership: Ownership,
+    /// The value that stands for an absent one, where the definition says so.
+    pub default: Option<serde_json::Value>,
 }
 
 /// One struct.
@@ -73,6 +89,8 @@ pub struct Field {
 pub struct Definition {
     /// `io.k8s.api.core.v1.ServiceSpec`.
     pub name: Box<str>,
+    /// Whether it has one owner, wherever it stands (`x-kubernetes-map-type: atomic`).
+    pub whole: bool,
     fields: Box<[Field]>,
 }
 
@@ -185,6 +203,12 @@ struct RawNode {
     patch_strategy: Option<String>,
     #[serde(rename = "x-kubernetes-patch-merge-key")]
     patch_merge_key: Option<String>,
+    #[serde(rename = "x-kubernetes-list-type")]
+    list_type: Option<String>,
+    #[serde(rename = "x-kubernetes-list-map-keys", default)]
+    list_map_keys: Vec<String>,
+    #[serde(rename = "x-kubernetes-map-type")]
+    map_type: Option<String>,
 }
 
 fn definition(name: &str, node: &RawNode, ids: &BTreeMap<&str, StructId>) -> Definition {
@@ -204,14 +228,35 @@ fn definition(name: &str, node: &RawNode, ids: &BTreeMap<&str, StructId>) -> Def
                     ListPatch::Replace
                 },
                 retain_keys: strategies.split(',').any(|s| s == "retainKeys"),
+                ownership: ownership(schema, &ty),
+                default: schema.default.clone(),
                 ty,
             }
         })
         .collect();
     Definition {
         name: name.into(),
+        whole: node.map_type.as_deref() == Some("atomic"),
         fields,
     }
+}
+
+/// A list without a list type is owned as its patch strategy merges it.
+fn ownership(node: &RawNode, ty: &Type) -> Ownership {
+    if !matches!(ty, Type::List(_)) {
+        return match node.map_type.as_deref() {
+            Some("atomic") => Ownership::Whole,
+            _ => Ownership::Parts,
+        };
+    }
+    let merges = node.patch_strategy.as_deref().unwrap_or_default();
+    let keys: &[String] = match node.list_type.as_deref() {
+        Some("map") => &node.list_map_keys,
+        Some("set") => &[],
+        None if merges.split(',').any(|strategy| strategy == "merge") => node.patch_merge_key.as_slice(),
+        _ => return Ownership::Whole,
+    };
+    Ownership::Keyed(keys.iter().map(|key| key.as_str().into()).collect())
 }
 
 fn type_of(node: &RawNode, ids: &BTreeMap<&str, StructId>) -> Type {

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 
 use flate2::read::GzDecoder;
 
-pub use compact::{Definition, Field, ListPatch, Schema, StructId, Type};
+pub use compact::{Definition, Field, ListPatch, Ownership, Schema, StructId, Type};
 pub use openapi::openapi_components;
 
 static COMPRESSED: &[u8] = include_bytes!("../../../schema/kubernetes-1.36.json.gz");
