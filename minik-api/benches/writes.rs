@@ -60,6 +60,7 @@ impl Server {
             advertise_port: 6443,
             data_dir: PathBuf::new(),
             nodes_dir: PathBuf::new(),
+            account_key: AccountKey::generate().unwrap(),
         };
         let state = State::new(config, Arc::new(MemoryStorage::default()), CancellationToken::new()).unwrap();
         let server = Self { runtime, state };

@@ -185,7 +185,7 @@ async fn every_served_kind_can_be_validated_and_explained() {
             .filter_map(|path| path.get("patch"))
             .filter(|patch| patch["x-kubernetes-group-version-kind"] == wanted)
             .collect();
-        assert!(!patches.is_empty(), "{}", info.kind);
+        assert!(!patches.is_empty() || !info.stored, "{}", info.kind);
         for patch in patches {
             let parameters = patch["parameters"].as_array().expect("are there");
             assert!(

@@ -103,7 +103,7 @@ impl Lab {
     }
 }
 
-fn tool(program: &str) -> PathBuf {
+pub fn tool(program: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools").join(program)
 }
 

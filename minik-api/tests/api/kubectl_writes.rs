@@ -9,6 +9,7 @@ use minik_api::server::{Identity, router};
 use tokio::net::TcpListener;
 
 use crate::common::Server;
+use crate::kubectl::tool;
 
 const WEB: &str = "
 apiVersion: apps/v1
@@ -46,7 +47,8 @@ impl Shell {
 
     fn run(&self, line: &str) -> Output {
         let kubectl = format!(
-            "kubectl() {{ command kubectl --server={} --namespace=demo \"$@\"; }}\n",
+            "kubectl() {{ {} --server={} --namespace=demo \"$@\"; }}\n",
+            tool("kubectl").display(),
             self.server
         );
         Command::new("bash")

@@ -68,6 +68,11 @@ fn definition(schema: Value) -> Value {
             }
             // Values, not schemas.
             ("default" | "enum", _) => (key, value),
+            // Names, whatever they are: LimitRangeItem has a field `default`.
+            ("properties", _) => {
+                let fields = entries(value).into_iter();
+                (key, fields.map(|(name, schema)| (name, definition(schema))).collect())
+            }
             _ => (key, definition(value)),
         })
         .collect()
