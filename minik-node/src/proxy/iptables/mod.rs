@@ -50,8 +50,7 @@ impl Iptables {
     }
 
     /// Uses a variant that was chosen instead of probing for one.
-    #[cfg(test)]
-    pub(crate) fn use_kernel(&mut self, kernel: Kernel) {
+    pub fn use_kernel(&mut self, kernel: Kernel) {
         self.kernel = Some(kernel);
     }
 

@@ -191,7 +191,7 @@ fn every_rule_is_explained_and_compared() {
     let lb = ObjectName::new("demo", "lb");
     let none = explain(&table, &lb, &Ruleset::default());
     assert!(none.iter().all(|rule| rule.state == State::Missing) && none.len() > 20);
-    let mut gone = table.clone();
+    let mut gone = table;
     gone.services.remove(&lb);
     let left = explain(&gone, &lb, &mine);
     assert!(left.iter().all(|rule| rule.state == State::Foreign) && left.len() > 10);
