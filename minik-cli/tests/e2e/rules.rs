@@ -34,12 +34,12 @@ fn every_rule_of_a_service_is_shown_with_its_reason_and_compared_with_the_kernel
     });
     let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("{text} is not in\n{shown}"));
     let way = [
-        "PREROUTING",
-        "KUBE-SERVICES",
+        "chain PREROUTING",
+        "chain KUBE-SERVICES",
         "chain KUBE-EXT-",
         "chain KUBE-SVC-",
         "chain KUBE-SEP-",
-        "KUBE-POSTROUTING",
+        "chain KUBE-POSTROUTING",
     ];
     assert!(way.map(at).is_sorted(), "in the order of a packet's way: {shown}");
     at("default/web:http cluster IP");

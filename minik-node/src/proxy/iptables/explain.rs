@@ -47,23 +47,15 @@ pub fn explain(table: &ServiceTable, service: &ObjectName, observed: &Ruleset) -
         services: imbl::OrdMap::new(),
     });
     if entry.is_some() {
-        rules.hooks(&fixed, Table::Nat);
+        rules.hooks(&fixed, &BEFORE_ROUTING);
     }
     for port in entry.iter().flat_map(|entry| &entry.ports) {
         rules.port(port, &table.node, &[Table::Nat]);
     }
     if entry.is_some() {
-        for (name, what) in [
-            (
-                "KUBE-MARK-MASQ",
-                "remembers that the source is to be changed on the way out",
-            ),
-            ("KUBE-POSTROUTING", "changes the source of what was marked"),
-        ] {
-            if let Some(desired) = fixed.table(Table::Nat).chains.get(name) {
-                rules.chain(Table::Nat, name, desired, |_| what.to_owned());
-            }
-        }
+        rules.fixed(&fixed, "KUBE-MARK-MASQ");
+        rules.hooks(&fixed, &AFTER_ROUTING);
+        rules.fixed(&fixed, "KUBE-POSTROUTING");
     }
     for port in entry.iter().flat_map(|entry| &entry.ports) {
         rules.port(port, &table.node, &[Table::Filter]);
@@ -71,6 +63,13 @@ pub fn explain(table: &ServiceTable, service: &ObjectName, observed: &Ruleset) -
     rules.left_behind(service);
     rules.found
 }
+
+const BEFORE_ROUTING: [(&str, &str); 2] = [
+    ("PREROUTING", "what arrives is looked up among the Services"),
+    ("OUTPUT", "what the node itself sends is looked up among the Services"),
+];
+
+const AFTER_ROUTING: [(&str, &str); 1] = [("POSTROUTING", "what leaves may have its source changed")];
 
 /// Rules as they are gathered.
 struct Collected<'a> {
@@ -105,19 +104,32 @@ impl<'a> Collected<'a> {
         }
     }
 
-    fn hooks(&mut self, fixed: &Ruleset, table: Table) {
-        for (chain, what) in [
-            ("PREROUTING", "what arrives is looked up among the Services"),
-            ("OUTPUT", "what the node itself sends is looked up among the Services"),
-            ("POSTROUTING", "what leaves may have its source changed"),
-        ] {
-            for rule in fixed.table(table).hooks.get(chain).into_iter().flatten() {
-                let there = self.observed.table(table).hooks.get(chain);
+    /// Jumps out of built-in chains of `nat`.
+    fn hooks(&mut self, fixed: &Ruleset, hooks: &[(&str, &str)]) {
+        for (chain, what) in hooks {
+            for rule in fixed.table(Table::Nat).hooks.get(*chain).into_iter().flatten() {
+                let there = self.observed.table(Table::Nat).hooks.get(*chain);
                 let present = there.is_some_and(|rules| rules.contains(rule));
                 let state = if present { State::Present } else { State::Missing };
-                self.add(table, chain, &Rule::from(rule.as_str()), what.to_owned(), state);
+                let rule = Rule::from(rule.as_str());
+                self.add(Table::Nat, chain, &rule, (*what).to_owned(), state);
             }
         }
+    }
+
+    /// A chain of `nat` that no Service changes.
+    fn fixed(&mut self, fixed: &Ruleset, chain: &str) {
+        let rules = fixed.table(Table::Nat).chains.get(chain);
+        let reason = |rule: &Rule| {
+            let what = match jump_target(rule) {
+                Some("RETURN") => "what is not marked keeps its source",
+                Some("MASQUERADE") => "marked: the source becomes this node's address on the way out",
+                _ if chain == "KUBE-MARK-MASQ" => "remembers that the source is to be changed on the way out",
+                _ => "takes the mark off, since an encapsulated packet passes here twice",
+            };
+            what.to_owned()
+        };
+        self.chain(Table::Nat, chain, rules.map_or(&[], |rules| rules.as_slice()), reason);
     }
 
     /// A whole chain: what should be in it, and what else is.

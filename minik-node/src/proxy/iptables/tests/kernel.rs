@@ -21,6 +21,43 @@ fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
+/// In both variants, whichever way a plan is cut and lines are edited.
+#[test]
+fn many_services_are_written_in_parts_and_changed_by_the_line() {
+    for variant in VARIANTS {
+        Space::new().block_on(move || async move {
+            let services = |count: u8, without: u8| -> String {
+                let numbers = (1..=count).filter(|number| *number != without);
+                numbers
+                    .map(|number| {
+                        manifests(true)
+                            .replace("name: a", &format!("name: a{number}"))
+                            .replace("96.0.2", &format!("96.1.{number}"))
+                            .replace("name: b", &format!("name: b{number}"))
+                            .replace("96.0.3", &format!("96.2.{number}"))
+                            .replace("service-name: a", &format!("service-name: a{number}"))
+                            .replace("service-name: b", &format!("service-name: b{number}"))
+                    })
+                    .collect()
+            };
+            let facts = || node("n1", "192.0.2.1", "10.244.0.0/16");
+            let directory = directory();
+            let mut kernel = kernel(variant, &directory).await;
+            let mut before = Ruleset::default();
+            // Some thousand chains at first, so that the nft variant gets several commits.
+            for (count, without) in [(200, 0), (200, 77), (200, 0), (20, 0)] {
+                let desired = compile(&services(count, without), facts());
+                kernel
+                    .apply(&Plan::new(&before, &desired))
+                    .await
+                    .expect("the rules are accepted");
+                assert_eq!(kernel.save().await.expect("rules"), desired, "{variant}");
+                before = desired;
+            }
+        });
+    }
+}
+
 async fn kernel(variant: &'static str, directory: &tempfile::TempDir) -> Kernel {
     let lock = directory.path().join("xtables.lock");
     Kernel::with_variant(variant, lock)

@@ -244,6 +244,18 @@ proptest! {
         prop_assert!(Plan::new(&observe(&kernel), &desired).is_empty());
     }
 
+    /// Whoever is killed between two commits leaves what the next plan mends.
+    #[test]
+    fn a_change_applied_by_half_heals(from in cluster(), to in cluster(), cut in 1usize..9, done in 0usize..9) {
+        let mut kernel = chains(&rules(&from));
+        let desired = rules(&to);
+        let plan = Plan::new(&observe(&kernel), &desired).commits(cut);
+        plan.split_inclusive("COMMIT\n").take(done).for_each(|commit| run(&mut kernel, commit));
+        let rest = Plan::new(&observe(&kernel), &desired).commits(cut);
+        run(&mut kernel, &rest);
+        prop_assert_eq!(observe(&kernel), desired);
+    }
+
     /// Updating costs what changes and ends where computing anew ends, table and rules alike.
     #[test]
     fn incremental_equals_full(steps in proptest::collection::vec(cluster(), 1..5)) {
@@ -292,4 +304,32 @@ fn unequal_arcs_of_equal_rules_are_no_change() {
     };
     assert_ne!(shared(&once), shared(&again));
     assert!(Plan::new(&once, &again).is_empty());
+}
+
+/// In a chain that many Services share, a Service that comes or goes is a line, not a chain.
+#[test]
+fn a_long_chain_is_changed_by_the_line() {
+    let with = |hosts: &[u8]| {
+        let text: String = hosts
+            .iter()
+            .map(|host| manifest(*host, (0, [false; 4], vec![(1, 0)])))
+            .collect();
+        rules(&testing::view(Some("n1"), &text))
+    };
+    let all: Vec<u8> = (10..90).collect();
+    let others: Vec<u8> = all.iter().copied().filter(|host| *host != 33).collect();
+    for (from, to, verb) in [(&all, &others, "-D"), (&others, &all, "-I")] {
+        let (before, after) = (with(from), with(to));
+        let plan = Plan::new(&before, &after);
+        assert!(!plan.written_chains().any(|chain| chain == "KUBE-SERVICES"), "{plan}");
+        let lines = plan.to_string();
+        let touched = lines.lines().filter(|line| line.contains(" KUBE-SERVICES "));
+        assert!(
+            touched.clone().count() == 1 && touched.clone().all(|line| line.starts_with(verb)),
+            "{lines}"
+        );
+        let mut kernel = chains(&before);
+        run(&mut kernel, &lines);
+        assert_eq!(observe(&kernel), after);
+    }
 }
