@@ -170,40 +170,42 @@ impl TablePlan {
         whole + edited
     }
 
-    /// In parts that each leave every jump leading somewhere: chains of Services upwards, then everything that all
-    /// Services share, then what is gone, downwards.
+    /// In parts that each leave every jump leading somewhere: what endpoints' chains jump to, chains of Services
+    /// upwards, then everything that leads to them, then what is gone, downwards.
     fn cut(&self, chains: usize) -> Vec<Self> {
-        let (mut own, shared): (Vec<_>, Vec<_>) = self
-            .write
-            .iter()
-            .map(|(chain, rules)| (chain.clone(), rules.clone()))
-            .partition(|(chain, _)| height(chain).is_some());
+        let part = |write: &[(Arc<str>, Rules)]| Self {
+            write: write.iter().cloned().collect(),
+            ..Self::default()
+        };
+        let write = self.write.iter().map(|(chain, rules)| (chain.clone(), rules.clone()));
+        let (mut own, shared): (Vec<_>, Vec<_>) = write.partition(|(chain, _)| height(chain).is_some());
         own.sort_by_key(|(chain, _)| height(chain));
         let mut gone: Vec<_> = self.remove.iter().cloned().collect();
         gone.sort_by_key(|chain| std::cmp::Reverse(height(chain)));
         if own.len() + gone.len() <= chains {
             return vec![self.clone()];
         }
-        let writes = own.chunks(chains).map(|part| Self {
-            write: part.iter().cloned().collect(),
-            ..Self::default()
-        });
+        let (ground, leading): (Vec<_>, Vec<_>) = shared.into_iter().partition(|(_, rules)| leads_nowhere(rules));
         let top = Self {
-            write: shared.into_iter().collect(),
+            write: leading.into_iter().collect(),
             edit: self.edit.clone(),
             hooks: self.hooks.clone(),
             remove: BTreeSet::new(),
         };
-        let removals = gone.chunks(chains).map(|part| Self {
-            remove: part.iter().cloned().collect(),
+        let removals = gone.chunks(chains).map(|gone| Self {
+            remove: gone.iter().cloned().collect(),
             ..Self::default()
         });
-        writes
-            .chain([top])
-            .chain(removals)
-            .filter(|part| *part != Self::default())
-            .collect()
+        let parts = std::iter::once(part(&ground)).chain(own.chunks(chains).map(part));
+        let parts = parts.chain([top]).chain(removals);
+        parts.filter(|part| *part != Self::default()).collect()
     }
+}
+
+/// Whether no rule jumps to a chain of ours.
+fn leads_nowhere(rules: &Rules) -> bool {
+    let ours = |rule: &Rule| jump_target(rule).is_some_and(|target| target.starts_with("KUBE-"));
+    !rules.iter().any(ours)
 }
 
 /// How far above the endpoints' chains a Service's chain is; `None` for chains that are not one Service's.

@@ -28,17 +28,7 @@ fn many_services_are_written_in_parts_and_changed_by_the_line() {
         Space::new().block_on(move || async move {
             let services = |count: u8, without: u8| -> String {
                 let numbers = (1..=count).filter(|number| *number != without);
-                numbers
-                    .map(|number| {
-                        manifests(true)
-                            .replace("name: a", &format!("name: a{number}"))
-                            .replace("96.0.2", &format!("96.1.{number}"))
-                            .replace("name: b", &format!("name: b{number}"))
-                            .replace("96.0.3", &format!("96.2.{number}"))
-                            .replace("service-name: a", &format!("service-name: a{number}"))
-                            .replace("service-name: b", &format!("service-name: b{number}"))
-                    })
-                    .collect()
+                numbers.map(with_four_endpoints).collect()
             };
             let facts = || node("n1", "192.0.2.1", "10.244.0.0/16");
             let directory = directory();
@@ -47,6 +37,8 @@ fn many_services_are_written_in_parts_and_changed_by_the_line() {
             // Some thousand chains at first, so that the nft variant gets several commits.
             for (count, without) in [(200, 0), (200, 77), (200, 0), (20, 0)] {
                 let desired = compile(&services(count, without), facts());
+                let chains = desired.table(crate::proxy::iptables::ruleset::Table::Nat).chains.len();
+                assert!(chains >= usize::from(count - 1) * 5, "{chains} chains");
                 kernel
                     .apply(&Plan::new(&before, &desired))
                     .await
@@ -56,6 +48,17 @@ fn many_services_are_written_in_parts_and_changed_by_the_line() {
             }
         });
     }
+}
+
+fn with_four_endpoints(number: u8) -> String {
+    let endpoints: String = (1..5)
+        .map(|host| format!("- {{addresses: [10.244.{number}.{host}]}}\n"))
+        .collect();
+    format!(
+        "---\nkind: Service\nmetadata: {{namespace: d, name: s{number}}}\nspec: {{clusterIP: 10.96.1.{number}, ports: [{{port: 80}}]}}\n\
+         ---\nkind: EndpointSlice\nmetadata: {{namespace: d, name: s{number}-1, labels: {{kubernetes.io/service-name: s{number}}}}}\n\
+         addressType: IPv4\nports: [{{name: '', port: 80, protocol: TCP}}]\nendpoints:\n{endpoints}"
+    )
 }
 
 async fn kernel(variant: &'static str, directory: &tempfile::TempDir) -> Kernel {

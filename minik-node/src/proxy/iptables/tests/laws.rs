@@ -244,6 +244,15 @@ proptest! {
         prop_assert!(Plan::new(&observe(&kernel), &desired).is_empty());
     }
 
+    /// From nothing, however the plan is cut.
+    #[test]
+    fn an_empty_kernel_is_filled_in_any_number_of_commits(to in cluster(), cut in 1usize..20) {
+        let mut kernel = Chains::new();
+        let desired = rules(&to);
+        run(&mut kernel, &Plan::new(&Ruleset::default(), &desired).commits(cut));
+        prop_assert_eq!(observe(&kernel), desired);
+    }
+
     /// Whoever is killed between two commits leaves what the next plan mends.
     #[test]
     fn a_change_applied_by_half_heals(from in cluster(), to in cluster(), cut in 1usize..9, done in 0usize..9) {
