@@ -16,6 +16,10 @@ const PURE: &[&str] = &[
     "minik-node/src/model/",
     "minik-node/src/plan/",
     "minik-node/src/proxy/iptables/compile",
+    "minik-node/src/proxy/iptables/explain",
+    "minik-node/src/proxy/iptables/plan",
+    "minik-node/src/proxy/iptables/ruleset",
+    "minik-node/src/proxy/iptables/service",
 ];
 
 /// What a part that decides must not know.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kernel::netlink::NetlinkError;
 use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
+use crate::kernel::sysctl;
 use crate::kubelet::{self, KubeletError};
 use crate::plan::fabric::{self, Routes};
 use crate::pods::{self, NodeContext, Registry};
@@ -141,6 +142,8 @@ fn proxy_config(config: &AgentConfig) -> ProxyConfig {
         node_ip: config.node_ip,
         cluster_cidr: config.pod_cidr,
         lock_file: config.run_dir.join("xtables.lock"),
+        conntrack_tcp_liberal: sysctl::get(proxy::CONNTRACK_TCP_LIBERAL).is_some_and(|value| value != "0"),
+        metrics: Arc::default(),
     }
 }
 

@@ -11,6 +11,7 @@ mod internal;
 mod kubeconfig;
 mod logs;
 mod node;
+mod rules;
 mod status;
 mod up;
 
@@ -59,6 +60,8 @@ pub enum Command {
     Logs(logs::Logs),
     /// Run a command in a container
     Exec(exec::Exec),
+    /// Show what is programmed for a Service, and why
+    Rules(rules::Rules),
     /// Print a shell's completion script
     Completion(completion::Completion),
     /// Processes of a running cluster
@@ -96,6 +99,7 @@ impl Command {
             Self::Delete(delete) => delete.run().map(|()| ExitCode::SUCCESS),
             Self::Logs(logs) => logs.run().map(|()| ExitCode::SUCCESS),
             Self::Exec(exec) => exec.run(),
+            Self::Rules(rules) => rules.run(),
             Self::Completion(completion) => completion.run().map(|()| ExitCode::SUCCESS),
             Self::Internal(internal) => internal.run(),
         }

@@ -17,5 +17,6 @@ mod lesson;
 mod manifests;
 mod pods;
 mod readme;
+mod rules;
 mod services;
 mod vm;

@@ -14,3 +14,4 @@ pub mod route;
 mod route_message;
 pub mod sysctl;
 pub mod veth;
+pub mod xtables;

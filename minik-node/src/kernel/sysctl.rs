@@ -86,6 +86,13 @@ pub fn set(sysctls: &[Sysctl]) -> Result<(), SysctlError> {
     Ok(())
 }
 
+/// What a parameter of the calling thread's namespace is set to; nothing where the kernel does not have it.
+#[must_use]
+pub fn get(key: &str) -> Option<String> {
+    let text = std::fs::read_to_string(path(key)).ok()?;
+    Some(text.trim().to_owned())
+}
+
 /// Turns IPv6 off on one link of the calling thread's namespace, for a namespace that is not ours as a whole.
 ///
 /// # Errors

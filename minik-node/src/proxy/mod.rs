@@ -4,7 +4,9 @@
 //! writes the difference. [`spawn`] joins view, table and mode in one reconciler. Reads the view, owns the
 //! rules that carry kube-proxy's names in this network namespace, and touches nothing else.
 
+mod account;
 pub mod iptables;
+pub mod metrics;
 mod reconciler;
 
 use std::fmt::Display;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use reconciler::ProxyReconciler;
 
 use self::iptables::Iptables;
+use self::metrics::Metrics;
 use crate::plan::service_table::ServiceTable;
 use crate::reconcile::{self, Status, Timing};
 use crate::view::ClusterView;
@@ -50,7 +53,19 @@ pub trait ServiceProxy: Send + 'static {
 
     /// Carries a plan out, all of it or as much as the mode's transactions allow.
     fn apply(&mut self, plan: &Self::Plan) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Number of rules, of the tables `filter` and `nat`.
+    fn size(ruleset: &Self::Ruleset) -> [usize; 2];
+
+    /// Number of rules that a plan writes, of the same tables.
+    fn written(plan: &Self::Plan) -> [usize; 2];
+
+    /// Ends when other hands have changed what the kernel holds. Loses nothing when it is cancelled.
+    fn disturbed(&mut self) -> impl Future<Output = ()> + Send;
 }
+
+/// Setting that makes conntrack place packets outside their window; asked when the proxy starts, as kube-proxy does.
+pub const CONNTRACK_TCP_LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
 
 /// What the proxy is told about its node.
 #[derive(Debug, Clone)]
@@ -63,12 +78,16 @@ pub struct ProxyConfig {
     pub cluster_cidr: Ipv4Net,
     /// Lock that `iptables-legacy` takes, one a node: `RUN_DIR/xtables.lock`.
     pub lock_file: PathBuf,
+    /// Whether `nf_conntrack_tcp_be_liberal` was set when the node came up.
+    pub conntrack_tcp_liberal: bool,
+    /// What the proxy counts; shared with whoever serves it.
+    pub metrics: Arc<Metrics>,
 }
 
-/// Rules are written at once after a change, looked over every 30 s (kube-proxy's sync period), and tried
-/// again soon after a failure.
+/// Rules are written at once after a change, looked over as soon as other hands have changed them and every hour
+/// (as kube-proxy does without a cause), and tried again soon after a failure.
 const TIMING: Timing = Timing {
-    resync: Duration::from_secs(30),
+    resync: Duration::from_secs(3600),
     retry_min: Duration::from_millis(10),
     retry_max: Duration::from_secs(10),
 };

@@ -1,9 +1,12 @@
 //! One pass of the proxy, the same for every mode: update the table, compile, compare, write.
 
 use std::sync::Arc;
+use std::time::Instant;
+
+use imbl::OrdMap;
 
 use super::{ProxyConfig, ServiceProxy};
-use crate::plan::service_table::{NodeFacts, ServiceTable};
+use crate::plan::service_table::{NodeFacts, NodePortAddresses, ServiceTable};
 use crate::reconcile::{Outcome, Pass, Reconciler};
 use crate::view::ClusterView;
 
@@ -39,18 +42,26 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
             address: self.config.node_ip,
             cluster_cidr: self.config.cluster_cidr,
             zone: view.this_node().and_then(|node| node.zone.clone()),
+            node_port_addresses: NodePortAddresses::All,
+            conntrack_tcp_liberal: self.config.conntrack_tcp_liberal,
         }
     }
 
     /// Brings the table to `view`; false when nothing that a proxy looks at has changed.
     fn decide(&mut self, view: Arc<ClusterView>) -> bool {
         let facts = self.facts(&view);
+        let metrics = &self.config.metrics;
         let Some((seen, table)) = &mut self.decided else {
-            self.decided = Some((view.clone(), ServiceTable::full(&view, facts)));
+            let table = ServiceTable::full(&view, facts);
+            metrics.queued(&ClusterView::default(), &view);
+            metrics.count_no_local(&OrdMap::new(), &table.services);
+            self.decided = Some((view, table));
             return true;
         };
         let before = table.clone();
         table.update(&view, &view.changes_since(seen), facts);
+        metrics.queued(seen, &view);
+        metrics.count_no_local(&before.services, &table.services);
         *seen = view;
         // Entries that stay are the same objects, so this compares what changed.
         before.node != table.node || before.services.diff(&table.services).next().is_some()
@@ -65,9 +76,15 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
             (Pass::Changed, Some(applied)) => applied,
             (Pass::Full, _) | (Pass::Changed, None) => self.proxy.observe().await?,
         };
+        let metrics = &self.config.metrics;
+        metrics.rules(P::size(&desired));
         if let Some(plan) = P::plan(&observed, &desired) {
             tracing::debug!(mode = P::MODE, %plan, "write rules");
-            self.proxy.apply(&plan).await?;
+            metrics.wrote(P::written(&plan));
+            if let Err(error) = self.proxy.apply(&plan).await {
+                metrics.write_failed(pass);
+                return Err(error);
+            }
         }
         self.applied = Some(desired);
         Ok(())
@@ -82,14 +99,23 @@ impl<P: ServiceProxy> Reconciler for ProxyReconciler<P> {
     }
 
     async fn reconcile(&mut self, view: Arc<ClusterView>, pass: Pass) -> Outcome {
+        let began = Instant::now();
         let changed = self.decide(view);
         if pass == Pass::Changed && !changed && self.applied.is_some() {
+            self.config.metrics.covered();
             return Outcome::Synced;
         }
         match self.write(pass).await {
-            Ok(()) => Outcome::Synced,
+            Ok(()) => {
+                self.config.metrics.synced(pass, began.elapsed());
+                Outcome::Synced
+            }
             Err(error) => Outcome::Failed(chain(&error)),
         }
+    }
+
+    async fn disturbed(&mut self) {
+        self.proxy.disturbed().await;
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub enum Pass {
     /// Desired state changed: write what differs from what was applied last.
     Changed,
-    /// Resync, first pass, or the pass after a failure: observe the kernel again and mend.
+    /// Resync, first pass, or the pass after a failure or disturbance: observe the kernel again and mend.
     Full,
 }
 
@@ -59,6 +59,12 @@ pub trait Reconciler: Send + 'static {
 
     /// One pass. Never panics, never blocks the runtime's threads.
     fn reconcile(&mut self, desired: Arc<Self::Desired>, pass: Pass) -> impl Future<Output = Outcome> + Send;
+
+    /// Ends when other hands have changed the kernel, which makes a full pass due. Must lose nothing when it is
+    /// cancelled. One that cannot tell never ends.
+    fn disturbed(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// When passes run.
@@ -113,6 +119,7 @@ async fn run<R: Reconciler>(
             () = shutdown.cancelled() => return,
             changed = desired.changed(), if more_to_come => more_to_come = changed.is_ok(),
             () = tokio::time::sleep_until(schedule.due) => {}
+            () = reconciler.disturbed(), if schedule.back_off.is_none() => schedule.full_due = Instant::now(),
         }
         let Some(goal) = desired.borrow_and_update().clone() else {
             schedule.postpone(Instant::now());

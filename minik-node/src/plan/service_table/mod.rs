@@ -10,13 +10,13 @@ mod treatment;
 #[cfg(test)]
 mod tests;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use ipnet::Ipv4Net;
+use ipnet::{AddrParseError, IpNet, Ipv4Net};
 
-pub use pools::{Backend, Pool, PoolReason, Pools};
+pub use pools::{Backend, HintsIgnored, LeftOut, Pool, PoolReason, Pools, Why};
 pub use treatment::{Masquerade, Treatment, Way, WayIn};
 
 use crate::model::{ObjectName, Service, ServicePort, ServicePortName};
@@ -34,6 +34,51 @@ pub struct NodeFacts {
     pub cluster_cidr: Ipv4Net,
     /// Its zone, for topology hints.
     pub zone: Option<String>,
+    /// Where node ports are open (kube-proxy's `nodePortAddresses`).
+    pub node_port_addresses: NodePortAddresses,
+    /// Whether conntrack places TCP packets that are out of their window (`nf_conntrack_tcp_be_liberal`).
+    pub conntrack_tcp_liberal: bool,
+}
+
+/// Addresses of the node at which its node ports are open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// All of them, those of loopback among them.
+    All,
+    /// These: what the ranges or the word `primary` of `nodePortAddresses` select on this node.
+    Only(Vec<Ipv4Addr>),
+}
+
+impl NodePortAddresses {
+    /// Reads `nodePortAddresses` as kube-proxy does: nothing means all, `primary` the node's own address, a range
+    /// those of `present` (the addresses of the node's links) that it contains.
+    ///
+    /// # Errors
+    /// The first value that is neither `primary` nor a range. Ranges of IPv6 select nothing here.
+    pub fn select(values: &[String], primary: Ipv4Addr, present: &[Ipv4Addr]) -> Result<Self, AddrParseError> {
+        let ranges = values
+            .iter()
+            .map(|value| match value.as_str() {
+                "primary" => Ok(IpNet::from(IpAddr::V4(primary))),
+                range => range.parse(),
+            })
+            .collect::<Result<Vec<IpNet>, _>>()?;
+        if ranges.is_empty()
+            || ranges
+                .iter()
+                .any(|range| range.addr().is_ipv4() && range.prefix_len() == 0)
+        {
+            return Ok(Self::All);
+        }
+        let mut chosen: Vec<Ipv4Addr> = std::iter::once(&primary)
+            .chain(present)
+            .filter(|address| ranges.iter().any(|range| range.contains(&IpAddr::V4(**address))))
+            .copied()
+            .collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        Ok(Self::Only(chosen))
+    }
 }
 
 /// Every Service that this node's proxy handles.

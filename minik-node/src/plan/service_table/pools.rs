@@ -42,6 +42,47 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// How they were chosen.
     pub reason: PoolReason,
+    /// Endpoints of the Service that were not chosen, in the same order; empty when the pool is unused.
+    pub left_out: Vec<LeftOut>,
+    /// Why hints were not followed, where ready endpoints carry any.
+    pub hints_ignored: Option<HintsIgnored>,
+}
+
+/// An endpoint that a pool does without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The endpoint.
+    pub backend: Backend,
+    /// The first reason that holds.
+    pub why: Why,
+}
+
+/// Why a pool does without an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It runs on another node, and policy `Local` keeps traffic on this one.
+    OtherNode,
+    /// It is neither ready nor serving.
+    NotReady,
+    /// It terminates and no longer serves.
+    Terminated,
+    /// It still serves while it terminates, but others are ready.
+    Terminating,
+    /// Its hints are for other nodes, and some are for this one.
+    HintedToOtherNodes,
+    /// Its hints are for other zones, and some are for this one.
+    HintedToOtherZones,
+}
+
+/// Why topology hints are not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HintsIgnored {
+    /// A ready endpoint has none: they are being changed.
+    SomeWithout,
+    /// The node has no label `topology.kubernetes.io/zone`.
+    NodeWithoutZone,
+    /// No ready endpoint is meant for this zone or node.
+    NoneForHere,
 }
 
 /// The endpoints of a Service port.
@@ -106,6 +147,16 @@ impl Candidate<'_> {
     fn serving_last(&self) -> bool {
         self.endpoint.serving && self.endpoint.terminating
     }
+
+    fn for_node(&self, node: &NodeFacts) -> bool {
+        self.endpoint.for_nodes.contains(&node.name)
+    }
+
+    fn for_zone(&self, node: &NodeFacts) -> bool {
+        node.zone
+            .as_ref()
+            .is_some_and(|zone| self.endpoint.for_zones.contains(zone))
+    }
 }
 
 impl Pools {
@@ -144,56 +195,125 @@ impl Pool {
         Self {
             backends: Vec::new(),
             reason: PoolReason::Unused,
+            left_out: Vec::new(),
+            hints_ignored: None,
         }
     }
 
-    fn of<'a>(candidates: impl Iterator<Item = &'a Candidate<'a>>, reason: PoolReason) -> Option<Self> {
-        let backends: Vec<Backend> = candidates.map(|candidate| candidate.backend.clone()).collect();
-        (!backends.is_empty()).then_some(Self { backends, reason })
-    }
-
-    fn empty() -> Self {
+    /// The candidates that `chosen` admits. The others are left out for the reason that `why` has, which is asked
+    /// about those that are ready too.
+    fn of(
+        candidates: &[Candidate<'_>],
+        reason: PoolReason,
+        chosen: impl Fn(&Candidate<'_>) -> bool,
+        why: impl Fn(&Candidate<'_>) -> Why,
+    ) -> Self {
+        let (chosen, others): (Vec<_>, Vec<_>) = candidates.iter().partition(|candidate| chosen(candidate));
+        let left_out = others.into_iter().map(|candidate| LeftOut {
+            backend: candidate.backend.clone(),
+            why: why(candidate),
+        });
         Self {
-            backends: Vec::new(),
-            reason: PoolReason::Empty,
+            backends: chosen.into_iter().map(|candidate| candidate.backend.clone()).collect(),
+            reason,
+            left_out: left_out.collect(),
+            hints_ignored: None,
         }
     }
 }
 
-fn cluster_pool(candidates: &[Candidate<'_>], node: &NodeFacts) -> Pool {
-    let ready = || candidates.iter().filter(|candidate| candidate.ready());
-    let same_node = |candidate: &&Candidate<'_>| candidate.endpoint.for_nodes.contains(&node.name);
-    let same_zone = |candidate: &&Candidate<'_>| {
-        node.zone
-            .as_ref()
-            .is_some_and(|zone| candidate.endpoint.for_zones.contains(zone))
-    };
-    // Hints count only when every ready endpoint carries them: a mixture means that they are being changed.
-    let all_hint_nodes = ready().all(|candidate| !candidate.endpoint.for_nodes.is_empty());
-    let all_hint_zones = ready().all(|candidate| !candidate.endpoint.for_zones.is_empty());
-    let hinted_node = all_hint_nodes.then(|| Pool::of(ready().filter(same_node), PoolReason::SameNode));
-    let hinted_zone = || all_hint_zones.then(|| Pool::of(ready().filter(same_zone), PoolReason::SameZone));
-    hinted_node
-        .flatten()
-        .or_else(|| hinted_zone().flatten())
-        .or_else(|| Pool::of(ready(), PoolReason::Ready))
-        .or_else(|| {
-            Pool::of(
-                candidates.iter().filter(|candidate| candidate.serving_last()),
-                PoolReason::Terminating,
-            )
-        })
-        .unwrap_or_else(Pool::empty)
+/// Why an endpoint that is not ready is not in a pool.
+fn unready(candidate: &Candidate<'_>) -> Why {
+    match (candidate.endpoint.serving, candidate.endpoint.terminating) {
+        (true, true) => Why::Terminating,
+        (false, true) => Why::Terminated,
+        (_, false) => Why::NotReady,
+    }
 }
 
+/// For policy `Cluster`: what is ready and, where hints are to be followed, meant for this node or zone; else what
+/// serves while it terminates (KEP-1669).
+fn cluster_pool(candidates: &[Candidate<'_>], node: &NodeFacts) -> Pool {
+    if !candidates.iter().any(Candidate::ready) {
+        return last_resort(candidates, |_| true, unready);
+    }
+    let chosen = match followed_hints(candidates, node) {
+        Ok(chosen) => chosen,
+        Err(hints_ignored) => {
+            return Pool {
+                hints_ignored,
+                ..Pool::of(candidates, PoolReason::Ready, |candidate| candidate.ready(), unready)
+            };
+        }
+    };
+    let here = |candidate: &Candidate<'_>| match chosen {
+        PoolReason::SameNode => candidate.for_node(node),
+        _ => candidate.for_zone(node),
+    };
+    let why = |candidate: &Candidate<'_>| match chosen {
+        _ if !candidate.ready() => unready(candidate),
+        PoolReason::SameNode => Why::HintedToOtherNodes,
+        _ => Why::HintedToOtherZones,
+    };
+    Pool::of(
+        candidates,
+        chosen,
+        |candidate| candidate.ready() && here(candidate),
+        why,
+    )
+}
+
+/// Which hints to follow, as kube-proxy's `topologyModeFromHints`: they count only when every ready endpoint
+/// carries them, and one of them is for here. Otherwise why not, if there are any.
+fn followed_hints(candidates: &[Candidate<'_>], node: &NodeFacts) -> Result<PoolReason, Option<HintsIgnored>> {
+    let ready = || candidates.iter().filter(|candidate| candidate.ready());
+    let all_name_nodes = ready().all(|candidate| !candidate.endpoint.for_nodes.is_empty());
+    let all_name_zones = ready().all(|candidate| !candidate.endpoint.for_zones.is_empty());
+    if all_name_nodes && ready().any(|candidate| candidate.for_node(node)) {
+        return Ok(PoolReason::SameNode);
+    }
+    if all_name_zones && ready().any(|candidate| candidate.for_zone(node)) {
+        return Ok(PoolReason::SameZone);
+    }
+    let any =
+        ready().any(|candidate| !candidate.endpoint.for_nodes.is_empty() || !candidate.endpoint.for_zones.is_empty());
+    Err(any.then_some(
+        match (all_name_nodes || all_name_zones, all_name_zones && node.zone.is_none()) {
+            (false, _) => HintsIgnored::SomeWithout,
+            (true, true) => HintsIgnored::NodeWithoutZone,
+            (true, false) => HintsIgnored::NoneForHere,
+        },
+    ))
+}
+
+/// For policy `Local`: the same among the endpoints of this node, without hints.
 fn local_pool(candidates: &[Candidate<'_>]) -> Pool {
-    let local = || candidates.iter().filter(|candidate| candidate.backend.local);
-    Pool::of(local().filter(|candidate| candidate.ready()), PoolReason::Ready)
-        .or_else(|| {
-            Pool::of(
-                local().filter(|candidate| candidate.serving_last()),
-                PoolReason::Terminating,
-            )
-        })
-        .unwrap_or_else(Pool::empty)
+    let local = |candidate: &Candidate<'_>| candidate.backend.local;
+    let why = |candidate: &Candidate<'_>| {
+        if local(candidate) {
+            unready(candidate)
+        } else {
+            Why::OtherNode
+        }
+    };
+    if candidates.iter().any(|candidate| local(candidate) && candidate.ready()) {
+        let chosen = |candidate: &Candidate<'_>| local(candidate) && candidate.ready();
+        return Pool::of(candidates, PoolReason::Ready, chosen, why);
+    }
+    last_resort(candidates, local, why)
+}
+
+/// What serves while it terminates, or nothing.
+fn last_resort(
+    candidates: &[Candidate<'_>],
+    among: impl Fn(&Candidate<'_>) -> bool,
+    why: impl Fn(&Candidate<'_>) -> Why,
+) -> Pool {
+    let chosen = |candidate: &Candidate<'_>| among(candidate) && candidate.serving_last();
+    let reason = if candidates.iter().any(chosen) {
+        PoolReason::Terminating
+    } else {
+        PoolReason::Empty
+    };
+    Pool::of(candidates, reason, chosen, why)
 }

@@ -2,7 +2,10 @@
 //! happens at each way in. That updating equals computing anew is a law in `proxy::iptables`' tests, where
 //! random clusters live.
 
-use super::{Masquerade, NodeFacts, PoolReason, PortEntry, ServiceTable, Treatment, Way};
+use super::{
+    HintsIgnored, LeftOut, Masquerade, NodeFacts, NodePortAddresses, PoolReason, PortEntry, ServiceTable, Treatment,
+    Way, Why,
+};
 use crate::model::TrafficPolicy;
 use crate::view::testing;
 
@@ -12,6 +15,8 @@ fn table(manifests: &str) -> ServiceTable {
         address: "172.30.0.11".parse().expect("an address"),
         cluster_cidr: "10.244.0.0/16".parse().expect("a range"),
         zone: Some("east".to_owned()),
+        node_port_addresses: NodePortAddresses::All,
+        conntrack_tcp_liberal: false,
     };
     ServiceTable::full(&testing::view(Some("n1"), manifests), node)
 }
@@ -235,4 +240,120 @@ fn a_load_balancer_that_proxies_itself_is_no_way_in() {
             sources: None
         }]
     );
+}
+
+#[test]
+fn every_endpoint_that_is_left_out_has_a_reason() {
+    let why = |pool: &super::Pool| -> Vec<(String, Why)> {
+        let named = |left: &LeftOut| (left.backend.target.ip().to_string(), left.why);
+        pool.left_out.iter().map(named).collect()
+    };
+    let unready = "addresses: [10.0.0.6], nodeName: n1, conditions: {ready: false, serving: false}";
+    let spec = "clusterIP: 10.96.0.1, internalTrafficPolicy: Local, externalIPs: [192.0.2.1]";
+    let port = port(spec, &[READY, REMOTE, LEAVING, GONE, unready]);
+    let here = [
+        ("10.0.0.3".to_owned(), Why::Terminating),
+        ("10.0.0.5".to_owned(), Why::Terminated),
+        ("10.0.0.6".to_owned(), Why::NotReady),
+    ];
+    assert_eq!(why(&port.pools.cluster), here);
+    assert_eq!(
+        why(&port.pools.local),
+        [vec![("10.0.0.2".to_owned(), Why::OtherNode)], here.to_vec()].concat()
+    );
+}
+
+#[test]
+fn hints_that_are_not_followed_have_a_reason() {
+    let hinted = |address: u8, hints: &str| format!("addresses: [10.0.0.{address}], hints: {{{hints}}}");
+    let pool = |first: &str, second: &str| {
+        let endpoints = [hinted(1, first), hinted(2, second)];
+        port("clusterIP: 10.96.0.1", &endpoints.each_ref().map(String::as_str))
+            .pools
+            .cluster
+    };
+    let (east, west) = ("forZones: [{name: east}]", "forZones: [{name: west}]");
+    assert_eq!(pool("", "").hints_ignored, None);
+    assert_eq!(pool(east, "").hints_ignored, Some(HintsIgnored::SomeWithout));
+    assert_eq!(pool(west, west).hints_ignored, Some(HintsIgnored::NoneForHere));
+    let followed = pool(east, west);
+    assert_eq!(followed.hints_ignored, None);
+    assert_eq!(followed.left_out[0].why, Why::HintedToOtherZones);
+    let node = pool(
+        "forZones: [{name: east}], forNodes: [{name: n1}]",
+        "forZones: [{name: east}], forNodes: [{name: n2}]",
+    );
+    assert_eq!(
+        (node.reason, node.left_out[0].why),
+        (PoolReason::SameNode, Why::HintedToOtherNodes)
+    );
+    // Hints for nodes that do not include this one leave those for its zone.
+    let zone = pool(
+        "forZones: [{name: east}], forNodes: [{name: n2}]",
+        "forZones: [{name: west}], forNodes: [{name: n2}]",
+    );
+    assert_eq!(
+        (zone.reason, targets(&zone)),
+        (PoolReason::SameZone, vec!["10.0.0.1".to_owned()])
+    );
+}
+
+#[test]
+fn one_number_may_serve_two_protocols() {
+    let manifests = "---
+kind: Service
+metadata: {namespace: d, name: dns}
+spec: {clusterIP: 10.96.0.10, ports: [{name: dns, port: 53, protocol: UDP}, {name: dns-tcp, port: 53}]}
+---
+kind: EndpointSlice
+metadata: {namespace: d, name: dns-1, labels: {kubernetes.io/service-name: dns}}
+addressType: IPv4
+ports: [{name: dns, port: 5353, protocol: UDP}, {name: dns-tcp, port: 53, protocol: TCP}]
+endpoints: [{addresses: [10.244.0.1]}]
+";
+    let table = table(manifests);
+    let ports: Vec<_> = table
+        .ports()
+        .map(|port| {
+            (
+                port.name.protocol.as_str(),
+                port.pools.cluster.backends[0].target.port(),
+            )
+        })
+        .collect();
+    assert_eq!(ports, [("udp", 5353), ("tcp", 53)]);
+}
+
+#[test]
+fn source_ranges_admit_the_node_through_the_load_balancers_address() {
+    let sources = |range: &str| {
+        let spec = format!("clusterIP: 10.96.0.1, type: LoadBalancer, loadBalancerSourceRanges: [{range}]");
+        let manifests = service("s", "", &spec) + "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}\n";
+        let table = table(&manifests);
+        let ways = &table.ports().next().expect("Service s").ways_in;
+        match &ways[1].way {
+            Way::LoadBalancerIp { sources, .. } => sources.as_ref().map(Vec::len),
+            way => panic!("{way:?}"),
+        }
+    };
+    assert_eq!(sources(""), None, "everybody");
+    assert_eq!(sources("198.51.100.0/24"), Some(1));
+    assert_eq!(sources("172.30.0.0/24"), Some(2), "the range holds this node's address");
+}
+
+#[test]
+fn node_port_addresses_are_all_the_primary_or_those_in_ranges() {
+    let (primary, other) = ([172, 30, 0, 11].into(), [192, 0, 2, 1].into());
+    let select = |values: &[&str]| {
+        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+        NodePortAddresses::select(&values, primary, &[[127, 0, 0, 1].into(), other])
+    };
+    assert_eq!(select(&[]), Ok(NodePortAddresses::All));
+    assert_eq!(select(&["0.0.0.0/0"]), Ok(NodePortAddresses::All));
+    assert_eq!(select(&["primary"]), Ok(NodePortAddresses::Only(vec![primary])));
+    assert_eq!(
+        select(&["192.0.2.0/24", "::/0"]),
+        Ok(NodePortAddresses::Only(vec![other]))
+    );
+    assert!(select(&["secondary"]).is_err());
 }

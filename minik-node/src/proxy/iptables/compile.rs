@@ -1,16 +1,20 @@
 //! Service table in, canonical ruleset out. Pure: chains, rules, order and comments are kube-proxy's.
 //!
-//! Left out of what kube-proxy writes: its canary chains, which exist only to notice a flush (a resync
-//! notices it here), and the `nfacct` counters, which kube-proxy leaves out too where the kernel has no such
-//! object. Added: `KUBE-FIREWALL`, which on other nodes kubelet owns, since `route_localnet` needs it.
+//! Left out of what kube-proxy writes: the `nfacct` counters, which kube-proxy leaves out too where the kernel
+//! has no such object. Added: `KUBE-FIREWALL`, which on other nodes kubelet owns, since `route_localnet` needs it.
+//!
+//! The cost of compiling follows the change: a Service whose entry is the same object as last time is not looked
+//! at, and of the chains that all Services share, lists of pointers, only those that it has a rule in are made anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ruleset::{Rules, Ruleset, Table};
-use super::service::Fragment;
+use imbl::ordmap::DiffItem;
+
+use super::ruleset::{Rule, Rules, Ruleset, Table};
+use super::service::{Fragment, SHARED, Shared};
 use crate::model::ObjectName;
-use crate::plan::service_table::{NodeFacts, ServiceEntry, ServiceTable};
+use crate::plan::service_table::{NodeFacts, NodePortAddresses, ServiceTable};
 
 /// Jumps from built-in chains, in kube-proxy's order.
 const FILTER_HOOKS: [(&str, &[&str]); 3] = [
@@ -62,9 +66,11 @@ const FIREWALL: [&str; 1] = [
     r#"! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"#,
 ];
 
-/// Packets that conntrack cannot place would pass un-translated and reset the connection at the far end.
-const FORWARD: [&str; 3] = [
-    "-m conntrack --ctstate INVALID -j DROP",
+/// Packets that conntrack cannot place would pass un-translated and reset the connection at the far end. Left out
+/// where `nf_conntrack_tcp_be_liberal` lets conntrack place them.
+const DROP_INVALID: &str = "-m conntrack --ctstate INVALID -j DROP";
+
+const FORWARD: [&str; 2] = [
     r#"-m comment --comment "kubernetes forwarding rules" -m mark --mark 0x4000/0x4000 -j ACCEPT"#,
     r#"-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"#,
 ];
@@ -78,91 +84,124 @@ const POSTROUTING: [&str; 3] = [
     r#"-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully"#,
 ];
 
-/// Node ports come last, so that a Service's own address wins where a node has it too.
-const NODEPORTS_LAST: &str = r#"-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS"#;
+/// Empty, in every table: that it is gone says that somebody has flushed rules.
+const CANARY: &str = "KUBE-PROXY-CANARY";
 
-/// Compiles tables, remembering what each Service compiled to: a Service whose entry is the same object as
-/// last time is not compiled again.
+/// Compiles tables, remembering what each Service compiled to.
 #[derive(Debug, Default)]
 pub struct Compiler {
-    node: Option<NodeFacts>,
-    fragments: BTreeMap<ObjectName, (Arc<ServiceEntry>, Fragment)>,
+    seen: Option<ServiceTable>,
+    fragments: BTreeMap<ObjectName, Fragment>,
+    ruleset: Ruleset,
 }
 
 impl Compiler {
     /// The whole ruleset of a table. The same table gives the same ruleset, whatever was compiled before.
     pub fn compile(&mut self, table: &ServiceTable) -> Ruleset {
-        if self.node.as_ref() != Some(&table.node) {
-            self.fragments.clear();
-            self.node = Some(table.node.clone());
+        if self.seen.as_ref().is_none_or(|seen| seen.node != table.node) {
+            self.restart(&table.node);
         }
-        self.fragments.retain(|service, _| table.services.contains_key(service));
-        for (service, entry) in &table.services {
-            let known = self
-                .fragments
-                .get(service)
-                .is_some_and(|(known, _)| Arc::ptr_eq(known, entry));
-            if !known {
-                let fragment = Fragment::compile(entry, &table.node);
-                self.fragments.insert(service.clone(), (entry.clone(), fragment));
+        let before = self.seen.replace(table.clone());
+        let before = before.map(|seen| seen.services).unwrap_or_default();
+        let mut touched = [false; SHARED.len()];
+        for item in before.diff(&table.services) {
+            let (name, fragment) = match item {
+                DiffItem::Add(name, entry) | DiffItem::Update { new: (name, entry), .. } => {
+                    (name, Some(Fragment::compile(entry, &table.node)))
+                }
+                DiffItem::Remove(name, _) => (name, None),
+            };
+            self.replace(name, fragment, &mut touched);
+        }
+        for (shared, touched) in SHARED.into_iter().zip(touched) {
+            if touched {
+                self.gather(shared, &table.node);
             }
         }
-        self.assemble()
+        self.ruleset.clone()
     }
 
-    fn assemble(&self) -> Ruleset {
-        let gather = |part: fn(&Fragment) -> &Vec<String>| -> Vec<String> {
-            self.fragments
-                .values()
-                .flat_map(|(_, fragment)| part(fragment))
-                .cloned()
-                .collect()
-        };
-        let mut ruleset = Ruleset::default();
+    /// Everything that does not depend on Services.
+    fn restart(&mut self, node: &NodeFacts) {
+        *self = Self::default();
+        let ruleset = &mut self.ruleset;
+        for table in Table::ALL {
+            ruleset.table_mut(table).insert(CANARY.into(), Rules::default());
+        }
+        let invalid = (!node.conntrack_tcp_liberal).then_some(DROP_INVALID);
+        let forward: Vec<&str> = invalid.into_iter().chain(FORWARD).collect();
         let filter = ruleset.table_mut(Table::Filter);
         filter.hooks = hooks(&FILTER_HOOKS);
-        filter.chains = BTreeMap::from([
-            ("KUBE-FIREWALL".to_owned(), fixed(&FIREWALL)),
-            ("KUBE-FORWARD".to_owned(), fixed(&FORWARD)),
-            (
-                "KUBE-SERVICES".to_owned(),
-                Arc::new(gather(|fragment| &fragment.filter_services)),
-            ),
-            (
-                "KUBE-EXTERNAL-SERVICES".to_owned(),
-                Arc::new(gather(|fragment| &fragment.filter_external)),
-            ),
-            (
-                "KUBE-NODEPORTS".to_owned(),
-                Arc::new(gather(|fragment| &fragment.filter_node_ports)),
-            ),
-            (
-                "KUBE-PROXY-FIREWALL".to_owned(),
-                Arc::new(gather(|fragment| &fragment.filter_firewall)),
-            ),
-        ]);
-        let mut services = gather(|fragment| &fragment.nat_services);
-        services.push(NODEPORTS_LAST.to_owned());
+        filter.insert("KUBE-FIREWALL".into(), fixed(&FIREWALL));
+        filter.insert("KUBE-FORWARD".into(), fixed(&forward));
         let nat = ruleset.table_mut(Table::Nat);
         nat.hooks = hooks(&NAT_HOOKS);
-        nat.chains = BTreeMap::from([
-            ("KUBE-MARK-MASQ".to_owned(), fixed(&MARK_MASQ)),
-            ("KUBE-POSTROUTING".to_owned(), fixed(&POSTROUTING)),
-            ("KUBE-SERVICES".to_owned(), Arc::new(services)),
-            (
-                "KUBE-NODEPORTS".to_owned(),
-                Arc::new(gather(|fragment| &fragment.nat_node_ports)),
-            ),
-        ]);
-        let own = self.fragments.values().flat_map(|(_, fragment)| &fragment.nat_chains);
-        nat.chains
-            .extend(own.map(|(chain, rules)| (chain.clone(), rules.clone())));
-        ruleset
+        nat.insert("KUBE-MARK-MASQ".into(), fixed(&MARK_MASQ));
+        nat.insert("KUBE-POSTROUTING".into(), fixed(&POSTROUTING));
+        for shared in SHARED {
+            self.gather(shared, node);
+        }
+    }
+
+    /// Puts a Service's new chains in the place of its old ones, and notes which shared chains that concerns.
+    fn replace(&mut self, name: &ObjectName, new: Option<Fragment>, touched: &mut [bool; SHARED.len()]) {
+        let old = self.fragments.remove(name).unwrap_or_default();
+        let fragment = new.unwrap_or_default();
+        for (touched, shared) in touched.iter_mut().zip(SHARED) {
+            *touched |= old.shared(shared) != fragment.shared(shared);
+        }
+        let nat = self.ruleset.table_mut(Table::Nat);
+        for chain in old
+            .nat_chains
+            .keys()
+            .filter(|chain| !fragment.nat_chains.contains_key(*chain))
+        {
+            nat.remove(chain);
+        }
+        for (chain, rules) in &fragment.nat_chains {
+            if nat.chains.get(chain) != Some(rules) {
+                nat.insert(chain.clone(), rules.clone());
+            }
+        }
+        if fragment != Fragment::default() {
+            self.fragments.insert(name.clone(), fragment);
+        }
+    }
+
+    /// Collects the rules of all Services for a chain that they share.
+    fn gather(&mut self, shared: Shared, node: &NodeFacts) {
+        let rules = self
+            .fragments
+            .values()
+            .flat_map(|fragment| fragment.shared(shared))
+            .cloned();
+        let last = if shared == Shared::NatServices {
+            to_node_ports(node)
+        } else {
+            Vec::new()
+        };
+        let rules = rules.chain(last).collect();
+        let (table, chain) = shared.chain();
+        self.ruleset.table_mut(table).insert(chain.into(), Arc::new(rules));
+    }
+}
+
+/// Jumps to the node ports, for the addresses at which they are open. They come last, so that a Service's own
+/// address wins where a node has it too.
+fn to_node_ports(node: &NodeFacts) -> Vec<Rule> {
+    const COMMENT: &str =
+        r#"-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain""#;
+    match &node.node_port_addresses {
+        NodePortAddresses::All => vec![format!("{COMMENT} -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS").into()],
+        NodePortAddresses::Only(addresses) => addresses
+            .iter()
+            .map(|address| format!("-d {address}/32 {COMMENT} -j KUBE-NODEPORTS").into())
+            .collect(),
     }
 }
 
 fn fixed(rules: &[&str]) -> Rules {
-    Arc::new(rules.iter().map(|rule| (*rule).to_owned()).collect())
+    Arc::new(rules.iter().map(|rule| Rule::from(*rule)).collect())
 }
 
 fn hooks(hooks: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {

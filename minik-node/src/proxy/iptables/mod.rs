@@ -7,10 +7,11 @@
 //! KUBE-SVC-…, KUBE-SVL-… ─ KUBE-SEP-… (DNAT)            marked 0x4000 ─ KUBE-POSTROUTING (MASQUERADE)
 //! ```
 //! [`compile`] is pure, [`ruleset`] is the canonical text, [`plan`] the difference of two, [`kernel`] the
-//! programs. `mangle` is not used.
+//! programs. Of `mangle` it uses nothing but a canary.
 
 mod chain;
 pub mod compile;
+pub mod explain;
 pub mod kernel;
 pub mod plan;
 pub mod ruleset;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use self::compile::Compiler;
 use self::kernel::{Kernel, KernelError};
 use self::plan::Plan;
-use self::ruleset::Ruleset;
+use self::ruleset::{Ruleset, Table};
 use super::ServiceProxy;
 use crate::plan::service_table::ServiceTable;
 
@@ -48,7 +49,12 @@ impl Iptables {
         }
     }
 
-    async fn kernel(&mut self) -> Result<&Kernel, KernelError> {
+    /// Uses a variant that was chosen instead of probing for one.
+    pub fn use_kernel(&mut self, kernel: Kernel) {
+        self.kernel = Some(kernel);
+    }
+
+    async fn kernel(&mut self) -> Result<&mut Kernel, KernelError> {
         match &mut self.kernel {
             Some(kernel) => Ok(kernel),
             none => Ok(none.insert(Kernel::probe(self.lock_file.clone()).await?)),
@@ -76,6 +82,25 @@ impl ServiceProxy for Iptables {
     }
 
     async fn apply(&mut self, plan: &Plan) -> Result<(), KernelError> {
-        self.kernel().await?.restore(&plan.to_string()).await
+        self.kernel().await?.apply(plan).await
+    }
+
+    fn size(ruleset: &Ruleset) -> [usize; 2] {
+        [Table::Filter, Table::Nat].map(|table| ruleset.table(table).own_rules())
+    }
+
+    fn written(plan: &Plan) -> [usize; 2] {
+        [Table::Filter, Table::Nat].map(|table| plan.rules_written(table))
+    }
+
+    async fn disturbed(&mut self) {
+        let Some(kernel) = &mut self.kernel else {
+            return std::future::pending().await;
+        };
+        if let Err(error) = kernel.changed().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "rules are no longer watched");
+            // The next use finds a variant anew, and watches it.
+            self.kernel = None;
+        }
     }
 }

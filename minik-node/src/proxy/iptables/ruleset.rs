@@ -7,24 +7,31 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 /// Prefix of every chain of a Kubernetes proxy. Chains of other names are never looked at.
 const OUR_PREFIX: &str = "KUBE-";
 
-/// The tables that a Service proxy uses, in the order in which they are written: a Service that gains
-/// endpoints stops being rejected before it is balanced.
+/// The tables that a Service proxy uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     /// Rejects and drops.
     Filter,
     /// Balances and masquerades.
     Nat,
+    /// Holds a canary, since those who flush rules flush all tables.
+    Mangle,
 }
 
 impl Table {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Filter, Self::Nat, Self::Mangle];
+
     fn from_name(name: &str) -> Option<Self> {
         match name {
             "filter" => Some(Self::Filter),
             "nat" => Some(Self::Nat),
+            "mangle" => Some(Self::Mangle),
             _ => None,
         }
     }
@@ -35,26 +42,34 @@ impl fmt::Display for Table {
         f.write_str(match self {
             Self::Filter => "filter",
             Self::Nat => "nat",
+            Self::Mangle => "mangle",
         })
     }
 }
 
-/// Rules of one chain, in order, each without its leading `-A CHAIN`.
-pub type Rules = Arc<Vec<String>>;
+/// A rule without its leading `-A CHAIN`. Shared, so that a chain of all Services is a list of pointers.
+pub type Rule = Arc<str>;
+
+/// Rules of one chain, in order.
+pub type Rules = Arc<Vec<Rule>>;
 
 /// What one table holds of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableRules {
     /// Rules in built-in chains that jump to chains of ours.
     pub hooks: BTreeMap<String, Vec<String>>,
-    /// Chains of ours.
-    pub chains: BTreeMap<String, Rules>,
+    /// Chains of ours. Persistent: comparing a ruleset with what was made of it costs what differs.
+    pub chains: OrdMap<Arc<str>, Rules>,
+    /// Rules in `chains`.
+    rules: usize,
 }
 
 /// What all tables hold of ours. Prints as `iptables-save` does, without the chains that are not ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
-    tables: BTreeMap<Table, TableRules>,
+    filter: TableRules,
+    nat: TableRules,
+    mangle: TableRules,
 }
 
 /// Text that `iptables-save` would not print.
@@ -68,29 +83,29 @@ pub struct ParseError {
 }
 
 impl Ruleset {
-    /// One table; an empty one when there is nothing in it.
+    /// One table.
     #[must_use]
     pub fn table(&self, table: Table) -> &TableRules {
-        static EMPTY: TableRules = TableRules {
-            hooks: BTreeMap::new(),
-            chains: BTreeMap::new(),
-        };
-        self.tables.get(&table).unwrap_or(&EMPTY)
+        match table {
+            Table::Filter => &self.filter,
+            Table::Nat => &self.nat,
+            Table::Mangle => &self.mangle,
+        }
     }
 
     /// One table, to be filled.
     pub fn table_mut(&mut self, table: Table) -> &mut TableRules {
-        self.tables.entry(table).or_default()
+        match table {
+            Table::Filter => &mut self.filter,
+            Table::Nat => &mut self.nat,
+            Table::Mangle => &mut self.mangle,
+        }
     }
 
     /// Number of rules, hooks included.
     #[must_use]
     pub fn rule_count(&self) -> usize {
-        let of_table = |table: &TableRules| {
-            table.hooks.values().map(Vec::len).sum::<usize>()
-                + table.chains.values().map(|rules| rules.len()).sum::<usize>()
-        };
-        self.tables.values().map(of_table).sum()
+        Table::ALL.iter().map(|table| self.table(*table).rule_count()).sum()
     }
 
     /// Reads the output of `iptables-save`, keeping what bears our names.
@@ -121,10 +136,38 @@ impl Ruleset {
                 }
             }
         }
-        let tables = tables.into_iter().map(|(table, reading)| (table, reading.finish()));
-        Ok(Self {
-            tables: tables.filter(|(_, rules)| *rules != TableRules::default()).collect(),
-        })
+        let mut ruleset = Self::default();
+        for (table, reading) in tables {
+            *ruleset.table_mut(table) = reading.finish();
+        }
+        Ok(ruleset)
+    }
+}
+
+impl TableRules {
+    /// Number of rules, hooks included.
+    #[must_use]
+    pub fn rule_count(&self) -> usize {
+        self.rules + self.hooks.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Number of rules in chains of ours, kept and not counted.
+    #[must_use]
+    pub fn own_rules(&self) -> usize {
+        self.rules
+    }
+
+    /// Puts a chain in the place of the one of its name.
+    pub fn insert(&mut self, chain: Arc<str>, rules: Rules) {
+        self.rules += rules.len();
+        let old = self.chains.insert(chain, rules);
+        self.rules -= old.map_or(0, |rules| rules.len());
+    }
+
+    /// Takes a chain out.
+    pub fn remove(&mut self, chain: &str) {
+        let old = self.chains.remove(chain);
+        self.rules -= old.map_or(0, |rules| rules.len());
     }
 }
 
@@ -132,7 +175,7 @@ impl Ruleset {
 #[derive(Debug, Default)]
 struct Reading {
     hooks: BTreeMap<String, Vec<String>>,
-    chains: BTreeMap<String, Vec<String>>,
+    chains: BTreeMap<String, Vec<Rule>>,
 }
 
 impl Reading {
@@ -144,18 +187,21 @@ impl Reading {
 
     fn append(&mut self, chain: &str, rule: &str) {
         if chain.starts_with(OUR_PREFIX) {
-            self.chains.entry(chain.to_owned()).or_default().push(rule.to_owned());
+            self.chains.entry(chain.to_owned()).or_default().push(rule.into());
         } else if jump_target(rule).is_some_and(|target| target.starts_with(OUR_PREFIX)) {
             self.hooks.entry(chain.to_owned()).or_default().push(rule.to_owned());
         }
     }
 
     fn finish(self) -> TableRules {
-        let chains = self.chains.into_iter().map(|(chain, rules)| (chain, Arc::new(rules)));
-        TableRules {
+        let mut table = TableRules {
             hooks: self.hooks,
-            chains: chains.collect(),
+            ..TableRules::default()
+        };
+        for (chain, rules) in self.chains {
+            table.insert(chain.into(), Arc::new(rules));
         }
+        table
     }
 }
 
@@ -168,17 +214,20 @@ pub fn jump_target(rule: &str) -> Option<&str> {
 
 impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (table, rules) in &self.tables {
+        for table in Table::ALL {
+            let rules = self.table(table);
+            if *rules == TableRules::default() {
+                continue;
+            }
             writeln!(f, "*{table}")?;
             for chain in rules.chains.keys() {
                 writeln!(f, ":{chain} - [0:0]")?;
             }
-            let hooks = rules.hooks.iter();
-            let chains = rules.chains.iter().map(|(chain, rules)| (chain, rules.as_ref()));
-            for (chain, rules) in hooks.chain(chains) {
-                for rule in rules {
-                    writeln!(f, "-A {chain} {rule}")?;
-                }
+            for (chain, rules) in &rules.hooks {
+                rules.iter().try_for_each(|rule| writeln!(f, "-A {chain} {rule}"))?;
+            }
+            for (chain, rules) in &rules.chains {
+                rules.iter().try_for_each(|rule| writeln!(f, "-A {chain} {rule}"))?;
             }
             writeln!(f, "COMMIT")?;
         }

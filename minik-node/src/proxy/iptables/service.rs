@@ -11,25 +11,71 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 
 use super::chain;
-use super::ruleset::Rules;
+use super::ruleset::{Rule, Rules, Table};
 use crate::model::TrafficPolicy;
 use crate::plan::service_table::{
     Backend, Masquerade, NodeFacts, Pool, PortEntry, ServiceEntry, Treatment, Way, WayIn,
 };
 
+/// A chain in which every Service may have rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shared {
+    NatServices,
+    NatNodePorts,
+    FilterServices,
+    FilterExternal,
+    FilterNodePorts,
+    FilterFirewall,
+}
+
+/// All shared chains.
+pub(super) const SHARED: [Shared; 6] = [
+    Shared::NatServices,
+    Shared::NatNodePorts,
+    Shared::FilterServices,
+    Shared::FilterExternal,
+    Shared::FilterNodePorts,
+    Shared::FilterFirewall,
+];
+
+impl Shared {
+    pub fn chain(self) -> (Table, &'static str) {
+        match self {
+            Self::NatServices => (Table::Nat, "KUBE-SERVICES"),
+            Self::NatNodePorts => (Table::Nat, "KUBE-NODEPORTS"),
+            Self::FilterServices => (Table::Filter, "KUBE-SERVICES"),
+            Self::FilterExternal => (Table::Filter, "KUBE-EXTERNAL-SERVICES"),
+            Self::FilterNodePorts => (Table::Filter, "KUBE-NODEPORTS"),
+            Self::FilterFirewall => (Table::Filter, "KUBE-PROXY-FIREWALL"),
+        }
+    }
+}
+
 /// Rules for the chains that all Services share, and the Service's own chains.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fragment {
-    pub nat_services: Vec<String>,
-    pub nat_node_ports: Vec<String>,
-    pub nat_chains: BTreeMap<String, Rules>,
-    pub filter_services: Vec<String>,
-    pub filter_external: Vec<String>,
-    pub filter_node_ports: Vec<String>,
-    pub filter_firewall: Vec<String>,
+    nat_services: Vec<Rule>,
+    nat_node_ports: Vec<Rule>,
+    pub nat_chains: BTreeMap<Arc<str>, Rules>,
+    filter_services: Vec<Rule>,
+    filter_external: Vec<Rule>,
+    filter_node_ports: Vec<Rule>,
+    filter_firewall: Vec<Rule>,
 }
 
 impl Fragment {
+    /// What it has in a shared chain.
+    pub fn shared(&self, shared: Shared) -> &[Rule] {
+        match shared {
+            Shared::NatServices => &self.nat_services,
+            Shared::NatNodePorts => &self.nat_node_ports,
+            Shared::FilterServices => &self.filter_services,
+            Shared::FilterExternal => &self.filter_external,
+            Shared::FilterNodePorts => &self.filter_node_ports,
+            Shared::FilterFirewall => &self.filter_firewall,
+        }
+    }
+
     pub fn compile(entry: &ServiceEntry, node: &NodeFacts) -> Self {
         let mut fragment = Self::default();
         for port in &entry.ports {
@@ -37,10 +83,13 @@ impl Fragment {
                 fragment.way_in(port, way_in);
             }
             if let Some(number) = port.health_check_node_port {
-                fragment.filter_node_ports.push(format!(
-                    r#"-p tcp -m comment --comment "{} health check node port" -m tcp --dport {number} -j ACCEPT"#,
-                    port.name
-                ));
+                fragment.filter_node_ports.push(
+                    format!(
+                        r#"-p tcp -m comment --comment "{} health check node port" -m tcp --dport {number} -j ACCEPT"#,
+                        port.name
+                    )
+                    .into(),
+                );
             }
             if port.pools.any {
                 fragment.chains(port, node);
@@ -92,15 +141,18 @@ impl Fragment {
             Way::NodePort(number) => {
                 let protocol = name.protocol;
                 if port.pools.any {
-                    self.nat_node_ports.push(format!(
-                        r#"-p {protocol} -m comment --comment "{name}" -m {protocol} --dport {number} -j {}"#,
-                        external()
-                    ));
+                    self.nat_node_ports.push(
+                        format!(
+                            r#"-p {protocol} -m comment --comment "{name}" -m {protocol} --dport {number} -j {}"#,
+                            external()
+                        )
+                        .into(),
+                    );
                 }
                 if let Some((why, target)) = refusal(*treatment) {
                     self.filter_external.push(format!(
                         r#"-p {protocol} -m comment --comment "{name} {why}" -m addrtype --dst-type LOCAL -m {protocol} --dport {number} -j {target}"#
-                    ));
+                    ).into());
                 }
             }
         }
@@ -150,9 +202,16 @@ impl Fragment {
             let rules = endpoint_rules(port, backend, &chain);
             chains.insert(chain, rules);
         }
-        self.nat_chains
-            .extend(chains.into_iter().map(|(chain, rules)| (chain, Arc::new(rules))));
+        self.nat_chains.extend(
+            chains
+                .into_iter()
+                .map(|(chain, rules)| (chain.into(), shared_rules(rules))),
+        );
     }
+}
+
+fn shared_rules(rules: Vec<String>) -> Rules {
+    Arc::new(rules.into_iter().map(Rule::from).collect())
 }
 
 fn pool_chain(port: &PortEntry, policy: TrafficPolicy) -> String {
@@ -172,11 +231,12 @@ fn refusal(treatment: Treatment) -> Option<(&'static str, &'static str)> {
 }
 
 /// A rule for one address and port of a Service.
-fn to(port: &PortEntry, address: Ipv4Addr, number: u16, comment: &str, target: &str) -> String {
+fn to(port: &PortEntry, address: Ipv4Addr, number: u16, comment: &str, target: &str) -> Rule {
     let (name, protocol) = (&port.name, port.name.protocol);
     format!(
         r#"-d {address}/32 -p {protocol} -m comment --comment "{name} {comment}" -m {protocol} --dport {number} -j {target}"#
     )
+    .into()
 }
 
 /// `KUBE-EXT-`: whose source is changed, and which pool follows.

@@ -21,6 +21,53 @@ fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
+/// In both variants, whichever way a plan is cut and lines are edited.
+#[test]
+fn many_services_are_written_in_parts_and_changed_by_the_line() {
+    for variant in VARIANTS {
+        Space::new().block_on(move || async move {
+            let services = |count: u8, without: u8| -> String {
+                let numbers = (1..=count).filter(|number| *number != without);
+                numbers.map(with_four_endpoints).collect()
+            };
+            let facts = || node("n1", "192.0.2.1", "10.244.0.0/16");
+            let directory = directory();
+            let mut kernel = kernel(variant, &directory).await;
+            let mut before = Ruleset::default();
+            // Some thousand chains at first, so that the nft variant gets several commits.
+            for (count, without) in [(200, 0), (200, 77), (200, 0), (20, 0)] {
+                let desired = compile(&services(count, without), facts());
+                let chains = desired.table(crate::proxy::iptables::ruleset::Table::Nat).chains.len();
+                assert!(chains >= usize::from(count - 1) * 5, "{chains} chains");
+                kernel
+                    .apply(&Plan::new(&before, &desired))
+                    .await
+                    .expect("the rules are accepted");
+                assert_eq!(kernel.save().await.expect("rules"), desired, "{variant}");
+                before = desired;
+            }
+        });
+    }
+}
+
+fn with_four_endpoints(number: u8) -> String {
+    let endpoints: String = (1..5)
+        .map(|host| format!("- {{addresses: [10.244.{number}.{host}]}}\n"))
+        .collect();
+    format!(
+        "---\nkind: Service\nmetadata: {{namespace: d, name: s{number}}}\nspec: {{clusterIP: 10.96.1.{number}, ports: [{{port: 80}}]}}\n\
+         ---\nkind: EndpointSlice\nmetadata: {{namespace: d, name: s{number}-1, labels: {{kubernetes.io/service-name: s{number}}}}}\n\
+         addressType: IPv4\nports: [{{name: '', port: 80, protocol: TCP}}]\nendpoints:\n{endpoints}"
+    )
+}
+
+async fn kernel(variant: &'static str, directory: &tempfile::TempDir) -> Kernel {
+    let lock = directory.path().join("xtables.lock");
+    Kernel::with_variant(variant, lock)
+        .await
+        .expect("the variant is installed")
+}
+
 #[test]
 fn what_is_written_reads_back_equal() {
     for variant in VARIANTS {
@@ -28,9 +75,9 @@ fn what_is_written_reads_back_equal() {
         let expected = desired.clone();
         let observed = Space::new().block_on(move || async move {
             let directory = directory();
-            let kernel = Kernel::with_variant(variant, directory.path().join("xtables.lock"));
+            let mut kernel = kernel(variant, &directory).await;
             let plan = Plan::new(&Ruleset::default(), &desired);
-            kernel.restore(&plan.to_string()).await.expect("the rules are accepted");
+            kernel.apply(&plan).await.expect("the rules are accepted");
             kernel.save().await.expect("the rules are read")
         });
         assert_eq!(observed.to_string(), expected.to_string(), "{variant}");
@@ -43,9 +90,7 @@ fn a_refused_line_is_named() {
         let refused = Space::new().block_on(move || async move {
             let text = "*nat\n:KUBE-X - [0:0]\n-A KUBE-X --nonsense -j DROP\nCOMMIT\n";
             let directory = directory();
-            Kernel::with_variant(variant, directory.path().join("xtables.lock"))
-                .restore(text)
-                .await
+            kernel(variant, &directory).await.restore(text).await
         });
         let Err(KernelError::Exit { line, .. }) = refused else {
             panic!("{variant}: {refused:?}")
@@ -88,6 +133,8 @@ fn a_change_rewrites_its_own_chains_and_a_full_pass_mends_everything() {
             node_ip: "192.0.2.1".parse().expect("an address"),
             cluster_cidr: "10.244.0.0/16".parse().expect("a range"),
             lock_file: directory.path().join("xtables.lock"),
+            conntrack_tcp_liberal: false,
+            metrics: Arc::default(),
         };
         let mut proxy = ProxyReconciler::new(Iptables::new(config.lock_file.clone()), config);
         let view = |grown| Arc::new(testing::view(Some("n1"), &manifests(grown)));
@@ -138,4 +185,73 @@ fn plain(rules: &str) -> String {
                 + "\n"
         })
         .collect()
+}
+
+/// Rules that other hands take away are back at once where the kernel reports it, and within the look's interval
+/// where it does not; what the proxy writes itself wakes nobody.
+#[test]
+fn what_other_hands_take_away_comes_back() {
+    use std::time::{Duration, Instant};
+    use tokio_util::sync::CancellationToken;
+
+    for (variant, limit) in [("iptables-nft", 1), ("iptables-legacy", 3)] {
+        Space::new().block_on(move || async move {
+            let directory = directory();
+            let config = ProxyConfig {
+                node: "n1".to_owned(),
+                node_ip: "192.0.2.1".parse().expect("an address"),
+                cluster_cidr: "10.244.0.0/16".parse().expect("a range"),
+                lock_file: directory.path().join("xtables.lock"),
+                conntrack_tcp_liberal: false,
+                metrics: Arc::default(),
+            };
+            let metrics = config.metrics.clone();
+            let mut proxy = Iptables::new(config.lock_file.clone());
+            proxy.use_kernel(kernel(variant, &directory).await);
+            let view = Arc::new(testing::view(Some("n1"), &manifests(true)));
+            let (_desired, goal) = tokio::sync::watch::channel(Some(view));
+            let end = CancellationToken::new();
+            let reconciler = ProxyReconciler::new(proxy, config);
+            let mut status = crate::reconcile::spawn(reconciler, goal, crate::proxy::TIMING, end.clone());
+            let passes = |more: u64| move |status: &crate::reconcile::Status| status.passes >= more;
+            status.wait_for(passes(1)).await.expect("a first pass");
+            let whole = plain(&text(variant, "save"));
+            let quiet = tokio::time::timeout(Duration::from_millis(1500), status.wait_for(passes(2)))
+                .await
+                .is_err();
+            assert!(quiet, "{variant}: woken by its own writing");
+
+            for (round, damage) in ["-F KUBE-SERVICES", "-X KUBE-PROXY-CANARY", "-F"]
+                .into_iter()
+                .enumerate()
+            {
+                sh(&format!(
+                    "XTABLES_LOCKFILE={} {variant} -t nat {damage}",
+                    directory.path().join("xtables.lock").display()
+                ));
+                let began = Instant::now();
+                let mended =
+                    tokio::time::timeout(Duration::from_secs(limit), status.wait_for(passes(round as u64 + 2)))
+                        .await
+                        .is_ok();
+                assert!(mended, "{variant}: {damage} is not mended");
+                eprintln!("{variant} {damage}: {:?}", began.elapsed());
+                assert_eq!(
+                    Ruleset::parse(&plain(&text(variant, "save"))),
+                    Ruleset::parse(&whole),
+                    "{variant} {damage}"
+                );
+            }
+            assert_eq!(metrics.sync_full_proxy_rules_duration_seconds.read().count, 4);
+            assert_eq!(metrics.sync_proxy_rules_iptables_restore_failures_total.get(), 0);
+            end.cancel();
+        });
+    }
+}
+
+fn text(variant: &str, what: &str) -> String {
+    let output = Command::new(format!("{variant}-{what}"))
+        .output()
+        .expect("the variant is installed");
+    String::from_utf8(output.stdout).expect("text")
 }

@@ -81,7 +81,7 @@ fn chain_of(chains: &mut Chains, key: (String, String)) -> &mut Vec<String> {
 
 fn observe(chains: &Chains) -> Ruleset {
     let mut text = String::new();
-    for table in ["filter", "nat"] {
+    for table in ["filter", "nat", "mangle"] {
         let own = || chains.iter().filter(|((of, _), _)| of == table);
         writeln!(text, "*{table}").expect("text grows");
         own().for_each(|((_, chain), _)| writeln!(text, ":{chain} - [0:0]").expect("text grows"));
@@ -190,13 +190,13 @@ fn disturb(chains: &mut Chains, damage: u64) {
         .entry(foreign)
         .or_default()
         .insert(0, "-p tcp -j ACCEPT".to_owned());
-    chains.insert(("nat".to_owned(), "KUBE-PROXY-CANARY".to_owned()), Vec::new());
+    chains.insert(("nat".to_owned(), "KUBE-KUBELET-CANARY".to_owned()), Vec::new());
 }
 
-/// The chains that a plan answers for: all but canaries, and in built-in chains our jumps alone.
+/// The chains that a plan answers for: all but the kubelet's canary, and in built-in chains our jumps alone.
 fn ours(chains: &Chains) -> Ruleset {
     let mut chains = chains.clone();
-    chains.remove(&("nat".to_owned(), "KUBE-PROXY-CANARY".to_owned()));
+    chains.remove(&("nat".to_owned(), "KUBE-KUBELET-CANARY".to_owned()));
     observe(&chains)
 }
 
@@ -216,12 +216,12 @@ proptest! {
 
     /// Tables are committed one by one; a Service that is answered before and after is answered between.
     #[test]
-    fn no_service_goes_unanswered_between_two_commits(from in cluster(), to in cluster()) {
+    fn no_service_goes_unanswered_between_two_commits(from in cluster(), to in cluster(), cut in 1usize..20) {
         let mut kernel = chains(&rules(&from));
         let desired = rules(&to);
         let always: BTreeSet<String> =
             answered(&kernel).intersection(&answered(&chains(&desired))).cloned().collect();
-        let plan = Plan::new(&observe(&kernel), &desired).to_string();
+        let plan = Plan::new(&observe(&kernel), &desired).commits(cut);
         for commit in plan.split_inclusive("COMMIT\n") {
             run(&mut kernel, commit);
             let now = answered(&kernel);
@@ -232,16 +232,37 @@ proptest! {
     /// From any cluster to any other, however the rules were disturbed: one plan leads there, jumps nowhere
     /// at any line, leaves foreign rules alone, and nothing remains to be done.
     #[test]
-    fn a_plan_leads_where_it_should(from in cluster(), to in cluster(), damage in any::<u64>()) {
+    fn a_plan_leads_where_it_should(from in cluster(), to in cluster(), damage in any::<u64>(), cut in 1usize..20) {
         let mut kernel = chains(&rules(&from));
         disturb(&mut kernel, damage);
         let desired = rules(&to);
         let plan = Plan::new(&observe(&kernel), &desired);
-        run(&mut kernel, &plan.to_string());
+        run(&mut kernel, &plan.commits(cut));
         prop_assert_eq!(&ours(&kernel), &desired);
         prop_assert!(kernel[&("filter".to_owned(), "INPUT".to_owned())].contains(&"-p tcp -j ACCEPT".to_owned()));
-        prop_assert!(kernel.contains_key(&("nat".to_owned(), "KUBE-PROXY-CANARY".to_owned())));
+        prop_assert!(kernel.contains_key(&("nat".to_owned(), "KUBE-KUBELET-CANARY".to_owned())));
         prop_assert!(Plan::new(&observe(&kernel), &desired).is_empty());
+    }
+
+    /// From nothing, however the plan is cut.
+    #[test]
+    fn an_empty_kernel_is_filled_in_any_number_of_commits(to in cluster(), cut in 1usize..20) {
+        let mut kernel = Chains::new();
+        let desired = rules(&to);
+        run(&mut kernel, &Plan::new(&Ruleset::default(), &desired).commits(cut));
+        prop_assert_eq!(observe(&kernel), desired);
+    }
+
+    /// Whoever is killed between two commits leaves what the next plan mends.
+    #[test]
+    fn a_change_applied_by_half_heals(from in cluster(), to in cluster(), cut in 1usize..9, done in 0usize..9) {
+        let mut kernel = chains(&rules(&from));
+        let desired = rules(&to);
+        let plan = Plan::new(&observe(&kernel), &desired).commits(cut);
+        plan.split_inclusive("COMMIT\n").take(done).for_each(|commit| run(&mut kernel, commit));
+        let rest = Plan::new(&observe(&kernel), &desired).commits(cut);
+        run(&mut kernel, &rest);
+        prop_assert_eq!(observe(&kernel), desired);
     }
 
     /// Updating costs what changes and ends where computing anew ends, table and rules alike.
@@ -292,4 +313,32 @@ fn unequal_arcs_of_equal_rules_are_no_change() {
     };
     assert_ne!(shared(&once), shared(&again));
     assert!(Plan::new(&once, &again).is_empty());
+}
+
+/// In a chain that many Services share, a Service that comes or goes is a line, not a chain.
+#[test]
+fn a_long_chain_is_changed_by_the_line() {
+    let with = |hosts: &[u8]| {
+        let text: String = hosts
+            .iter()
+            .map(|host| manifest(*host, (0, [false; 4], vec![(1, 0)])))
+            .collect();
+        rules(&testing::view(Some("n1"), &text))
+    };
+    let all: Vec<u8> = (10..90).collect();
+    let others: Vec<u8> = all.iter().copied().filter(|host| *host != 33).collect();
+    for (from, to, verb) in [(&all, &others, "-D"), (&others, &all, "-I")] {
+        let (before, after) = (with(from), with(to));
+        let plan = Plan::new(&before, &after);
+        assert!(!plan.written_chains().any(|chain| chain == "KUBE-SERVICES"), "{plan}");
+        let lines = plan.to_string();
+        let touched = lines.lines().filter(|line| line.contains(" KUBE-SERVICES "));
+        assert!(
+            touched.clone().count() == 1 && touched.clone().all(|line| line.starts_with(verb)),
+            "{lines}"
+        );
+        let mut kernel = chains(&before);
+        run(&mut kernel, &lines);
+        assert_eq!(observe(&kernel), after);
+    }
 }

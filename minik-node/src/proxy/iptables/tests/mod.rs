@@ -7,7 +7,7 @@ mod packets;
 
 use super::compile::Compiler;
 use super::ruleset::Ruleset;
-use crate::plan::service_table::{NodeFacts, ServiceTable};
+use crate::plan::service_table::{NodeFacts, NodePortAddresses, ServiceTable};
 use crate::view::testing;
 
 /// Node facts in short.
@@ -17,6 +17,8 @@ fn node(name: &str, address: &str, cluster_cidr: &str) -> NodeFacts {
         address: address.parse().expect("an address"),
         cluster_cidr: cluster_cidr.parse().expect("a range"),
         zone: None,
+        node_port_addresses: NodePortAddresses::All,
+        conntrack_tcp_liberal: false,
     }
 }
 

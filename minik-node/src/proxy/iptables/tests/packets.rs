@@ -77,9 +77,12 @@ impl Lab {
         let rules = compile(MANIFESTS, node("n1", "172.30.0.10", "10.244.0.0/16"));
         node_space.block_on(move || async move {
             let directory = tempfile::tempdir().expect("a directory");
-            let kernel = Kernel::with_variant(variant, directory.path().join("xtables.lock"));
+            let lock = directory.path().join("xtables.lock");
+            let mut kernel = Kernel::with_variant(variant, lock)
+                .await
+                .expect("the variant is installed");
             kernel
-                .restore(&Plan::new(&Ruleset::default(), &rules).to_string())
+                .apply(&Plan::new(&Ruleset::default(), &rules))
                 .await
                 .expect("the rules are accepted");
         });
