@@ -10,7 +10,7 @@ use crate::alloc::Reservation;
 use crate::error::ApiError;
 use crate::resource::decode::{self, FieldValidation, Format};
 use crate::resource::field::{FieldError, Reason};
-use crate::resource::{Subresource, managed, patch as patches};
+use crate::resource::{KindInfo, Subresource, managed, patch as patches};
 use crate::storage::{Change, Entry, Outcome, guaranteed_update};
 
 use super::addresses;
@@ -294,29 +294,40 @@ fn plan(
     } else {
         Vec::new()
     };
-    let ends =
-        object::is_deleting(&new) && object::may_go(&new) && object::deletion_grace(&new).unwrap_or_default() == 0;
-    object::keep(&mut new, old, "resourceVersion");
-    // That the same fields were written again is no change worth a revision.
-    let (change, document) = if !ends && new == *old && managed::same_but_times(&managed_fields, &stored) {
-        (Change::Keep, entry.value.clone())
-    } else {
-        object::set_managed_fields(&mut new, managed_fields);
-        let document = respond::encode(info, &new)?;
-        let bytes = document.stamp(entry.revision);
-        let change = if ends {
-            Change::Delete(document)
-        } else {
-            Change::Put(document)
-        };
-        (change, bytes)
-    };
+    let (change, document) = outcome(info, entry, old, new, managed_fields, &stored)?;
     Ok(Planned {
         change,
         document,
         reservation,
         warnings,
     })
+}
+
+/// What `new` in place of `old` comes to, and the object that the client gets. `stored` are the managedFields there are.
+fn outcome(
+    info: &KindInfo,
+    entry: &Entry,
+    old: &Value,
+    mut new: Value,
+    managed_fields: Value,
+    stored: &Value,
+) -> Result<(Change, Bytes), ApiError> {
+    let ends =
+        object::is_deleting(&new) && object::may_go(&new) && object::deletion_grace(&new).unwrap_or_default() == 0;
+    object::keep(&mut new, old, "resourceVersion");
+    // That the same fields were written again is no change worth a revision.
+    if !ends && new == *old && managed::same_but_times(&managed_fields, stored) {
+        return Ok((Change::Keep, entry.value.clone()));
+    }
+    object::set_managed_fields(&mut new, managed_fields);
+    let document = respond::encode(info, &new)?;
+    let bytes = document.stamp(entry.revision);
+    let change = if ends {
+        Change::Delete(document)
+    } else {
+        Change::Put(document)
+    };
+    Ok((change, bytes))
 }
 
 /// `old` with the part of `new` that a Pod's subresource is about.
