@@ -15,6 +15,7 @@ const PURE: &[&str] = &[
     "minik-api/src/storage/mvcc",
     "minik-node/src/model/",
     "minik-node/src/plan/",
+    "minik-node/src/trace/",
     "minik-node/src/proxy/iptables/compile",
 ];
 
