@@ -2,6 +2,7 @@
 
 mod apply;
 mod completion;
+mod debug;
 mod delete;
 mod down;
 mod exec;
@@ -59,6 +60,9 @@ pub enum Command {
     Logs(logs::Logs),
     /// Run a command in a container
     Exec(exec::Exec),
+    /// Show what the planners of a node believe
+    #[command(subcommand)]
+    Debug(debug::Debug),
     /// Print a shell's completion script
     Completion(completion::Completion),
     /// Processes of a running cluster
@@ -96,6 +100,7 @@ impl Command {
             Self::Delete(delete) => delete.run().map(|()| ExitCode::SUCCESS),
             Self::Logs(logs) => logs.run().map(|()| ExitCode::SUCCESS),
             Self::Exec(exec) => exec.run(),
+            Self::Debug(debug) => debug.run().map(|()| ExitCode::SUCCESS),
             Self::Completion(completion) => completion.run().map(|()| ExitCode::SUCCESS),
             Self::Internal(internal) => internal.run(),
         }

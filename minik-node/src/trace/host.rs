@@ -132,6 +132,12 @@ impl Host {
         all.into_iter().rev().max_by_key(|(length, _)| *length)?.1
     }
 
+    /// Name of the link by which packets to this address leave; `lo` for the node's own.
+    #[must_use]
+    pub fn link_to(&self, address: Ipv4Addr) -> Option<&str> {
+        self.way(address).map(|way| way.link)
+    }
+
     fn is_own(&self, address: Ipv4Addr) -> bool {
         address.is_loopback() || self.networks().any(|(_, network)| network.addr() == address)
     }

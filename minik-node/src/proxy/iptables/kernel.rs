@@ -99,6 +99,15 @@ impl Kernel {
         Ruleset::parse(&text).map_err(|source| KernelError::Parse { program, source })
     }
 
+    /// Everything that the kernel holds, ours or not, as the program prints it.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub async fn print(&self) -> Result<String, KernelError> {
+        let output = self.run(&format!("{}-save", self.variant), &[], "").await?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Applies a transaction, all of a table or nothing of it; chains that it does not name stay.
     pub async fn restore(&self, transaction: &str) -> Result<(), KernelError> {
         let program = format!("{}-restore", self.variant);
