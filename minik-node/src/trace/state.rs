@@ -22,8 +22,8 @@ pub type Recent = Vector<(Ipv4Addr, Vector<Duration>)>;
 pub struct State {
     /// By the name of the list.
     pub recent: OrdMap<Arc<str>, Recent>,
-    /// By the rule: table, chain and index. A counter that is not here is a new rule's.
-    pub(super) nth: OrdMap<(Arc<str>, usize), u32>,
+    /// By table, chain, index of the rule and of the condition in it. One that is not here is a new rule's.
+    pub(super) nth: OrdMap<(Arc<str>, Arc<str>, usize, usize), u32>,
 }
 
 impl State {

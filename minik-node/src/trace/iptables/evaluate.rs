@@ -23,8 +23,8 @@ pub(super) enum Judgement {
 pub(super) struct Surroundings<'a> {
     pub host: &'a Host,
     pub now: Duration,
-    /// Chain and index of the rule, by which counters are kept.
-    pub rule: (&'a Arc<str>, usize),
+    /// Table and chain, index of the rule there, index of the condition in it: by these counters are kept.
+    pub at: (&'a Arc<str>, &'a Arc<str>, usize, usize),
 }
 
 /// `Err` says what is not known: the match itself, or something about the packet.
@@ -80,7 +80,8 @@ pub(super) fn judge(test: &Test, branch: &mut Branch, around: Surroundings<'_>) 
         }
         Test::Random(wanted) => chance(wanted),
         Test::Nth { not, every, packet } => {
-            let key = (around.rule.0.clone(), around.rule.1);
+            let (table, chain, rule, part) = around.at;
+            let key = (table.clone(), chain.clone(), rule, part);
             // Counters start so that the `packet`-th one, from 0, comes round to zero.
             let last = branch.state.nth.get(&key).copied().unwrap_or(every - 1 - packet);
             let next = if last == every - 1 { 0 } else { last + 1 };

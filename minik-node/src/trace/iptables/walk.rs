@@ -112,12 +112,12 @@ impl Walk<'_> {
         position: &mut Position,
         open: &mut Vec<Position>,
     ) -> Result<bool, TraceError> {
-        let around = Surroundings {
-            host: self.host,
-            now: self.now,
-            rule: (&self.table.chains[at.0].name, at.1),
-        };
-        for part in &rule.parts {
+        for (index, part) in rule.parts.iter().enumerate() {
+            let around = Surroundings {
+                host: self.host,
+                now: self.now,
+                at: (&self.table.name, &self.table.chains[at.0].name, at.1, index),
+            };
             let miss = |actual| Miss {
                 expected: part.text.clone(),
                 actual,

@@ -3,6 +3,7 @@
 
 mod clusters;
 mod differential;
+mod kernel;
 mod oracle;
 mod paper;
 mod rules;
