@@ -7,6 +7,7 @@ mod kernel;
 mod oracle;
 mod paper;
 mod rules;
+mod scenarios;
 
 use std::net::Ipv4Addr;
 
