@@ -95,8 +95,11 @@ fn marking(option: &Opt<'_>) -> Result<Option<Target>, String> {
     .map(|(value, mask)| Target::Mark { value, mask }))
 }
 
+/// Address and port, each as far as given.
+type End = (Option<Ipv4Addr>, Option<u16>);
+
 /// `10.0.0.1:80`, `10.0.0.1`, `:80`; `None` for ranges of either.
-fn end(text: &str) -> Result<Option<(Option<Ipv4Addr>, Option<u16>)>, String> {
+fn end(text: &str) -> Result<Option<End>, String> {
     if text.contains('-') {
         return Ok(None);
     }

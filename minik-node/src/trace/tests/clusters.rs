@@ -245,7 +245,7 @@ fn service(number: u8, name: &str, spec: &Spec) -> Value {
     };
     let mut ports = vec![port(0, "a", "TCP")];
     if several {
-        let protocol = if number % 2 == 0 { "UDP" } else { "SCTP" };
+        let protocol = if number.is_multiple_of(2) { "UDP" } else { "SCTP" };
         ports.extend([port(1, "b", protocol), port(2, "c", "TCP")]);
     }
     let mut external_ips = Vec::new();

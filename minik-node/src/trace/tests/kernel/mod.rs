@@ -30,7 +30,7 @@ fn agrees_with(variant: &'static str) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let seed: u64 = number("MINIK_TRACE_SEED").unwrap_or_else(|| rand::rng().random());
     let rulesets = number("MINIK_TRACE_RULESETS").unwrap_or(RULESETS);
-    println!("MINIK_TRACE_SEED={seed}");
+    eprintln!("MINIK_TRACE_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let lab = Lab::new(variant);
     let mut id = 20_000;
