@@ -100,7 +100,9 @@ fn the_node_does_not_know_the_api_server() {
 #[test]
 fn what_decides_touches_nothing() {
     let mut wrong = Vec::new();
-    for (path, text) in sources().filter(|(path, _)| PURE.iter().any(|part| path.starts_with(part))) {
+    // A part's tests may hold it against the kernel.
+    let pure = |path: &str| PURE.iter().any(|part| path.starts_with(part)) && !path.contains("/tests/");
+    for (path, text) in sources().filter(|(path, _)| pure(path)) {
         for (number, line) in code(&text) {
             wrong.extend(
                 IMPURE
