@@ -136,7 +136,9 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     Ok(())
 }
 
-fn proxy_config(config: &AgentConfig) -> ProxyConfig {
+/// What the node's Service proxy is told.
+#[must_use]
+pub fn proxy_config(config: &AgentConfig) -> ProxyConfig {
     ProxyConfig {
         node: config.node.clone(),
         node_ip: config.node_ip,

@@ -3,7 +3,7 @@
 //! The agent is an ordinary Kubernetes client. It watches the API into one immutable snapshot
 //! ([`view`]), computes from it, purely, what its node should look like ([`plan`]), and lets
 //! reconcilers bring the kernel there ([`reconcile`], [`proxy`], [`runtime`]) through the one module
-//! that touches it ([`kernel`]). It knows one namespace: the one it was started in.
+//! that touches it ([`kernel`]). [`trace`] follows packets through rules on paper, to judge them. It knows one namespace: the one it was started in.
 //!
 //! Never depends on `minik-api`: an agent can serve any Kubernetes API server.
 
@@ -19,4 +19,5 @@ mod private_net;
 pub mod proxy;
 pub mod reconcile;
 pub mod runtime;
+pub mod trace;
 pub mod view;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod completion;
+mod debug;
 mod delete;
 mod down;
 mod exec;
@@ -60,6 +61,9 @@ pub enum Command {
     Logs(logs::Logs),
     /// Run a command in a container
     Exec(exec::Exec),
+    /// Show what the planners of a node believe
+    #[command(subcommand)]
+    Debug(debug::Debug),
     /// Show what is programmed for a Service, and why
     Rules(rules::Rules),
     /// Print a shell's completion script
@@ -99,6 +103,7 @@ impl Command {
             Self::Delete(delete) => delete.run().map(|()| ExitCode::SUCCESS),
             Self::Logs(logs) => logs.run().map(|()| ExitCode::SUCCESS),
             Self::Exec(exec) => exec.run(),
+            Self::Debug(debug) => debug.run().map(|()| ExitCode::SUCCESS),
             Self::Rules(rules) => rules.run(),
             Self::Completion(completion) => completion.run().map(|()| ExitCode::SUCCESS),
             Self::Internal(internal) => internal.run(),

@@ -10,6 +10,7 @@
 
 mod clean;
 mod console;
+mod debug;
 mod egress;
 mod endure;
 mod kubectl;

@@ -36,6 +36,19 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
         &mut self.proxy
     }
 
+    /// What a full pass would write now; `None` when all is in order. Writes nothing.
+    ///
+    /// # Errors
+    /// When the rules cannot be read.
+    pub async fn pending(&mut self, view: Arc<ClusterView>) -> Result<Option<P::Plan>, P::Error> {
+        self.decide(view);
+        let Some((_, table)) = &self.decided else {
+            return Ok(None);
+        };
+        let desired = self.proxy.compile(table);
+        Ok(P::plan(&self.proxy.observe().await?, &desired))
+    }
+
     fn facts(&self, view: &ClusterView) -> NodeFacts {
         NodeFacts {
             name: self.config.node.clone(),

@@ -36,7 +36,8 @@ impl Agent {
     }
 }
 
-fn config(spec: &ClusterSpec, node: &NodeSpec) -> AgentConfig {
+/// All that the agent of a node is told.
+pub fn config(spec: &ClusterSpec, node: &NodeSpec) -> AgentConfig {
     let is_control_plane = node.index == 0;
     let run_dir = spec.node_run_dir(&node.name);
     AgentConfig {

@@ -179,6 +179,15 @@ impl Kernel {
         Ruleset::parse(&text).map_err(|source| KernelError::Parse { program, source })
     }
 
+    /// Everything that the kernel holds, ours or not, as the program prints it.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub async fn print(&self) -> Result<String, KernelError> {
+        let output = run(&format!("{}-save", self.variant), &[], "", &self.lock_file, |_| {}).await?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Carries a plan out in one run of the program: commit by commit, each all of it or nothing; chains that it does
     /// not name stay.
     ///
