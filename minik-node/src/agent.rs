@@ -141,6 +141,7 @@ fn proxy_config(config: &AgentConfig) -> ProxyConfig {
         node_ip: config.node_ip,
         cluster_cidr: config.pod_cidr,
         lock_file: config.run_dir.join("xtables.lock"),
+        metrics: Arc::default(),
     }
 }
 

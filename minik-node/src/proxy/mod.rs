@@ -5,6 +5,7 @@
 //! rules that carry kube-proxy's names in this network namespace, and touches nothing else.
 
 pub mod iptables;
+pub mod metrics;
 mod reconciler;
 
 use std::fmt::Display;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use reconciler::ProxyReconciler;
 
 use self::iptables::Iptables;
+use self::metrics::Metrics;
 use crate::plan::service_table::ServiceTable;
 use crate::reconcile::{self, Status, Timing};
 use crate::view::ClusterView;
@@ -63,6 +65,8 @@ pub struct ProxyConfig {
     pub cluster_cidr: Ipv4Net,
     /// Lock that `iptables-legacy` takes, one a node: `RUN_DIR/xtables.lock`.
     pub lock_file: PathBuf,
+    /// What the proxy counts; shared with whoever serves it.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Rules are written at once after a change, looked over every 30 s (kube-proxy's sync period), and tried

@@ -1,6 +1,7 @@
 //! One pass of the proxy, the same for every mode: update the table, compile, compare, write.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{ProxyConfig, ServiceProxy};
 use crate::plan::service_table::{NodeFacts, ServiceTable};
@@ -60,6 +61,7 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
         let Some((_, table)) = &self.decided else {
             return Ok(());
         };
+        let began = Instant::now();
         let desired = self.proxy.compile(table);
         let observed = match (pass, self.applied.take()) {
             (Pass::Changed, Some(applied)) => applied,
@@ -70,6 +72,10 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
             self.proxy.apply(&plan).await?;
         }
         self.applied = Some(desired);
+        self.config
+            .metrics
+            .sync_proxy_rules_duration_seconds
+            .observe(began.elapsed());
         Ok(())
     }
 }

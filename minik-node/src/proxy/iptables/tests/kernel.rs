@@ -88,6 +88,7 @@ fn a_change_rewrites_its_own_chains_and_a_full_pass_mends_everything() {
             node_ip: "192.0.2.1".parse().expect("an address"),
             cluster_cidr: "10.244.0.0/16".parse().expect("a range"),
             lock_file: directory.path().join("xtables.lock"),
+            metrics: Arc::default(),
         };
         let mut proxy = ProxyReconciler::new(Iptables::new(config.lock_file.clone()), config);
         let view = |grown| Arc::new(testing::view(Some("n1"), &manifests(grown)));

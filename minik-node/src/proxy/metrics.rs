@@ -1,0 +1,176 @@
+//! What the proxy counts about its own work, in kube-proxy's names and meanings (prefix `kubeproxy_`).
+//!
+//! Written by the reconciler alone, read by whoever serves `/metrics`: plain atomics, no lock, no registry and no
+//! text format. Everything here is about IPv4, kube-proxy's label `ip_family="IPv4"`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// One proxy's numbers. A field is named as its metric is, without the prefix.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Histogram: how long a sync took, whatever its kind.
+    pub sync_proxy_rules_duration_seconds: Histogram,
+    /// Histogram: syncs that compared and wrote everything.
+    pub sync_full_proxy_rules_duration_seconds: Histogram,
+    /// Histogram: syncs that wrote what had changed.
+    pub sync_partial_proxy_rules_duration_seconds: Histogram,
+    /// Gauge: seconds since the epoch, when rules were last written with success.
+    pub sync_proxy_rules_last_timestamp_seconds: Gauge,
+    /// Gauge: seconds since the epoch, when a change that needs a sync was last seen.
+    pub sync_proxy_rules_last_queued_timestamp_seconds: Gauge,
+    /// Gauge: Services with changed endpoints that no successful sync has covered yet.
+    pub sync_proxy_rules_endpoint_changes_pending: Counter,
+    /// Counter: Services whose endpoints changed.
+    pub sync_proxy_rules_endpoint_changes_total: Counter,
+    /// Gauge: changed Services that no successful sync has covered yet.
+    pub sync_proxy_rules_service_changes_pending: Counter,
+    /// Counter: Services that changed themselves.
+    pub sync_proxy_rules_service_changes_total: Counter,
+    /// Gauge: rules that the proxy owns, labelled `table`.
+    pub sync_proxy_rules_iptables_total: PerTable,
+    /// Gauge: rules that the last sync wrote, labelled `table`.
+    pub sync_proxy_rules_iptables_last: PerTable,
+    /// Counter: runs of `iptables-restore` that failed.
+    pub sync_proxy_rules_iptables_restore_failures_total: Counter,
+    /// Counter: those of them that were to write a part only.
+    pub sync_proxy_rules_iptables_partial_restore_failures_total: Counter,
+    /// Gauge: Service ports with a `Local` policy and endpoints, none of them on this node; labelled `traffic_policy`.
+    pub sync_proxy_rules_no_local_endpoints_total: PerPolicy,
+}
+
+/// One value for each table, label `table`.
+#[derive(Debug, Default)]
+pub struct PerTable {
+    /// `table="filter"`
+    pub filter: Counter,
+    /// `table="nat"`
+    pub nat: Counter,
+}
+
+/// One value for each traffic policy, label `traffic_policy`.
+#[derive(Debug, Default)]
+pub struct PerPolicy {
+    /// `traffic_policy="internal"`
+    pub internal: Counter,
+    /// `traffic_policy="external"`
+    pub external: Counter,
+}
+
+/// A whole number that grows, or is set anew where its metric is a gauge.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// What it stands at.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts `by` more.
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Replaces the value, for gauges.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// A number that is set anew each time.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// What it was set to last; 0 before.
+    #[must_use]
+    pub fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, value: f64) {
+        self.0.store(value.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// Durations, counted by how long they are.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One for each of [`Histogram::BOUNDS`], not cumulative; what is longer is in `count` alone.
+    buckets: [AtomicU64; Self::BOUNDS.len()],
+    count: AtomicU64,
+    micros: AtomicU64,
+}
+
+/// A histogram at one moment, as the text format wants it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// For each bound, label `le`, how many lasted no longer; the last, `+Inf`, is `count`.
+    pub cumulative: Vec<(f64, u64)>,
+    /// How many there were.
+    pub count: u64,
+    /// Seconds of all together.
+    pub sum: f64,
+}
+
+impl Histogram {
+    /// Upper bounds in seconds, kube-proxy's: fifteen, each twice the one before.
+    pub const BOUNDS: [f64; 15] = [
+        0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
+    ];
+
+    /// Counts one.
+    pub fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        if let Some(index) = Self::BOUNDS.iter().position(|bound| seconds <= *bound) {
+            self.buckets[index].fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// What was counted so far. While durations are being counted, buckets and sum may be one apart.
+    #[must_use]
+    pub fn read(&self) -> Observed {
+        let mut so_far = 0;
+        let cumulative = Self::BOUNDS.iter().zip(&self.buckets).map(|(bound, bucket)| {
+            so_far += bucket.load(Ordering::Relaxed);
+            (*bound, so_far)
+        });
+        let cumulative = cumulative.collect();
+        Observed {
+            cumulative,
+            count: self.count.load(Ordering::Relaxed).max(so_far),
+            sum: Duration::from_micros(self.micros.load(Ordering::Relaxed)).as_secs_f64(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_is_cumulative_and_counts_what_no_bucket_takes() {
+        let histogram = Histogram::default();
+        for millis in [1, 3, 20_000] {
+            histogram.observe(Duration::from_millis(millis));
+        }
+        let seen = histogram.read();
+        assert_eq!(seen.cumulative[..3], [(0.001, 1), (0.002, 1), (0.004, 2)]);
+        assert_eq!(seen.cumulative.last(), Some(&(16.384, 2)));
+        assert_eq!((seen.count, seen.sum), (3, 20.004));
+    }
+
+    #[test]
+    fn a_gauge_keeps_fractions() {
+        let gauge = Gauge::default();
+        assert_eq!(gauge.get(), 0.0);
+        gauge.set(1.795_227_995_333_114e9);
+        assert_eq!(gauge.get(), 1.795_227_995_333_114e9);
+    }
+}
