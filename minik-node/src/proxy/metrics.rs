@@ -37,6 +37,10 @@ pub struct Metrics {
     pub sync_proxy_rules_iptables_partial_restore_failures_total: Counter,
     /// Gauge: Service ports with a `Local` policy and endpoints, none of them on this node; labelled `traffic_policy`.
     pub sync_proxy_rules_no_local_endpoints_total: PerPolicy,
+    /// Histogram: how long looking for stale flows and deleting them took.
+    pub conntrack_reconciler_sync_duration_seconds: Histogram,
+    /// Counter: stale flows deleted.
+    pub conntrack_reconciler_deleted_entries_total: Counter,
 }
 
 /// One value for each table, label `table`.

@@ -4,9 +4,12 @@
 //! writes the difference. [`spawn`] joins view, table and mode in one reconciler. Reads the view, owns the
 //! rules that carry kube-proxy's names in this network namespace, and touches nothing else.
 
+mod conntrack;
 pub mod iptables;
 pub mod metrics;
 mod reconciler;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Display;
 use std::future::Future;

@@ -1,0 +1,4 @@
+//! The whole proxy in a real kernel: views in, packets out, between namespaces of the test's own.
+
+mod conntrack;
+mod lab;
