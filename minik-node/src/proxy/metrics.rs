@@ -41,6 +41,19 @@ pub struct Metrics {
     pub conntrack_reconciler_sync_duration_seconds: Histogram,
     /// Counter: stale flows deleted.
     pub conntrack_reconciler_deleted_entries_total: Counter,
+    /// Counter: answers to `/healthz`, labelled `code`.
+    pub proxy_healthz_total: PerCode,
+    /// Counter: answers to `/livez`, labelled `code`.
+    pub proxy_livez_total: PerCode,
+}
+
+/// One value for each HTTP status, label `code`.
+#[derive(Debug, Default)]
+pub struct PerCode {
+    /// `code="200"`
+    pub ok: Counter,
+    /// `code="503"`
+    pub unavailable: Counter,
 }
 
 /// One value for each table, label `table`.
