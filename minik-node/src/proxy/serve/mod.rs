@@ -87,9 +87,9 @@ async fn keep_health(
         let now = Timestamp::now();
         health.send_modify(|health| {
             if pending {
-                health.queued(now)
+                health.queued(now);
             } else {
-                health.updated(now)
+                health.updated(now);
             }
         });
     }

@@ -5,7 +5,7 @@
 use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
-use crate::proxy::metrics::{Counter, Gauge, Histogram, Metrics, PerCode};
+use crate::proxy::metrics::{Counter, Gauge, Histogram, Metrics, PerCode, PerTable};
 
 const FAMILY: (&str, &str) = ("ip_family", "IPv4");
 
@@ -22,126 +22,141 @@ pub fn exposition(metrics: &Metrics) -> prometheus::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn families(m: &Metrics) -> Vec<MetricFamily> {
-    let count = |metric: &Counter| [counter(metric, &[])];
-    let failures = |metric: &Counter| (metric.get() > 0).then(|| counter(metric, &[FAMILY]));
-    let whole = |metric: &Counter| [gauge(metric.get() as f64, &[])];
-    let per_table = |metric: &crate::proxy::metrics::PerTable| {
-        [("filter", &metric.filter), ("nat", &metric.nat)]
-            .map(|(table, metric)| gauge(metric.get() as f64, &[FAMILY, ("table", table)]))
+fn families(metrics: &Metrics) -> Vec<MetricFamily> {
+    let all = [durations(metrics), changes(metrics), rules(metrics), answers(metrics)];
+    all.into_iter().flatten().collect()
+}
+
+fn durations(m: &Metrics) -> Vec<MetricFamily> {
+    let named = [
+        (
+            "conntrack_reconciler_sync_duration_seconds",
+            "ReconcileConntrackFlowsLatency latency in seconds",
+            &m.conntrack_reconciler_sync_duration_seconds,
+        ),
+        (
+            "sync_full_proxy_rules_duration_seconds",
+            "SyncProxyRules latency in seconds for full resyncs",
+            &m.sync_full_proxy_rules_duration_seconds,
+        ),
+        (
+            "sync_partial_proxy_rules_duration_seconds",
+            "SyncProxyRules latency in seconds for partial resyncs",
+            &m.sync_partial_proxy_rules_duration_seconds,
+        ),
+        (
+            "sync_proxy_rules_duration_seconds",
+            "SyncProxyRules latency in seconds",
+            &m.sync_proxy_rules_duration_seconds,
+        ),
+    ];
+    named
+        .map(|(name, help, metric)| family(name, help, MetricType::HISTOGRAM, histogram(metric)))
+        .into()
+}
+
+fn changes(m: &Metrics) -> Vec<MetricFamily> {
+    let pending =
+        |name, help, metric: &Counter| family(name, help, MetricType::GAUGE, [gauge(metric.get() as f64, &[])]);
+    let total = |name, help, metric: &Counter| family(name, help, MetricType::COUNTER, [counter(metric, &[])]);
+    let moment = |name, help, metric: &Gauge| family(name, help, MetricType::GAUGE, moment(metric));
+    vec![
+        pending(
+            "sync_proxy_rules_endpoint_changes_pending",
+            "Pending proxy rules Endpoint changes",
+            &m.sync_proxy_rules_endpoint_changes_pending,
+        ),
+        total(
+            "sync_proxy_rules_endpoint_changes_total",
+            "Cumulative proxy rules Endpoint changes",
+            &m.sync_proxy_rules_endpoint_changes_total,
+        ),
+        pending(
+            "sync_proxy_rules_service_changes_pending",
+            "Pending proxy rules Service changes",
+            &m.sync_proxy_rules_service_changes_pending,
+        ),
+        total(
+            "sync_proxy_rules_service_changes_total",
+            "Cumulative proxy rules Service changes",
+            &m.sync_proxy_rules_service_changes_total,
+        ),
+        moment(
+            "sync_proxy_rules_last_queued_timestamp_seconds",
+            "The last time a sync of proxy rules was queued",
+            &m.sync_proxy_rules_last_queued_timestamp_seconds,
+        ),
+        moment(
+            "sync_proxy_rules_last_timestamp_seconds",
+            "The last time proxy rules were successfully synced",
+            &m.sync_proxy_rules_last_timestamp_seconds,
+        ),
+    ]
+}
+
+fn rules(m: &Metrics) -> Vec<MetricFamily> {
+    let per_table = |name, help, metric: &PerTable| {
+        let tables = [("filter", &metric.filter), ("nat", &metric.nat)];
+        let sample = |(table, metric): (&str, &Counter)| gauge(metric.get() as f64, &[FAMILY, ("table", table)]);
+        family(name, help, MetricType::GAUGE, tables.map(sample))
+    };
+    let failures = |name, help, metric: &Counter| {
+        let sample = (metric.get() > 0).then(|| counter(metric, &[FAMILY]));
+        family(name, help, MetricType::COUNTER, sample)
     };
     let local = &m.sync_proxy_rules_no_local_endpoints_total;
     let per_policy = [("external", &local.external), ("internal", &local.internal)]
         .map(|(policy, metric)| gauge(metric.get() as f64, &[FAMILY, ("traffic_policy", policy)]));
-    use MetricType::{COUNTER, GAUGE, HISTOGRAM};
+    vec![
+        per_table(
+            "sync_proxy_rules_iptables_last",
+            "Number of iptables rules written by kube-proxy in last sync",
+            &m.sync_proxy_rules_iptables_last,
+        ),
+        per_table(
+            "sync_proxy_rules_iptables_total",
+            "Total number of iptables rules owned by kube-proxy",
+            &m.sync_proxy_rules_iptables_total,
+        ),
+        failures(
+            "sync_proxy_rules_iptables_partial_restore_failures_total",
+            "Cumulative proxy iptables partial restore failures",
+            &m.sync_proxy_rules_iptables_partial_restore_failures_total,
+        ),
+        failures(
+            "sync_proxy_rules_iptables_restore_failures_total",
+            "Cumulative proxy iptables restore failures",
+            &m.sync_proxy_rules_iptables_restore_failures_total,
+        ),
+        family(
+            "sync_proxy_rules_no_local_endpoints_total",
+            "Number of services with a Local traffic policy and no endpoints",
+            MetricType::GAUGE,
+            per_policy,
+        ),
+    ]
+}
+
+fn answers(m: &Metrics) -> Vec<MetricFamily> {
+    let deleted = &m.conntrack_reconciler_deleted_entries_total;
     vec![
         family(
             "conntrack_reconciler_deleted_entries_total",
             "Cumulative conntrack flows deleted by conntrack reconciler",
-            COUNTER,
-            [counter(&m.conntrack_reconciler_deleted_entries_total, &[FAMILY])],
-        ),
-        family(
-            "conntrack_reconciler_sync_duration_seconds",
-            "ReconcileConntrackFlowsLatency latency in seconds",
-            HISTOGRAM,
-            histogram(&m.conntrack_reconciler_sync_duration_seconds),
+            MetricType::COUNTER,
+            (deleted.get() > 0).then(|| counter(deleted, &[FAMILY])),
         ),
         family(
             "proxy_healthz_total",
             "Cumulative proxy healthz HTTP status",
-            COUNTER,
+            MetricType::COUNTER,
             per_code(&m.proxy_healthz_total),
         ),
         family(
             "proxy_livez_total",
             "Cumulative proxy livez HTTP status",
-            COUNTER,
+            MetricType::COUNTER,
             per_code(&m.proxy_livez_total),
-        ),
-        family(
-            "sync_full_proxy_rules_duration_seconds",
-            "SyncProxyRules latency in seconds for full resyncs",
-            HISTOGRAM,
-            histogram(&m.sync_full_proxy_rules_duration_seconds),
-        ),
-        family(
-            "sync_partial_proxy_rules_duration_seconds",
-            "SyncProxyRules latency in seconds for partial resyncs",
-            HISTOGRAM,
-            histogram(&m.sync_partial_proxy_rules_duration_seconds),
-        ),
-        family(
-            "sync_proxy_rules_duration_seconds",
-            "SyncProxyRules latency in seconds",
-            HISTOGRAM,
-            histogram(&m.sync_proxy_rules_duration_seconds),
-        ),
-        family(
-            "sync_proxy_rules_endpoint_changes_pending",
-            "Pending proxy rules Endpoint changes",
-            GAUGE,
-            whole(&m.sync_proxy_rules_endpoint_changes_pending),
-        ),
-        family(
-            "sync_proxy_rules_endpoint_changes_total",
-            "Cumulative proxy rules Endpoint changes",
-            COUNTER,
-            count(&m.sync_proxy_rules_endpoint_changes_total),
-        ),
-        family(
-            "sync_proxy_rules_iptables_last",
-            "Number of iptables rules written by kube-proxy in last sync",
-            GAUGE,
-            per_table(&m.sync_proxy_rules_iptables_last),
-        ),
-        family(
-            "sync_proxy_rules_iptables_partial_restore_failures_total",
-            "Cumulative proxy iptables partial restore failures",
-            COUNTER,
-            failures(&m.sync_proxy_rules_iptables_partial_restore_failures_total),
-        ),
-        family(
-            "sync_proxy_rules_iptables_restore_failures_total",
-            "Cumulative proxy iptables restore failures",
-            COUNTER,
-            failures(&m.sync_proxy_rules_iptables_restore_failures_total),
-        ),
-        family(
-            "sync_proxy_rules_iptables_total",
-            "Total number of iptables rules owned by kube-proxy",
-            GAUGE,
-            per_table(&m.sync_proxy_rules_iptables_total),
-        ),
-        family(
-            "sync_proxy_rules_last_queued_timestamp_seconds",
-            "The last time a sync of proxy rules was queued",
-            GAUGE,
-            moment(&m.sync_proxy_rules_last_queued_timestamp_seconds),
-        ),
-        family(
-            "sync_proxy_rules_last_timestamp_seconds",
-            "The last time proxy rules were successfully synced",
-            GAUGE,
-            moment(&m.sync_proxy_rules_last_timestamp_seconds),
-        ),
-        family(
-            "sync_proxy_rules_no_local_endpoints_total",
-            "Number of services with a Local traffic policy and no endpoints",
-            GAUGE,
-            per_policy,
-        ),
-        family(
-            "sync_proxy_rules_service_changes_pending",
-            "Pending proxy rules Service changes",
-            GAUGE,
-            whole(&m.sync_proxy_rules_service_changes_pending),
-        ),
-        family(
-            "sync_proxy_rules_service_changes_total",
-            "Cumulative proxy rules Service changes",
-            COUNTER,
-            count(&m.sync_proxy_rules_service_changes_total),
         ),
     ]
 }

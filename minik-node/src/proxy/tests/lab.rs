@@ -8,6 +8,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -286,11 +287,17 @@ impl Connection {
     }
 }
 
-/// One request over a new connection.
-pub fn get(from: &Space, to: &str) -> Result<Answer, io::ErrorKind> {
-    Connection::open(from, to, SILENCE)
-        .and_then(|mut connection| connection.read())
-        .map_err(|error| error.kind())
+/// Whether one ping is answered within a second.
+pub fn ping(from: &Space, to: Ipv4Addr) -> bool {
+    let ping = move || {
+        Command::new("ping")
+            .args(["-n", "-c1", "-W1", &to.to_string()])
+            .output()
+    };
+    from.run(ping)
+        .expect("ping (Debian package iputils-ping)")
+        .status
+        .success()
 }
 
 /// A UDP socket that keeps its port.

@@ -2,3 +2,4 @@
 
 mod conntrack;
 mod lab;
+mod matrix;
