@@ -16,6 +16,7 @@ mod kubectl;
 mod lesson;
 mod manifests;
 mod pods;
+mod proxy;
 mod readme;
 mod services;
 mod vm;
