@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// Twice the period of a full sync: what is pending for longer will not be done by itself.
+/// Twice kube-proxy's `syncPeriod` of 30 s, as there: what is pending for longer will not be done by itself.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// When rules were written last, and since when they should have been.

@@ -19,6 +19,7 @@ mod text;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -41,6 +42,9 @@ type Views = watch::Receiver<Option<Arc<ClusterView>>>;
 const METRICS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10249);
 /// `healthzBindAddress`
 const HEALTHZ: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 10256);
+
+/// When a Service's port that was taken is tried again, if nothing else happens before: kube-proxy's `syncPeriod`.
+const REFUSED_AGAIN: Duration = Duration::from_secs(30);
 
 /// Serves them all until `shutdown`. `status` is the proxy's, `events` tells of ports that cannot be had.
 ///
@@ -125,6 +129,7 @@ async fn keep_checks(
         let next = status.wait_for(|status| status.passes > passes);
         tokio::select! {
             () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(REFUSED_AGAIN), if checks.any_refused() => {}
             next = next => if next.is_err() { return },
         }
     }

@@ -114,6 +114,11 @@ impl HealthChecks {
         refused
     }
 
+    /// Whether a port is wanted that could not be had.
+    pub fn any_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     fn serve(&self, service: &ObjectName, check: &HealthCheck, listener: tokio::net::TcpListener) -> Open {
         let stop = CancellationToken::new();
         let local_endpoints = Arc::new(AtomicUsize::new(check.local_endpoints));
