@@ -177,7 +177,10 @@ fn a_service_that_is_no_longer_ours_to_serve_is_not_served() {
             "d, name: s}",
             "d, name: s, labels: {service.kubernetes.io/service-proxy-name: other}}",
         ),
-        up.replace("d, name: s}", "d, name: s, labels: {service.kubernetes.io/headless: ''}}"),
+        up.replace(
+            "d, name: s}",
+            "d, name: s, labels: {service.kubernetes.io/headless: ''}}",
+        ),
     ] {
         lab.apply(&up);
         assert_eq!(get(&lab.c, VIP).pod, "a");
