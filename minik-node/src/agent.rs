@@ -21,6 +21,7 @@ use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
 use crate::kernel::sysctl;
 use crate::kubelet::{self, KubeletError};
 use crate::plan::fabric::{self, Routes};
+use crate::pods::events::Events;
 use crate::pods::{self, NodeContext, Registry};
 use crate::proxy::{self, ProxyConfig};
 use crate::reconcile::fabric::Fabric;
@@ -107,12 +108,15 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         FABRIC_TIMING,
         shutdown.clone(),
     );
-    let proxy = proxy::spawn(view.clone(), proxy_config(&config), shutdown.clone());
+    let proxy_config = proxy_config(&config);
+    let proxy = proxy::spawn(view.clone(), proxy_config.clone(), shutdown.clone());
+    let events = Events::spawn(client.clone(), "kube-proxy", config.node.clone());
+    proxy::serve::spawn(&proxy_config, view.clone(), proxy.clone(), events, shutdown.clone());
 
     node::register(&client, &config, &shutdown).await;
     let lease = tokio::spawn(node::keep(client.clone(), config.clone(), shutdown.clone()));
     tokio::select! {
-        () = synced(proxy) => {}
+        () = synced(proxy) => keep_connections_as_kube_proxy_does(),
         () = shutdown.cancelled() => {}
     }
     let images = Images::new(&config.image_dir);
@@ -156,6 +160,16 @@ async fn synced(mut status: watch::Receiver<Status>) {
         .await
         .is_ok();
     tracing::debug!(done, "service proxy synced");
+}
+
+/// Connection tracking of a namespace has parameters once there are rules that use it.
+fn keep_connections_as_kube_proxy_does() {
+    if let Err(error) = sysctl::set(&proxy::TIMEOUTS) {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "connections keep the kernel's timeouts"
+        );
+    }
 }
 
 /// Keeps the routes that other nodes' Pods need, for as long as anybody asks for them.

@@ -34,6 +34,11 @@ impl Space {
         }
     }
 
+    /// Where other namespaces find it, for `ip … netns PATH`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Runs `f` inside and waits. Threads and programs that it starts are inside too.
     pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
         let (result, wait) = channel();

@@ -17,6 +17,7 @@ mod kubectl;
 mod lesson;
 mod manifests;
 mod pods;
+mod proxy;
 mod readme;
 mod rules;
 mod services;

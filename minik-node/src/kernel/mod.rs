@@ -2,6 +2,7 @@
 //! reports what it sees; it decides nothing.
 
 pub mod carrier;
+pub mod conntrack;
 pub mod link;
 pub mod netlink;
 pub mod netns;

@@ -1,4 +1,5 @@
-//! Events about Pods, as `kubectl describe` shows them: core/v1, component `kubelet`, repeated ones counted.
+//! Events about Pods and Services, as `kubectl describe` shows them: core/v1, in the name of the component that
+//! minik's agent stands for, repeated ones counted.
 //!
 //! Owns one task and a bounded queue: an API server that is away costs events, never a Pod's progress.
 
@@ -35,11 +36,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// Starts the task that writes them for `node`; it ends with the last handle.
+    /// Starts the task that writes them for `component` (`kubelet`, `kube-proxy`) of `node`; it ends with the last
+    /// handle.
     #[must_use]
-    pub fn spawn(client: Client, node: String) -> Self {
+    pub fn spawn(client: Client, component: &'static str, node: String) -> Self {
         let (queue, happenings) = mpsc::channel(QUEUE);
-        tokio::spawn(write_all(client, node, happenings));
+        tokio::spawn(write_all(client, component, node, happenings));
         Self { queue }
     }
 
@@ -63,6 +65,15 @@ impl Events {
             resource_version: pod.metadata.resource_version.clone(),
             field_path: container.map(|name| field_path(pod, name)),
         };
+        self.enqueue(reference, warning, reason, message);
+    }
+
+    /// Says that something went wrong with another object.
+    pub fn warning_about(&self, reference: ObjectReference, reason: &'static str, message: impl Into<String>) {
+        self.enqueue(reference, true, reason, message.into());
+    }
+
+    fn enqueue(&self, reference: ObjectReference, warning: bool, reason: &'static str, message: String) {
         let happening = Happening {
             reference,
             warning,
@@ -87,7 +98,7 @@ fn field_path(pod: &Pod, container: &str) -> String {
 
 type Key = (Option<String>, Option<String>, &'static str, String);
 
-async fn write_all(client: Client, node: String, mut happenings: mpsc::Receiver<Happening>) {
+async fn write_all(client: Client, component: &'static str, node: String, mut happenings: mpsc::Receiver<Happening>) {
     let mut known: BTreeMap<Key, (String, i32)> = BTreeMap::new();
     while let Some(happening) = happenings.recv().await {
         let reference = &happening.reference;
@@ -98,7 +109,7 @@ async fn write_all(client: Client, node: String, mut happenings: mpsc::Receiver<
             happening.message.clone(),
         );
         let before = known.get(&key).cloned();
-        match tokio::time::timeout(TIMEOUT, write(&client, &node, &happening, before)).await {
+        match tokio::time::timeout(TIMEOUT, write(&client, (component, &node), &happening, before)).await {
             Ok(Ok(written)) => {
                 if known.len() >= REMEMBERED {
                     known.clear();
@@ -117,7 +128,7 @@ async fn write_all(client: Client, node: String, mut happenings: mpsc::Receiver<
 
 async fn write(
     client: &Client,
-    node: &str,
+    (component, node): (&str, &str),
     happening: &Happening,
     before: Option<(String, i32)>,
 ) -> kube::Result<(String, i32)> {
@@ -149,10 +160,10 @@ async fn write(
         reason: Some(happening.reason.to_owned()),
         message: Some(happening.message.clone()),
         source: Some(EventSource {
-            component: Some("kubelet".to_owned()),
+            component: Some(component.to_owned()),
             host: Some(node.to_owned()),
         }),
-        reporting_component: Some("kubelet".to_owned()),
+        reporting_component: Some(component.to_owned()),
         reporting_instance: Some(node.to_owned()),
         count: Some(1),
         first_timestamp: Some(at.clone()),

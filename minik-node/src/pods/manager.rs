@@ -107,7 +107,7 @@ struct Manager {
 /// Runs the Pods of this node until `shutdown`, which leaves them running; the task ends when all workers have.
 #[must_use]
 pub fn spawn(node: NodeContext, registry: Registry, shutdown: CancellationToken) -> tokio::task::JoinHandle<()> {
-    let events = Events::spawn(node.client.clone(), node.config.node.clone());
+    let events = Events::spawn(node.client.clone(), "kubelet", node.config.node.clone());
     let ipam = Arc::new(Mutex::new(Ipam::new(node.config.node_pod_cidr)));
     let manager = Manager {
         node: Arc::new(node),

@@ -7,7 +7,7 @@ mod backoff;
 mod config;
 mod container;
 pub mod decide;
-mod events;
+pub(crate) mod events;
 mod expand;
 mod files;
 pub mod ipam;

@@ -37,6 +37,23 @@ pub struct Metrics {
     pub sync_proxy_rules_iptables_partial_restore_failures_total: Counter,
     /// Gauge: Service ports with a `Local` policy and endpoints, none of them on this node; labelled `traffic_policy`.
     pub sync_proxy_rules_no_local_endpoints_total: PerPolicy,
+    /// Histogram: how long looking for stale flows and deleting them took.
+    pub conntrack_reconciler_sync_duration_seconds: Histogram,
+    /// Counter: stale flows deleted.
+    pub conntrack_reconciler_deleted_entries_total: Counter,
+    /// Counter: answers to `/healthz`, labelled `code`.
+    pub proxy_healthz_total: PerCode,
+    /// Counter: answers to `/livez`, labelled `code`.
+    pub proxy_livez_total: PerCode,
+}
+
+/// One value for each HTTP status, label `code`.
+#[derive(Debug, Default)]
+pub struct PerCode {
+    /// `code="200"`
+    pub ok: Counter,
+    /// `code="503"`
+    pub unavailable: Counter,
 }
 
 /// One value for each table, label `table`.

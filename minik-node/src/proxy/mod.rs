@@ -5,9 +5,13 @@
 //! rules that carry kube-proxy's names in this network namespace, and touches nothing else.
 
 mod account;
+mod conntrack;
 pub mod iptables;
 pub mod metrics;
 mod reconciler;
+pub mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -24,6 +28,7 @@ pub use reconciler::ProxyReconciler;
 
 use self::iptables::Iptables;
 use self::metrics::Metrics;
+use crate::kernel::sysctl::{Sysctl, sysctl_if_any};
 use crate::plan::service_table::ServiceTable;
 use crate::reconcile::{self, Status, Timing};
 use crate::view::ClusterView;
@@ -91,6 +96,13 @@ const TIMING: Timing = Timing {
     retry_min: Duration::from_millis(10),
     retry_max: Duration::from_secs(10),
 };
+
+/// How long tracked connections live: kube-proxy's defaults. A client that closes late (CLOSE_WAIT) keeps its
+/// connection translated for an hour.
+pub const TIMEOUTS: [Sysctl; 2] = [
+    sysctl_if_any("net.netfilter.nf_conntrack_tcp_timeout_established", "86400"),
+    sysctl_if_any("net.netfilter.nf_conntrack_tcp_timeout_close_wait", "3600"),
+];
 
 /// Runs the proxy in iptables mode until `shutdown`; the rules outlive it. The first status that is
 /// [`Synced`](crate::reconcile::Outcome::Synced) says that Services work on this node.

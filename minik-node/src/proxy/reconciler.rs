@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use imbl::OrdMap;
 
+use super::conntrack::FlowCleaner;
 use super::{ProxyConfig, ServiceProxy};
 use crate::plan::service_table::{NodeFacts, NodePortAddresses, ServiceTable};
 use crate::reconcile::{Outcome, Pass, Reconciler};
@@ -18,6 +19,7 @@ pub struct ProxyReconciler<P: ServiceProxy> {
     decided: Option<(Arc<ClusterView>, ServiceTable)>,
     /// What the kernel holds as far as we know; `None` before the first pass and after a failure.
     applied: Option<P::Ruleset>,
+    flows: FlowCleaner,
 }
 
 impl<P: ServiceProxy> ProxyReconciler<P> {
@@ -28,6 +30,7 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
             config,
             decided: None,
             applied: None,
+            flows: FlowCleaner::default(),
         }
     }
 
@@ -104,6 +107,28 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
     }
 }
 
+impl<P: ServiceProxy> ProxyReconciler<P> {
+    /// Deletes stale flows, now that the rules are as decided. A kernel that does not let us costs clients that
+    /// keep their port, not the Services: it is told, and tried again by the next pass.
+    async fn clean(&mut self, pass: Pass) {
+        let Some((view, table)) = &self.decided else {
+            return;
+        };
+        let began = Instant::now();
+        match self.flows.clean(view, table, pass).await {
+            Ok(None) => {}
+            Ok(Some(deleted)) => {
+                let metrics = &self.config.metrics;
+                metrics.conntrack_reconciler_deleted_entries_total.add(deleted);
+                metrics
+                    .conntrack_reconciler_sync_duration_seconds
+                    .observe(began.elapsed());
+            }
+            Err(error) => tracing::warn!(error = chain(&error), "stale flows may stay"),
+        }
+    }
+}
+
 impl<P: ServiceProxy> Reconciler for ProxyReconciler<P> {
     type Desired = ClusterView;
 
@@ -114,17 +139,16 @@ impl<P: ServiceProxy> Reconciler for ProxyReconciler<P> {
     async fn reconcile(&mut self, view: Arc<ClusterView>, pass: Pass) -> Outcome {
         let began = Instant::now();
         let changed = self.decide(view);
+        // An endpoint that served its last flows may have left without any rule changing.
         if pass == Pass::Changed && !changed && self.applied.is_some() {
             self.config.metrics.covered();
-            return Outcome::Synced;
+        } else if let Err(error) = self.write(pass).await {
+            return Outcome::Failed(chain(&error));
+        } else {
+            self.config.metrics.synced(pass, began.elapsed());
         }
-        match self.write(pass).await {
-            Ok(()) => {
-                self.config.metrics.synced(pass, began.elapsed());
-                Outcome::Synced
-            }
-            Err(error) => Outcome::Failed(chain(&error)),
-        }
+        self.clean(pass).await;
+        Outcome::Synced
     }
 
     async fn disturbed(&mut self) {

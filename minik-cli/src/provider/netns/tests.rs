@@ -54,6 +54,7 @@ fn known(node: &NodeSpec) -> Node {
         internal_ip: Some(node.ip),
         pod_cidr: Some(node.pod_cidr),
         zone: None,
+        eligible: true,
     }
 }
 

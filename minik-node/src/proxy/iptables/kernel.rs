@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const NFT_COMMIT: usize = 600;
 
 /// How often the legacy variant's tables are looked at for what other hands did to them.
-const LEGACY_LOOK: Duration = Duration::from_secs(1);
+pub const LEGACY_LOOK: Duration = Duration::from_secs(1);
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
