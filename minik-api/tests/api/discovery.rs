@@ -81,16 +81,17 @@ fn sort(value: &mut Value) {
     }
 }
 
+const AGGREGATED: &[(&str, &str)] = &[(
+    "accept",
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+)];
+
 #[tokio::test]
 async fn discovery_is_that_of_kubernetes() {
     let server = Server::start().await;
-    let aggregated = [(
-        "accept",
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
-    )];
     let cases = [
-        ("/api", &aggregated[..], include_str!("golden/api-aggregated.json")),
-        ("/apis", &aggregated[..], include_str!("golden/apis-aggregated.json")),
+        ("/api", AGGREGATED, include_str!("golden/api-aggregated.json")),
+        ("/apis", AGGREGATED, include_str!("golden/apis-aggregated.json")),
         ("/api/v1", &[], include_str!("golden/api_v1.json")),
         ("/apis/apps/v1", &[], include_str!("golden/apis_apps_v1.json")),
         ("/apis/batch/v1", &[], include_str!("golden/apis_batch_v1.json")),
