@@ -62,7 +62,7 @@ enum Without {
     Less(&'static str),
 }
 
-const PROGRAMS: [Program; 10] = [
+const PROGRAMS: [Program; 9] = [
     Program {
         name: "iptables-restore",
         package: "iptables",
@@ -107,11 +107,6 @@ const PROGRAMS: [Program; 10] = [
         name: "ip",
         package: "iproute2",
         without: Without::Less("image tools has no ip"),
-    },
-    Program {
-        name: "conntrack",
-        package: "conntrack",
-        without: Without::Less("UDP flows to a removed endpoint end only when they time out"),
     },
 ];
 
