@@ -10,13 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use minik_node::kernel::netns::NetNs;
+use minik_node::kernel::link::LinkError;
+use minik_node::kernel::netns::{NetNs, NetNsError};
 use minik_node::kernel::nft::{self, NftError};
+use minik_node::kernel::route::RouteError;
 use minik_node::kernel::sysctl::{self, SysctlError};
 use minik_node::kernel::veth::Place;
 use serde_json::Value;
 
-use super::netns::ProviderError;
 use super::underlay::outside_link;
 use crate::cluster::ClusterSpec;
 
@@ -32,6 +33,15 @@ pub enum EgressError {
     /// Forwarding of a link.
     #[error("forward packets of the cluster")]
     Forwarding(#[from] SysctlError),
+    /// The machine's own namespace.
+    #[error(transparent)]
+    Namespace(#[from] NetNsError),
+    /// Its links.
+    #[error("look for the way out of the machine")]
+    Links(#[from] LinkError),
+    /// Its routes.
+    #[error("look for the way out of the machine")]
+    Routes(#[from] RouteError),
 }
 
 /// What of the machine matters here.
@@ -155,8 +165,8 @@ table ip {name} {{
 /// Opens the way out, or mends it, in `machine`, where the cluster's link is already.
 ///
 /// # Errors
-/// [`ProviderError::Egress`], or what kept the machine from being looked at.
-pub(super) async fn open(spec: &ClusterSpec, machine: &Place) -> Result<(), ProviderError> {
+/// Whatever kept the machine from being looked at or changed.
+pub(super) async fn open(spec: &ClusterSpec, machine: &Place) -> Result<(), EgressError> {
     let observed = Observed {
         uplinks: uplinks(machine).await?,
         ..look(&machine.netns)?
@@ -168,46 +178,45 @@ pub(super) async fn open(spec: &ClusterSpec, machine: &Place) -> Result<(), Prov
             .forward
             .iter()
             .try_for_each(|link| sysctl::set_forwarding(link, true))?;
-        Ok::<_, EgressError>(())
-    })??;
-    Ok(())
+        Ok(())
+    })?
 }
 
 /// Closes it in the calling thread's namespace; returns a line for each thing undone.
 ///
 /// # Errors
-/// [`ProviderError::Egress`].
-pub(super) fn close(cluster: &str) -> Result<Vec<String>, ProviderError> {
+/// Whatever kept the machine from being looked at or changed.
+pub(super) fn close(cluster: &str) -> Result<Vec<String>, EgressError> {
     let observed = match look(&NetNs::current()?) {
         // Then no cluster can have been given a way out.
-        Err(ProviderError::Egress(EgressError::Rules(error))) if error.is_missing_program() => return Ok(Vec::new()),
+        Err(EgressError::Rules(error)) if error.is_missing_program() => return Ok(Vec::new()),
         observed => observed?,
     };
     let closing = closing(cluster, &observed);
     let mut undone = Vec::new();
     for link in &closing.stop_forwarding {
-        sysctl::set_forwarding(link, false).map_err(EgressError::from)?;
+        sysctl::set_forwarding(link, false)?;
         undone.push(format!("forwarding of link {link}"));
     }
     if let Some(script) = &closing.script {
-        nft::load(script).map_err(EgressError::from)?;
+        nft::load(script)?;
         undone.push(format!("nftables table ip {}", table_name(cluster)));
     }
     Ok(undone)
 }
 
 /// All but the uplinks.
-fn look(machine: &NetNs) -> Result<Observed, ProviderError> {
-    Ok(machine.run(|| {
-        Ok::<_, EgressError>(Observed {
+fn look(machine: &NetNs) -> Result<Observed, EgressError> {
+    machine.run(|| {
+        Ok(Observed {
             forwarding: sysctl::forwarding()?,
             uplinks: BTreeSet::new(),
             borrowed: nft::list(&["sets", "ip"])?.iter().filter_map(borrowed_links).collect(),
         })
-    })??)
+    })?
 }
 
-async fn uplinks(machine: &Place) -> Result<BTreeSet<String>, ProviderError> {
+async fn uplinks(machine: &Place) -> Result<BTreeSet<String>, EgressError> {
     let links = machine.netlink.links().await?;
     let routes = machine.netlink.routes().await?;
     let beyond = routes
