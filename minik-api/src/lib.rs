@@ -6,7 +6,7 @@
 //! server    listeners (path sockets, TLS) → who is asking
 //! http      routing, verbs, watch, patch, Table, discovery, OpenAPI, exec and log tunnels
 //! resource  what each kind is: schema, defaults, validation, printer columns
-//! authz     who may do what: roles and bindings, pure
+//! authz     who may do what: roles and bindings, pure; identity is who asks
 //! alloc     cluster IPs and node ports, pure bitmaps
 //! storage   pure revisioned log, its durable form, and the watch window over it
 //! ```
@@ -18,9 +18,11 @@
 pub mod account_tokens;
 pub mod alloc;
 pub mod authz;
+pub mod config;
 pub mod controllers;
 pub mod error;
 pub mod http;
+pub mod identity;
 pub mod pki;
 pub mod resource;
 pub mod server;

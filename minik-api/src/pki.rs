@@ -21,7 +21,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::account_tokens::{AccountKey, TokenError};
-use crate::server::Identity;
+use crate::identity::Identity;
 
 /// Lifetime of everything that is issued, ten years. A lab is thrown away long before.
 const LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);

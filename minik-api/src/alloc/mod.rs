@@ -25,6 +25,13 @@ use self::numbers::Ports;
 use self::ranges::Ranges;
 use crate::resource::field::{FieldError, FieldErrors, Reason};
 
+/// Label: the family of an IPAddress.
+pub const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
+/// Label: who made an IPAddress.
+pub const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY`]: who makes those of Services.
+pub const MANAGER: &str = "ipallocator.k8s.io";
+
 /// One number that a Service holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Claim {

@@ -7,7 +7,7 @@ mod rbac;
 pub use node::node_name;
 pub use rbac::{Policy, Rules};
 
-use crate::server::Identity;
+use crate::identity::Identity;
 
 /// Members may do everything.
 const MASTERS: &str = "system:masters";

@@ -2,7 +2,7 @@
 //! `system:node-proxier`).
 
 use super::{Resource, has_group};
-use crate::server::Identity;
+use crate::identity::Identity;
 
 /// The node that `identity` is the agent of.
 #[must_use]

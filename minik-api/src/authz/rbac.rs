@@ -6,7 +6,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use kube::ResourceExt;
 
 use super::{Attributes, Decision, Target};
-use crate::server::Identity;
+use crate::identity::Identity;
 
 /// Every role and binding of the cluster.
 #[derive(Debug, Default)]

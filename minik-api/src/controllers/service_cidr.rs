@@ -16,7 +16,7 @@ use super::cache::Key;
 use super::context::Context;
 use super::error::{ReconcileError, is_not_found};
 use super::queue::{Queue, drive};
-use crate::http::addresses::{MANAGED_BY, MANAGER};
+use crate::alloc::{MANAGED_BY, MANAGER};
 
 /// What keeps a ServiceCIDR that is to go.
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";

@@ -12,24 +12,19 @@ use ipnet::Ipv4Net;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use serde_json::{Value, json};
 
-use crate::alloc::{Allocators, Reservation};
+use crate::alloc::{Allocators, FAMILY, MANAGED_BY, MANAGER, Reservation};
 use crate::error::ApiError;
-use crate::server::State;
-use crate::storage::{Change, Document, Expected, Op, StorageError, Write, guaranteed_update};
+use crate::resource::KindInfo;
+use crate::storage::{Change, Document, Entry, Expected, Op, StorageError, Write, guaranteed_update};
 
 use super::call::{Call, now};
 use super::object::{self, text};
+use super::state::State;
 
 /// Where IPAddresses are stored.
 const ADDRESSES: &str = "networking.k8s.io/ipaddresses/";
 /// Where ServiceCIDRs are stored.
 const RANGES: &str = "networking.k8s.io/servicecidrs/";
-/// The family of an IPAddress.
-pub const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
-/// Who made an IPAddress.
-pub const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
-/// Who makes those of Services.
-pub const MANAGER: &str = "ipallocator.k8s.io";
 /// How often an address that another writer was faster to take is replaced by another.
 const MAX_ATTEMPTS: usize = 16;
 
@@ -222,5 +217,35 @@ async fn remove(state: &State, address: Ipv4Addr) {
     });
     if let Err(error) = removed.await {
         tracing::warn!(%address, %error, "an IPAddress is left behind");
+    }
+}
+
+/// Notes what a new object of any client holds.
+pub fn remember(state: &State, info: &KindInfo, name: &str) {
+    if info.kind == "IPAddress"
+        && let Ok(address) = name.parse()
+    {
+        state.allocators.hold_address(address);
+    }
+}
+
+/// Gives back what a deleted object held.
+pub async fn forget(state: &State, info: &KindInfo, last: &Entry) {
+    let released = match info.kind {
+        "Service" => match serde_json::from_slice(&last.value) {
+            Ok(service) => release(state, &service).await,
+            Err(error) => Err(error),
+        },
+        "IPAddress" => {
+            let name = last.key.rsplit('/').next().unwrap_or_default();
+            if let Ok(address) = name.parse() {
+                state.allocators.free_address(address);
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = released {
+        tracing::error!(key = &*last.key, %error, "a deleted object is damaged");
     }
 }

@@ -15,7 +15,8 @@ use super::create;
 use super::object::{self, text};
 use super::request::Verb;
 use super::respond;
-use super::update::{Done, Part, Wanted, change};
+use super::update::{Part, change};
+use super::write::{Done, Wanted};
 
 /// The media type of an apply configuration, which JSON is too.
 pub const MEDIA_TYPE: &str = "application/apply-patch+yaml";

@@ -1,53 +1,19 @@
 //! Who may do what: the stored roles as one policy, the question to [`crate::authz`], and the 403 that says no;
 //! and what the NodeRestriction admission keeps agents from.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 use crate::authz::{self, Policy, Resource};
 pub use crate::authz::{Attributes, node_name};
 use crate::error::{self, ApiError};
+use crate::identity::Identity;
 use crate::resource::KindInfo;
-use crate::server::{Identity, State};
-use crate::storage::Mvcc;
 
 use super::request::{Target, Verb, segment};
+use super::state::State;
 
 /// Paths outside the resources that anyone may read, whatever the roles say.
 const PUBLIC_PATHS: [&str; 4] = ["healthz", "livez", "readyz", "version"];
-/// Where the objects that make up the policy are stored.
-const POLICY: &str = "rbac.authorization.k8s.io/";
-
-/// The policy as last read. It is read again when one of its objects has changed: when there are more or
-/// fewer of them, or a newer one.
-#[derive(Default)]
-pub struct PolicyCache(Mutex<(usize, u64, Arc<Policy>)>);
-
-impl PolicyCache {
-    fn get(&self, objects: &Mvcc) -> Result<Arc<Policy>, serde_json::Error> {
-        let newest = objects.range(POLICY, None).map(|entry| entry.revision).max();
-        let stamp = (objects.range(POLICY, None).count(), newest.unwrap_or_default());
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if (known.0, known.1) != stamp {
-            let policy = Policy::new(
-                read::<Role>(objects, "roles")?,
-                read::<ClusterRole>(objects, "clusterroles")?,
-                read::<RoleBinding>(objects, "rolebindings")?,
-                read::<ClusterRoleBinding>(objects, "clusterrolebindings")?,
-            );
-            *known = (stamp.0, stamp.1, Arc::new(policy));
-        }
-        Ok(known.2.clone())
-    }
-}
-
-fn read<K: DeserializeOwned>(objects: &Mvcc, plural: &str) -> Result<Vec<K>, serde_json::Error> {
-    let prefix = format!("{POLICY}{plural}/");
-    let entries = objects.range(&prefix, None);
-    entries.map(|entry| serde_json::from_slice(&entry.value)).collect()
-}
 
 /// The policy of the stored roles and bindings.
 ///

@@ -4,14 +4,15 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 
 use crate::error::ApiError;
+use crate::identity::Identity;
 use crate::resource::decode::FieldValidation;
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::managed::Writer;
 use crate::resource::{KindInfo, Registered};
-use crate::server::{Identity, SharedState};
 
 use super::negotiate::{Accepted, text};
 use super::request::{Options, Target, Verb, key, segment};
+use super::state::SharedState;
 
 /// The longest name of a field manager, in bytes.
 const LONGEST_MANAGER: usize = 128;

@@ -18,7 +18,7 @@ use super::call::{Call, WriteOptions, now};
 use super::object::{self, text};
 use super::request::key;
 use super::respond;
-use super::update::{Done, Wanted};
+use super::write::{Done, Wanted};
 
 /// What generated names end in: no vowels, so no words, and nothing that looks like another.
 const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -151,7 +151,7 @@ async fn put(call: &Call, new: &Value, key: String, name: &str) -> Result<Bytes,
         StorageError::Conflict(_) => exists(call, name),
         error => error.into(),
     })?;
-    call.state.remember(call.info(), name);
+    addresses::remember(&call.state, call.info(), name);
     Ok(entry.value.clone())
 }
 

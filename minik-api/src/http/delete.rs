@@ -13,6 +13,7 @@ use crate::resource::decode::Format;
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::storage::{Change, Outcome, guaranteed_update};
 
+use super::addresses;
 use super::auth::restrict_to_own_pods;
 use super::call::{self, Call};
 use super::object::{self, text};
@@ -203,7 +204,7 @@ pub async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOpti
             ..deleted
         },
         Outcome::Deleted(entry) => {
-            call.state.forget(info, &entry).await;
+            addresses::forget(&call.state, info, &entry).await;
             Deleted {
                 document: entry.value.clone(),
                 ..deleted

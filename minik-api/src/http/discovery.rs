@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
+use crate::config::ApiConfig;
 use crate::error::ApiError;
 use crate::resource::{KindInfo, Registry, Subresource};
-use crate::server::ApiConfig;
 
 use super::negotiate::text;
 use super::request::segment;

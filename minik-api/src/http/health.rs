@@ -5,9 +5,9 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::server::State;
 
 use super::request::Options;
+use super::state::State;
 
 /// What this server says it is.
 pub const GIT_VERSION: &str = "v1.36.2";

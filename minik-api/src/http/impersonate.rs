@@ -5,9 +5,10 @@ use http::HeaderMap;
 
 use crate::authz::{Attributes, Resource, Target};
 use crate::error::{self, ApiError};
-use crate::server::{Identity, State};
+use crate::identity::Identity;
 
 use super::auth;
+use super::state::State;
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";

@@ -6,6 +6,8 @@
 //! read      get, list                    watch       changes as a stream      select   selectors
 //! list_options                           which options go together
 //! create, update, apply, delete          scale, binding, tunnel, review       object   metadata in JSON
+//! write                                  what writes want and what came of it
+//! state                                  what requests share                   policies   the stored roles, read once
 //! respond   documents to bodies          table       what `kubectl get` shows
 //! addresses                              cluster IPs as IPAddress objects      admission  what other objects decide
 //! discovery, openapi, health             what the server says about itself
@@ -13,7 +15,7 @@
 //!
 //! Nothing here knows a kind by its fields (kinds bring a strategy), opens a port or touches the disk.
 
-pub mod addresses;
+mod addresses;
 mod admission;
 mod apply;
 pub mod auth;
@@ -29,17 +31,20 @@ mod list_options;
 mod negotiate;
 mod object;
 pub mod openapi;
+mod policies;
 mod read;
 mod request;
 mod respond;
 mod review;
 mod scale;
 mod select;
+pub mod state;
 mod table;
 mod token;
 mod tunnel;
 mod update;
 mod watch;
+mod write;
 
 use axum::extract::{Request, State as Shared};
 use axum::response::Response;
@@ -48,13 +53,14 @@ use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
+use crate::identity::Identity;
 use crate::resource::Subresource;
 use crate::resource::decode::Format;
-use crate::server::{Identity, SharedState, State};
 
 use call::Call;
 use negotiate::Accepted;
 use request::{Options, Route, Target, Verb};
+use state::{SharedState, State};
 
 /// The whole API over `state`. Who is asking comes as an [`Identity`] extension.
 pub fn router(state: SharedState) -> axum::Router {
@@ -188,6 +194,9 @@ async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, 
         (Some(Subresource::Binding), _, Some(format)) => binding::bind(&call, &body, format).await,
         (Some(Subresource::Eviction), _, Some(format)) => eviction::evict(&call, &body, format).await,
         (Some(Subresource::Token), _, Some(format)) => token::issue(&call, &body, format),
+        (_, Verb::Patch, _) if negotiate::content_type(&call.headers) == apply::MEDIA_TYPE => {
+            apply::apply(&call, &body).await
+        }
         (_, Verb::Patch, _) => update::patch(&call, &body).await,
         (_, Verb::Update, Some(format)) => update::update(&call, &body, format).await,
         (None, Verb::Create, Some(format)) if !call.info().stored => review::review(&call, &body, format),

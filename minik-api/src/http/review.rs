@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::authz::{self, Attributes, Decision, Resource, Target};
 use crate::error::ApiError;
+use crate::identity::Identity;
 use crate::resource::decode::{Format, decode};
-use crate::server::Identity;
 
 use super::auth;
 use super::call::Call;

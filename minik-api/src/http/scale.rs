@@ -17,7 +17,8 @@ use super::negotiate::content_type;
 use super::object::{self, text};
 use super::request::Verb;
 use super::respond;
-use super::update::{Part, Wanted, apply_patch, change};
+use super::update::{Part, apply_patch, change};
+use super::write::Wanted;
 
 /// Reads, replaces or patches the Scale of the object in the path.
 ///

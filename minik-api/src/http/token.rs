@@ -9,16 +9,17 @@ use serde_json::{Value, json};
 
 use crate::account_tokens::{Named, Subject, Wanted};
 use crate::error::{ApiError, Resource};
+use crate::identity::Identity;
 use crate::pki;
 use crate::resource::decode::Format;
 use crate::resource::field::FieldError;
 use crate::resource::validation::time;
-use crate::server::{Identity, State};
 
 use super::call::{Call, now};
 use super::object::{self, text};
 use super::request::key;
 use super::respond;
+use super::state::State;
 
 /// Seconds of a token whose client names none.
 const DEFAULT_SECONDS: i64 = 3600;

@@ -16,10 +16,11 @@ use crate::storage::{Change, Entry, Outcome, guaranteed_update};
 use super::addresses;
 use super::auth::restrict_to_own_pods;
 use super::call::{Call, WriteOptions};
+use super::create;
 use super::negotiate::content_type;
 use super::object::{self, text};
 use super::respond;
-use super::{apply, create};
+use super::write::{Done, Wanted};
 
 const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -90,7 +91,6 @@ pub async fn patch(call: &Call, body: &Bytes) -> Result<Response, ApiError> {
     let info = call.info();
     let media_type = content_type(&call.headers).to_owned();
     match media_type.as_str() {
-        apply::MEDIA_TYPE => return apply::apply(call, body).await,
         JSON_PATCH | MERGE_PATCH | STRATEGIC_PATCH => {}
         _ => return Err(ApiError::UnsupportedMediaType(PATCHES)),
     }
@@ -153,36 +153,6 @@ fn misfit(quoted: String, problem: String) -> ApiError {
     }
 }
 
-/// What a client wants an object to be.
-pub struct Wanted {
-    /// The object, before defaults.
-    pub object: Value,
-    /// What the client should know.
-    pub warnings: Vec<String>,
-    /// Who owns which field, where that is decided already; otherwise the writer owns what it changes.
-    pub managed_fields: Option<Value>,
-}
-
-impl Wanted {
-    /// This object, with nothing to say about it.
-    #[must_use]
-    pub fn new(object: Value) -> Self {
-        Self {
-            object,
-            warnings: Vec::new(),
-            managed_fields: None,
-        }
-    }
-}
-
-/// A change that was made.
-pub struct Done {
-    /// The object as stored (or as it would be, in a dry run).
-    pub document: Bytes,
-    /// What the client should know.
-    pub warnings: Vec<String>,
-}
-
 /// Changes the object in the path: `make` turns the stored object into the wanted one.
 ///
 /// # Errors
@@ -211,7 +181,7 @@ pub async fn change(
     let document = match outcome {
         Outcome::Written(entry) => entry.value.clone(),
         Outcome::Deleted(entry) => {
-            call.state.forget(call.info(), &entry).await;
+            addresses::forget(&call.state, call.info(), &entry).await;
             entry.value.clone()
         }
         Outcome::Kept => planned.document,

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::{IPAddress, ParentReference};
 use kube::ResourceExt;
 
+use crate::alloc::{FAMILY, MANAGED_BY, MANAGER};
 use crate::controllers::recorder::{Note, Severity};
-use crate::http::addresses::{FAMILY, MANAGED_BY, MANAGER};
 
 /// How long an IPAddress may be there without its Service, which is stored after it.
 const GRACE: Duration = Duration::from_secs(60);

@@ -23,7 +23,7 @@ use super::error::{ReconcileError, found, is_already_exists, is_not_found};
 use super::queue::{Queue, drive};
 use super::recorder::{Note, Recorder};
 use super::write;
-use crate::http::addresses::{FAMILY, MANAGED_BY, MANAGER};
+use crate::alloc::{FAMILY, MANAGED_BY, MANAGER};
 use decide::{Leak, Repair};
 
 /// How long an address that a Service got by an update may take to get its IPAddress.

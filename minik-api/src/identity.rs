@@ -1,0 +1,50 @@
+//! Who is asking. Plain values: listeners, certificates and tokens say who it is, [`crate::authz`] what they may do.
+
+/// Who is asking. Decided by the listener (path socket) or the TLS client certificate
+/// (`CN` is the user, every `O` a group); carried as a request extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `kubernetes-admin`, `system:node:worker1`, `system:anonymous` …
+    pub user: String,
+    /// `system:masters`, `system:nodes`, `system:authenticated` …
+    pub groups: Vec<String>,
+}
+
+impl Identity {
+    /// Whoever gave no name.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self::new("system:anonymous", &["system:unauthenticated"])
+    }
+
+    /// Root of this machine, over the cluster's own socket.
+    #[must_use]
+    pub fn admin() -> Self {
+        Self::new("kubernetes-admin", &["system:masters", "system:authenticated"])
+    }
+
+    /// The agent of `node`, over the node's socket.
+    #[must_use]
+    pub fn node(node: &str) -> Self {
+        Self::new(
+            &format!("system:node:{node}"),
+            &["system:nodes", "system:authenticated"],
+        )
+    }
+
+    /// The controllers in this process.
+    #[must_use]
+    pub fn controllers() -> Self {
+        Self::new(
+            "system:kube-controller-manager",
+            &["system:masters", "system:authenticated"],
+        )
+    }
+
+    fn new(user: &str, groups: &[&str]) -> Self {
+        Self {
+            user: user.to_owned(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        }
+    }
+}
