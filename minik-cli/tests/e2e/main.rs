@@ -8,11 +8,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
+mod captured;
 mod clean;
 mod console;
 mod debug;
 mod egress;
 mod endure;
+mod helm;
 mod kubectl;
 mod lesson;
 mod manifests;
