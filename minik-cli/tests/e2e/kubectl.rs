@@ -177,3 +177,30 @@ fn a_namespace_goes_with_all_that_is_in_it() {
         "Error from server (NotFound): namespaces \"mytest\" not found\n"
     );
 }
+
+#[test]
+fn attach_hears_a_container_from_now_on_and_speaks_to_it() {
+    let vm = Vm::with_cluster();
+    // `run -i` attaches; the end of its input is the container's, and the container's end is that of the command.
+    let said = vm.sh_with(
+        "hello\nthere\n",
+        "kubectl run once --image=busybox -i --rm --restart=Never --command -- sh -c 'while read line; do echo \"got $line\"; done; echo over'",
+    );
+    let said = said.ok();
+    assert!(said.contains("got hello\ngot there\nover\n"), "{said}");
+
+    // An input that stays open is for one client after the other, and output before an attachment is not repeated.
+    vm.sh("kubectl create -f - <<< '{apiVersion: v1, kind: Pod, metadata: {name: many}, spec: {containers: [{name: c, image: busybox, stdin: true, command: [sh, -c, \"while read line; do echo heard $line; echo aside $line >&2; done\"]}]}}'")
+        .ok();
+    vm.sh("kubectl wait --for=condition=Ready pod/many --timeout=30s").ok();
+    for word in ["one", "two"] {
+        let said = vm.sh(&format!(
+            "echo {word} | timeout 20 kubectl attach -i many > out 2> err & pid=$!; timeout 10 sh -c 'until grep -q aside err; do sleep 0.05; done'; kill $pid; cat out; grep aside err"
+        ));
+        assert_eq!(said.ok(), format!("heard {word}\naside {word}\n"));
+    }
+    assert_eq!(
+        vm.sh("kubectl logs many").ok(),
+        "heard one\naside one\nheard two\naside two\n"
+    );
+}

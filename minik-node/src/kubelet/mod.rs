@@ -1,8 +1,10 @@
-//! The kubelet's HTTP endpoint on the node's path socket: logs, exec, health.
+//! The kubelet's HTTP endpoint on the node's path socket: logs, exec, attach, health.
 //!
 //! Owns `RUN_DIR/kubelet.sock`, which only root can open: whoever connects is the API server, which has decided
 //! already who may ask. Paths and queries are the kubelet's own. Reads the Pod manager's [`Registry`].
 
+mod attach;
+mod channel;
 mod exec;
 mod logs;
 mod stdio;
@@ -18,6 +20,8 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::pods::Registry;
+use crate::runtime::client::ShimClient;
+use crate::runtime::protocol::Attempt;
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +72,28 @@ pub fn router(registry: Registry) -> Router {
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::logs))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::exec))
+        .route("/attach/{namespace}/{pod}/{container}", get(attach::attach))
         .with_state(registry)
+}
+
+/// The shim of a Pod and the running attempt of one of its containers.
+fn container(
+    registry: &Registry,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> Result<(ShimClient, Attempt), Refusal> {
+    let gone = || Refusal(StatusCode::NOT_FOUND, format!("container not found ({container:?})"));
+    let facts = registry
+        .get(namespace, pod)
+        .ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "pod does not exist".to_owned()))?;
+    let facts = facts.borrow();
+    let client = facts.client.clone().ok_or_else(gone)?;
+    let state = facts.states.get(container).ok_or_else(gone)?;
+    if state.current.ended.is_some() {
+        return Err(gone());
+    }
+    Ok((client, state.current.clone()))
 }
 
 async fn pods(State(registry): State<Registry>) -> axum::Json<Vec<String>> {

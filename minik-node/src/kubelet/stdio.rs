@@ -10,12 +10,16 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 use tokio::io::unix::AsyncFd;
 
+/// How far behind its container an attached client may be, in bytes.
+const ROOM: i32 = 1 << 20;
+
 /// Our end of a pipe or terminal, never blocking.
 #[derive(Debug, Clone)]
 pub struct End(Arc<AsyncFd<File>>);
 
 impl End {
-    fn new(fd: OwnedFd) -> io::Result<Self> {
+    /// Takes a descriptor, from now on without blocking.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_truncate(nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETFL)?);
         nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         // SAFETY: the descriptor lives and stays the same for as long as the `File` that owns it.
@@ -127,6 +131,16 @@ pub fn pipes(wanted: Wanted) -> io::Result<(Ends, [OwnedFd; 3])> {
     let stdout = output(wanted.stdout, 1)?;
     let stderr = output(wanted.stderr, 2)?;
     Ok((ends, [stdin, stdout, stderr]))
+}
+
+/// Gives a pipe room for a writer that does not wait: [`ROOM`] bytes. What is no pipe stays as it is.
+pub fn roomy(fd: &OwnedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_truncate(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL)?);
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    match nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETPIPE_SZ(ROOM)) {
+        Ok(_) | Err(nix::Error::EBADF) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens a terminal of the container's own devpts, so that `tty` inside names it.

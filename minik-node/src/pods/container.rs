@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::expand::expand;
 use crate::runtime::image::Image;
-use crate::runtime::spec::{ContainerSpec, Mount, User};
+use crate::runtime::spec::{ContainerSpec, Mount, Stdin, User};
 
 /// The capabilities that container runtimes give by default.
 const DEFAULT_CAPABILITIES: [&str; 14] = [
@@ -98,6 +98,11 @@ pub fn spec(pod: &Pod, pod_spec: &PodSpec, container: &Container, parts: Parts) 
         read_only: context
             .and_then(|context| context.read_only_root_filesystem)
             .unwrap_or(false),
+        stdin: match (container.stdin, container.stdin_once) {
+            (Some(true), Some(true)) => Stdin::Once,
+            (Some(true), _) => Stdin::Open,
+            _ => Stdin::Closed,
+        },
         stop_signal: image.stop_signal,
         log: parts.log,
     })

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::protocol::{ContainerState, Exec, Exit, Failure, Reply, Request};
-use super::spec::{ContainerSpec, SANDBOX_FILE, SOCKET_FILE, SandboxSpec};
+use super::spec::{ContainerSpec, SANDBOX_FILE, SOCKET_FILE, SandboxSpec, stdin_fifo};
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +149,26 @@ impl ShimClient {
         }
     }
 
+    /// Copies what a container writes from now on to the two descriptors, until [`Running::wait`] returns.
+    pub async fn attach(&self, container: &str, stdin: bool, output: &[OwnedFd]) -> Result<Running, ShimClientError> {
+        let request = Request::Attach {
+            container: container.to_owned(),
+            stdin,
+        };
+        let mut conversation = self.open(&request, output).await?;
+        match conversation.next().await? {
+            Reply::Done => Ok(Running(conversation)),
+            Reply::Failed(failure) => Err(ShimClientError::Refused(failure)),
+            other => Err(conversation.broken(io::Error::other(format!("unexpected {other:?}")))),
+        }
+    }
+
+    /// The FIFO that a container reads; there is one when it has an input.
+    #[must_use]
+    pub fn stdin(&self, container_id: &str) -> PathBuf {
+        stdin_fifo(&self.dir, container_id)
+    }
+
     async fn open(&self, request: &Request, fds: &[OwnedFd]) -> Result<Conversation, ShimClientError> {
         let stream = connect(&self.dir).map_err(ShimClientError::Connect)?;
         let talk = |source| ShimClientError::Talk {
@@ -182,7 +202,7 @@ impl Watch {
     }
 }
 
-/// A program running in a container; dropping this kills it.
+/// A program running in a container; dropping this kills the program of an exec, and ends an attachment.
 #[derive(Debug)]
 pub struct Running(Conversation);
 

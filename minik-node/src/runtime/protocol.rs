@@ -1,5 +1,5 @@
 //! What agent and shim say to each other: one JSON document a line over the Pod's socket, one request a
-//! connection. `Exec` carries three descriptors (stdin, stdout, stderr) beside its line.
+//! connection. `Exec` carries three descriptors (stdin, stdout, stderr) beside its line, `Attach` two (stdout, stderr).
 //!
 //! Pure data. The state is sent whole at every change, so a lost line costs nothing.
 
@@ -30,6 +30,15 @@ pub enum Request {
     /// Runs a program in a container; answered by [`Reply::Done`], later [`Reply::Exited`].
     /// Closing the connection kills the program.
     Exec(Exec),
+    /// Copies what a container writes from now on to the passed descriptors; answered by [`Reply::Done`], later
+    /// [`Reply::Exited`] once the container ended. Closing the connection ends the copy, never the program.
+    Attach {
+        /// Container name.
+        container: String,
+        /// Whether the agent holds the container's input open, which is then its end too for an input that is
+        /// meant to be used once.
+        stdin: bool,
+    },
     /// Kills what is left and ends the shim; answered by [`Reply::Done`].
     Shutdown,
 }

@@ -73,10 +73,32 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// Whether the root file system is read-only.
     pub read_only: bool,
+    /// Where its input comes from.
+    #[serde(default)]
+    pub stdin: Stdin,
     /// Number of the signal that asks the process to stop.
     pub stop_signal: i32,
     /// Log file in CRI format.
     pub log: PathBuf,
+}
+
+/// What a container reads on its standard input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stdin {
+    /// Nothing.
+    #[default]
+    Closed,
+    /// What attached clients send, one after another.
+    Open,
+    /// What the first attached client sends; its end is the end.
+    Once,
+}
+
+/// The FIFO that a container with an open [`Stdin`] reads, in the run directory of its Pod.
+#[must_use]
+pub fn stdin_fifo(dir: &Path, container_id: &str) -> PathBuf {
+    dir.join(format!("{container_id}.in"))
 }
 
 /// Numbers of a user and its groups.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use minik_node::kernel::netns::NetNs;
 use minik_node::runtime::client::{ShimClient, States, Watch};
 use minik_node::runtime::image::{Image, Images};
-use minik_node::runtime::spec::{ContainerSpec, SandboxSpec, User};
+use minik_node::runtime::spec::{ContainerSpec, SandboxSpec, Stdin, User};
 
 pub struct Fixture {
     pub dir: tempfile::TempDir,
@@ -94,6 +94,7 @@ impl Fixture {
             .to_vec(),
             mounts: Vec::new(),
             read_only: false,
+            stdin: Stdin::default(),
             stop_signal: image.stop_signal,
             log: self.dir.path().join(format!("logs/{name}/0.log")),
         }

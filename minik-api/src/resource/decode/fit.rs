@@ -58,6 +58,9 @@ struct Place<'a> {
     field: &'a Field,
 }
 
+/// Go's zero time, which a required time that nobody gave has.
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
 struct Fitter<'a> {
     schema: &'a Schema,
     words: Words,
@@ -111,6 +114,9 @@ impl<'a> Fitter<'a> {
             {
                 let empty = self.structure(&Tree::Null, id, None)?;
                 out.insert(field.name.to_string(), empty);
+            }
+            if matches!(field.ty, Type::Time) && field.required && !out.contains_key(&*field.name) {
+                out.insert(field.name.to_string(), Value::from(ZERO_TIME));
             }
         }
         Ok(())

@@ -2,15 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::log::Output;
+use super::log::{Output, fifo};
 use super::process::{Process, Stdio};
-use crate::runtime::protocol::{Attempt, ContainerState, Ended, Failure};
-use crate::runtime::spec::{ContainerSpec, SandboxSpec};
+use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit, Failure};
+use crate::runtime::spec::{ContainerSpec, SandboxSpec, Stdin, stdin_fifo};
 
 /// A container that was started at least once.
 #[derive(Debug)]
@@ -30,6 +29,8 @@ pub struct Live {
     pub process: Process,
     /// Its output.
     pub output: Output,
+    /// The shim's end of its input, while that is to stay open.
+    pub input: Option<File>,
     /// The connection that waits for the program's start.
     pub starting: Option<u64>,
 }
@@ -43,7 +44,8 @@ impl Container {
         }
         let output = Output::open(dir, &spec.id, &spec.log)?;
         let [stdout, stderr] = output.container_ends()?;
-        let stdio: Stdio = [OwnedFd::from(File::open("/dev/null")?), stdout.into(), stderr.into()];
+        let (input, stdin) = input(&spec, dir)?;
+        let stdio: Stdio = [stdin.into(), stdout.into(), stderr.into()];
         let process = Process::container(&spec, &SandboxSpec::shm(dir), &stdio)?;
         let current = Attempt {
             id: spec.id.clone(),
@@ -58,6 +60,7 @@ impl Container {
         let live = Some(Live {
             process,
             output,
+            input,
             starting: Some(connection),
         });
         Ok(Self {
@@ -77,7 +80,7 @@ impl Container {
             self.state.current.pid = 0;
             self.state.current.ended = Some(Ended {
                 at: Timestamp::now(),
-                exit: crate::runtime::protocol::Exit {
+                exit: Exit {
                     code: 128,
                     signal: None,
                 },
@@ -88,11 +91,17 @@ impl Container {
     }
 
     /// Reaps the first process, saves the rest of the output, and puts the end on disk before anybody hears of it.
-    pub fn ended(&mut self, state_dir: &Path) -> io::Result<()> {
+    /// Gives its exit and the connections that were attached.
+    pub fn ended(&mut self, dir: &Path, state_dir: &Path) -> io::Result<Option<(Exit, Vec<u64>)>> {
         let Some(mut live) = self.live.take() else {
-            return Ok(());
+            return Ok(None);
         };
         let exit = live.process.reap()?;
+        if self.spec.stdin != Stdin::Closed
+            && let Err(error) = fs::remove_file(stdin_fifo(dir, &self.spec.id))
+        {
+            eprintln!("minik shim: container {}: remove input: {error}", self.spec.name);
+        }
         if let Err(error) = live.output.finish() {
             eprintln!("minik shim: container {}: save output: {error}", self.spec.name);
         }
@@ -102,8 +111,19 @@ impl Container {
             exit,
             start_error: None,
         });
-        save(&exit_file(state_dir, &self.spec.name), &self.state)
+        save(&exit_file(state_dir, &self.spec.name), &self.state)?;
+        Ok(Some((exit, live.output.attached())))
     }
+}
+
+/// The shim's end of a container's input, which keeps it open, and the container's.
+fn input(spec: &ContainerSpec, dir: &Path) -> io::Result<(Option<File>, File)> {
+    if spec.stdin == Stdin::Closed {
+        return Ok((None, File::open("/dev/null")?));
+    }
+    let path = stdin_fifo(dir, &spec.id);
+    let ours = fifo(&path)?;
+    Ok((Some(ours), File::open(&path)?))
 }
 
 /// Where a container's end is kept: `STATE/exits/NAME.json`, a [`ContainerState`].

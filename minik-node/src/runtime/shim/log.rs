@@ -2,6 +2,7 @@
 //!
 //! Owns the shim's ends of the FIFOs and the log file. A full disk loses output, never the container.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,6 +26,7 @@ pub struct Output {
     streams: [(File, Splitter); 2],
     paths: [PathBuf; 2],
     log: LogFile,
+    attached: BTreeMap<u64, [File; 2]>,
 }
 
 impl Output {
@@ -40,6 +42,7 @@ impl Output {
             ],
             paths,
             log: LogFile::open(log)?,
+            attached: BTreeMap::new(),
         })
     }
 
@@ -54,15 +57,33 @@ impl Output {
         [self.streams[0].0.as_fd(), self.streams[1].0.as_fd()]
     }
 
-    /// Moves what is there, one chunk a stream; says whether there was anything.
+    /// Copies both streams to `ends` from now on, for the connection that asked.
+    pub fn attach(&mut self, connection: u64, ends: [File; 2]) {
+        self.attached.insert(connection, ends);
+    }
+
+    /// Ends the copy for a connection.
+    pub fn detach(&mut self, connection: u64) {
+        self.attached.remove(&connection);
+    }
+
+    /// Who gets a copy.
+    pub fn attached(&self) -> Vec<u64> {
+        self.attached.keys().copied().collect()
+    }
+
+    /// Moves what is there, one chunk a stream; says whether there was anything. Whoever gets a copy and does not
+    /// take it is detached: the container waits for nobody.
     pub fn pump(&mut self) -> io::Result<bool> {
         let mut records = Vec::new();
         let mut buffer = [0; CHUNK];
         let mut any = false;
-        for (fifo, splitter) in &mut self.streams {
+        for (index, (fifo, splitter)) in self.streams.iter_mut().enumerate() {
             match fifo.read(&mut buffer) {
                 Ok(read) => {
                     any |= read > 0;
+                    self.attached
+                        .retain(|_, ends| matches!(ends[index].write(&buffer[..read]), Ok(written) if written == read));
                     splitter.push(&buffer[..read], Timestamp::now(), &mut records);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -88,7 +109,7 @@ impl Output {
 }
 
 /// A FIFO that this process holds open for both directions, so that neither side ever sees the other go.
-fn fifo(path: &Path) -> io::Result<File> {
+pub fn fifo(path: &Path) -> io::Result<File> {
     match nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o600)) {
         Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
         Err(error) => return Err(error.into()),

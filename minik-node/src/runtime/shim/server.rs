@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::connection::{Connection, Input};
 use super::container::Container;
 use super::process::{Process, Stdio, failure};
 use crate::runtime::protocol::{Exec, Failure, Reply, Request};
-use crate::runtime::spec::{ContainerSpec, SandboxSpec};
+use crate::runtime::spec::{ContainerSpec, SandboxSpec, Stdin};
 
 /// Most connections at once; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 128;
@@ -138,8 +138,13 @@ impl Server<'_> {
             Ready::Ended(name) => {
                 self.started(&name);
                 if let Some(container) = self.containers.get_mut(&name) {
-                    container.ended(&self.state_dir)?;
+                    let ended = container.ended(self.dir, &self.state_dir)?;
                     self.publish();
+                    if let Some((exit, attached)) = ended {
+                        for id in attached {
+                            self.reply(id, &Reply::Exited(exit));
+                        }
+                    }
                 }
             }
             Ready::ExecStarted(id) => self.exec_started(id),
@@ -215,6 +220,12 @@ impl Server<'_> {
                     self.reply(id, &Reply::Failed(failure));
                 }
             }
+            Request::Attach { container, stdin } => {
+                let reply = self
+                    .attach(id, &container, stdin)
+                    .map_or_else(Reply::Failed, |()| Reply::Done);
+                self.reply(id, &reply);
+            }
             Request::Shutdown => {
                 self.ending = Some(id);
                 for container in self.containers.values() {
@@ -264,23 +275,41 @@ impl Server<'_> {
 
     fn exec(&mut self, id: u64, exec: &Exec) -> Result<(), Failure> {
         let gone = || failure(128, format!("container {} is not running", exec.container));
+        let fds = self.take_fds(id);
         let container = self.containers.get(&exec.container).ok_or_else(gone)?;
         let live = container
             .live
             .as_ref()
             .filter(|live| live.starting.is_none())
             .ok_or_else(gone)?;
-        let fds = self
-            .connections
-            .get_mut(&id)
-            .map(|connection| std::mem::take(&mut connection.fds))
-            .unwrap_or_default();
         let stdio =
             Stdio::try_from(fds).map_err(|_count| failure(128, "an exec needs three descriptors".to_owned()))?;
         let process = Process::exec(&container.spec, &live.process.pidfd, &exec.argv, exec.tty, &stdio)
             .map_err(|error| failure(128, format!("enter container {}: {error}", exec.container)))?;
         self.execs.insert(id, (process, true));
         Ok(())
+    }
+
+    fn attach(&mut self, id: u64, name: &str, stdin: bool) -> Result<(), Failure> {
+        let gone = || failure(128, format!("container {name} is not running"));
+        let fds = self.take_fds(id);
+        let container = self.containers.get_mut(name).ok_or_else(gone)?;
+        let live = container.live.as_mut().ok_or_else(gone)?;
+        let [stdout, stderr] = <[OwnedFd; 2]>::try_from(fds)
+            .map_err(|_count| failure(128, "an attachment needs two descriptors".to_owned()))?;
+        live.output.attach(id, [stdout.into(), stderr.into()]);
+        if stdin && container.spec.stdin == Stdin::Once {
+            live.input = None;
+        }
+        Ok(())
+    }
+
+    /// The descriptors that came with the request of a connection.
+    fn take_fds(&mut self, id: u64) -> Vec<OwnedFd> {
+        self.connections
+            .get_mut(&id)
+            .map(|connection| std::mem::take(&mut connection.fds))
+            .unwrap_or_default()
     }
 
     fn exec_started(&mut self, id: u64) {
@@ -326,6 +355,9 @@ impl Server<'_> {
 
     fn close(&mut self, id: u64) {
         self.connections.remove(&id);
+        for live in self.containers.values_mut().filter_map(|c| c.live.as_mut()) {
+            live.output.detach(id);
+        }
         if let Some((process, _)) = self.execs.get(&id)
             && let Err(error) = process.signal(libc::SIGKILL)
         {

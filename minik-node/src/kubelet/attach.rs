@@ -1,0 +1,114 @@
+//! `/attach`: what a running container says from now on, and its input if it has one, over a WebSocket (see
+//! [`super::channel`]).
+//!
+//! The shim copies output and waits for no reader; input goes to the container's FIFO directly. A container has no
+//! terminal of its own, so `tty` changes nothing here.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use futures::StreamExt;
+use serde_json::json;
+
+use super::channel::{self, PROTOCOLS};
+use super::stdio::{self, End, Ends, Wanted};
+use super::{Refusal, container};
+use crate::pods::Registry;
+use crate::runtime::client::{Running, ShimClient, ShimClientError};
+
+/// A container to attach to.
+struct Attachment {
+    client: ShimClient,
+    name: String,
+    id: String,
+    wanted: Wanted,
+}
+
+/// Ties the streams of a running container to the socket.
+pub async fn attach(
+    State(registry): State<Registry>,
+    Path((namespace, pod, name)): Path<(String, String, String)>,
+    Query(query): Query<Vec<(String, String)>>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Refusal> {
+    let (client, attempt) = container(&registry, &namespace, &pod, &name)?;
+    let attachment = Attachment {
+        client,
+        name,
+        id: attempt.id,
+        wanted: channel::wanted(&query),
+    };
+    Ok(upgrade
+        .protocols(PROTOCOLS)
+        .on_upgrade(move |socket| converse(socket, attachment)))
+}
+
+async fn converse(socket: WebSocket, attachment: Attachment) {
+    let (mut sink, mut stream) = socket.split();
+    let ended = match attachment.begin().await {
+        Ok((ends, running)) => match channel::attend(&mut sink, &mut stream, ends, running.wait()).await {
+            Some(ended) => ended.map(drop),
+            None => return,
+        },
+        Err(error) => Err(error),
+    };
+    let status = match ended {
+        // How the container ended is in the Pod's status, where kubectl looks for it.
+        Ok(()) => json!({"metadata": {}, "status": "Success"}),
+        Err(error) => json!({
+            "metadata": {},
+            "status": "Failure",
+            "message": format!("Internal error occurred: error attaching to container: {error}"),
+            "reason": "InternalError",
+            "code": 500,
+        }),
+    };
+    channel::close(&mut sink, &mut stream, &status).await;
+}
+
+impl Attachment {
+    async fn begin(&self) -> Result<(Ends, Running), ShimClientError> {
+        let (input, outputs, fds) = self.streams().map_err(ShimClientError::Spawn)?;
+        let running = self.client.attach(&self.name, input.is_some(), &fds).await?;
+        let ends = Ends {
+            input,
+            outputs,
+            terminal: None,
+        };
+        Ok((ends, running))
+    }
+
+    /// Our ends, and the two descriptors that the shim writes to without waiting.
+    fn streams(&self) -> io::Result<(Option<End>, Vec<(u8, End)>, [OwnedFd; 2])> {
+        let output = Wanted {
+            stdin: false,
+            ..self.wanted
+        };
+        let (ends, [_, stdout, stderr]) = stdio::pipes(output)?;
+        for fd in [&stdout, &stderr] {
+            stdio::roomy(fd)?;
+        }
+        let input = if self.wanted.stdin { self.input()? } else { None };
+        Ok((input, ends.outputs, [stdout, stderr]))
+    }
+
+    /// The container's input; `None` when it has none, or no longer reads it.
+    fn input(&self) -> io::Result<Option<End>> {
+        let fifo = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(self.client.stdin(&self.id));
+        match fifo {
+            Ok(fifo) => Ok(Some(End::new(fifo.into())?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENXIO) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
