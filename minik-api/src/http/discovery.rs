@@ -192,6 +192,7 @@ pub fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
         Subresource::Log => &["get"],
         Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["create", "get"],
         Subresource::Finalize => &["update"],
+        Subresource::Proxy => &["create", "delete", "get", "patch", "update"],
     }
 }
 
@@ -202,6 +203,9 @@ fn subresource_kind(info: &KindInfo, subresource: Subresource) -> (&'static str,
         Subresource::Exec => ("", "", "PodExecOptions"),
         Subresource::Attach => ("", "", "PodAttachOptions"),
         Subresource::PortForward => ("", "", "PodPortForwardOptions"),
+        Subresource::Proxy if info.kind == "Node" => ("", "", "NodeProxyOptions"),
+        Subresource::Proxy if info.kind == "Service" => ("", "", "ServiceProxyOptions"),
+        Subresource::Proxy => ("", "", "PodProxyOptions"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),
         Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
         Subresource::Status

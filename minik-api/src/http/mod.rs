@@ -32,6 +32,7 @@ mod negotiate;
 mod object;
 pub mod openapi;
 mod policies;
+mod proxy;
 mod read;
 mod request;
 mod respond;
@@ -99,9 +100,13 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
             }
             let accept = match target.subresource {
                 // What a container writes has no representations to choose from.
-                Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward) => {
-                    Accepted::json()
-                }
+                Some(
+                    Subresource::Log
+                    | Subresource::Exec
+                    | Subresource::Attach
+                    | Subresource::PortForward
+                    | Subresource::Proxy,
+                ) => Accepted::json(),
                 _ => Accepted::parse(request.headers(), pretty)?,
             };
             let headers = request.headers().clone();
@@ -165,6 +170,7 @@ fn serves(target: &Target<'_>, verb: Verb) -> bool {
 
 async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, ApiError> {
     match (call.target.subresource, verb) {
+        (Some(Subresource::Proxy), _) => return proxy::carry(&call, request).await,
         (Some(Subresource::Log), _) => return tunnel::log(&call).await,
         (Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward)), _) => {
             return tunnel::session(&call, part, request).await;

@@ -290,6 +290,9 @@ fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
             Subresource::Exec => ("", "PodExecOptions"),
             Subresource::Attach => ("", "PodAttachOptions"),
             Subresource::PortForward => ("", "PodPortForwardOptions"),
+            Subresource::Proxy if info.kind == "Node" => ("", "NodeProxyOptions"),
+            Subresource::Proxy if info.kind == "Service" => ("", "ServiceProxyOptions"),
+            Subresource::Proxy => ("", "PodProxyOptions"),
             Subresource::Log => ("", info.kind),
             _ => (info.schema, info.kind),
         };
@@ -299,6 +302,9 @@ fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
                 (_, Subresource::Exec | Subresource::Attach | Subresource::PortForward) => {
                     (if *verb == "get" { "get" } else { "post" }, "connect")
                 }
+                ("create", Subresource::Proxy) => ("post", "connect"),
+                ("update", Subresource::Proxy) => ("put", "connect"),
+                (same, Subresource::Proxy) => (same, "connect"),
                 ("create", _) => ("post", "post"),
                 ("update", _) => ("put", "put"),
                 (same, _) => (same, same),

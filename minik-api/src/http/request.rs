@@ -99,6 +99,7 @@ pub fn segment(subresource: Subresource) -> &'static str {
         Subresource::Finalize => "finalize",
         Subresource::Attach => "attach",
         Subresource::PortForward => "portforward",
+        Subresource::Proxy => "proxy",
         Subresource::Eviction => "eviction",
         Subresource::EphemeralContainers => "ephemeralcontainers",
         Subresource::Resize => "resize",
@@ -149,6 +150,10 @@ impl<'r> Route<'r> {
             [name, part] => {
                 let known = kind.info.subresources.iter().copied().find(|s| segment(*s) == *part);
                 (*name, Some(known.ok_or(ApiError::NoSuchResource)?))
+            }
+            // What follows is a path of whoever is behind the proxy.
+            [name, "proxy", ..] if kind.info.subresources.contains(&Subresource::Proxy) => {
+                (*name, Some(Subresource::Proxy))
             }
             _ => return Err(ApiError::NoSuchResource),
         };

@@ -125,7 +125,8 @@ pub async fn session(call: &Call, part: Subresource, mut request: Request) -> Re
     Ok(answer.map(Body::new))
 }
 
-async fn join(client: OnUpgrade, agent: OnUpgrade, shutdown: tokio_util::sync::CancellationToken) {
+/// Carries bytes both ways between two upgraded connections until either ends.
+pub async fn join(client: OnUpgrade, agent: OnUpgrade, shutdown: tokio_util::sync::CancellationToken) {
     let copied = async {
         let (client, agent) = tokio::try_join!(client, agent).map_err(std::io::Error::other)?;
         copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(agent)).await
@@ -197,7 +198,11 @@ fn uri<'o>(
     Ok(format!("{}?{query}", path.trim_end_matches('/')))
 }
 
-async fn connect(call: &Call, node: &str) -> Result<SendRequest<Body>, ApiError> {
+/// A connection to the agent of a node.
+///
+/// # Errors
+/// There is no such node, or its agent does not answer.
+pub async fn connect(call: &Call, node: &str) -> Result<SendRequest<Body>, ApiError> {
     if node.contains('/') || node.starts_with('.') {
         return Err(ApiError::BadRequest(format!("{node:?} is not the name of a node")));
     }
@@ -223,6 +228,7 @@ fn plain(body: Body) -> Response {
     response
 }
 
-fn internal(error: impl std::fmt::Display) -> ApiError {
+/// 500 about what failed on the way.
+pub fn internal(error: impl std::fmt::Display) -> ApiError {
     ApiError::Internal(error.to_string())
 }

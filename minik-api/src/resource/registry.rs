@@ -24,6 +24,8 @@ pub enum Subresource {
     Attach,
     /// `/portforward`: upgraded connection to ports of a Pod, answered by the node's agent.
     PortForward,
+    /// `/proxy`: any HTTP request, carried to a Pod, an endpoint of a Service, or a node's agent.
+    Proxy,
     /// `/eviction`: POST of an Eviction, a deletion that budgets may refuse.
     Eviction,
     /// `/ephemeralcontainers`: same kind, only ephemeral containers are added.

@@ -204,3 +204,36 @@ fn attach_hears_a_container_from_now_on_and_speaks_to_it() {
         "heard one\naside one\nheard two\naside two\n"
     );
 }
+
+#[test]
+fn the_api_server_carries_requests_to_services_pods_and_nodes() {
+    let vm = Vm::with_cluster();
+    vm.sh("kubectl run web --image=nginx --port=80 --expose").ok();
+    vm.sh("kubectl wait --for=condition=Ready pod/web --timeout=30s").ok();
+    let get = |path: &str| vm.sh(&format!("kubectl get --raw {path}"));
+    let namespace = "/api/v1/namespaces/default";
+    for path in [
+        "services/web/proxy/",
+        "services/http:web:80/proxy/",
+        "pods/web/proxy/",
+        "pods/web:80/proxy/",
+    ] {
+        let page = eventually(|| match get(&format!("{namespace}/{path}")) {
+            said if said.code == 0 => Ok(said.out),
+            said => Err(said.to_string()),
+        });
+        assert!(page.contains("<title>Welcome to nginx!</title>"), "{path}: {page}");
+    }
+    assert_eq!(get("/api/v1/nodes/worker1/proxy/healthz").ok(), "ok");
+
+    let refused = get(&format!("{namespace}/services/web:81/proxy/")).fails(1);
+    assert!(
+        refused.contains("no service port \"81\" found for service \"web\""),
+        "{refused}"
+    );
+    vm.sh("kubectl delete pod web --force").ok();
+    eventually(|| match get(&format!("{namespace}/services/web/proxy/")).err {
+        said if said.contains("no endpoints available for service \"web\"") => Ok(()),
+        said => Err(said),
+    });
+}

@@ -73,28 +73,25 @@ async fn converse(socket: WebSocket, attachment: Attachment) {
 
 impl Attachment {
     async fn begin(&self) -> Result<(Ends, Running), ShimClientError> {
-        let (input, outputs, fds) = self.streams().map_err(ShimClientError::Spawn)?;
-        let running = self.client.attach(&self.name, input.is_some(), &fds).await?;
-        let ends = Ends {
-            input,
-            outputs,
-            terminal: None,
-        };
+        let (ends, fds) = self.streams().map_err(ShimClientError::Spawn)?;
+        let running = self.client.attach(&self.name, ends.input.is_some(), &fds).await?;
         Ok((ends, running))
     }
 
     /// Our ends, and the two descriptors that the shim writes to without waiting.
-    fn streams(&self) -> io::Result<(Option<End>, Vec<(u8, End)>, [OwnedFd; 2])> {
+    fn streams(&self) -> io::Result<(Ends, [OwnedFd; 2])> {
         let output = Wanted {
             stdin: false,
             ..self.wanted
         };
-        let (ends, [_, stdout, stderr]) = stdio::pipes(output)?;
+        let (mut ends, [_, stdout, stderr]) = stdio::pipes(output)?;
         for fd in [&stdout, &stderr] {
             stdio::roomy(fd)?;
         }
-        let input = if self.wanted.stdin { self.input()? } else { None };
-        Ok((input, ends.outputs, [stdout, stderr]))
+        if self.wanted.stdin {
+            ends.input = self.input()?;
+        }
+        Ok((ends, [stdout, stderr]))
     }
 
     /// The container's input; `None` when it has none, or no longer reads it.

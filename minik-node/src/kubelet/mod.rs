@@ -5,6 +5,7 @@
 
 mod attach;
 mod channel;
+mod dial;
 mod exec;
 mod logs;
 mod stdio;
@@ -72,6 +73,7 @@ pub fn router(registry: Registry) -> Router {
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::logs))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::exec))
+        .route("/dial/{address}", get(dial::dial))
         .route("/attach/{namespace}/{pod}/{container}", get(attach::attach))
         .with_state(registry)
 }

@@ -18,7 +18,7 @@ pub(super) const INFO: KindInfo = KindInfo {
     short_names: &["no"],
     namespaced: false,
     schema: "io.k8s.api.core.v1.Node",
-    subresources: &[Subresource::Status],
+    subresources: &[Subresource::Status, Subresource::Proxy],
     ..super::CORE
 };
 

@@ -31,6 +31,7 @@ pub(super) const INFO: KindInfo = KindInfo {
         Subresource::Exec,
         Subresource::Log,
         Subresource::PortForward,
+        Subresource::Proxy,
         Subresource::Resize,
         Subresource::Status,
     ],

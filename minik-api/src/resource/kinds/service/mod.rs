@@ -28,7 +28,7 @@ pub(super) const INFO: KindInfo = KindInfo {
     short_names: &["svc"],
     categories: &["all"],
     schema: "io.k8s.api.core.v1.Service",
-    subresources: &[Subresource::Status],
+    subresources: &[Subresource::Status, Subresource::Proxy],
     ..super::CORE
 };
 
