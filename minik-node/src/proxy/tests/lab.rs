@@ -133,6 +133,11 @@ impl Node {
         self.status.borrow().passes
     }
 
+    /// Waits until more than `passes` have ended.
+    pub fn await_pass(&mut self, passes: u64) {
+        self.after(passes);
+    }
+
     /// The status once more than `passes` have ended.
     fn after(&mut self, passes: u64) -> Status {
         let done = self.status.wait_for(|status| status.passes > passes);

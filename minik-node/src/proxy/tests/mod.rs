@@ -10,6 +10,7 @@ mod churn;
 mod clients;
 mod conntrack;
 mod crafted;
+mod edges;
 mod halfway;
 mod lab;
 mod matrix;
