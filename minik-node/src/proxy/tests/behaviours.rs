@@ -88,6 +88,23 @@ fn the_last_that_serve_are_used_while_they_terminate() {
     assert_eq!(answering(&lab.outside, NODE_PORT), pods(&["a"]));
 }
 
+/// "should respect internalTrafficPolicy=Local Pod to Pod"; "should support externalTrafficPolicy=Local for type=NodePort":
+/// of endpoints on both nodes a node takes its own, but for its own Pods that come by a node port.
+#[test]
+fn policy_local_keeps_to_its_own_node() {
+    let mut lab = Lab::new();
+    let both = [A, X].join(", ");
+    lab.apply(&service(
+        ", internalTrafficPolicy: Local, externalTrafficPolicy: Local",
+        &both,
+    ));
+    assert_eq!(answering(&lab.c, VIP), pods(&["a"]));
+    assert_eq!(answering(&lab.y, VIP), pods(&["x"]));
+    assert_eq!(answering(&lab.outside, NODE_PORT), pods(&["a"]));
+    assert_eq!(get(&lab.outside, NODE_PORT).source.to_string(), "172.30.0.1");
+    assert_eq!(answering(&lab.c, NODE_PORT), pods(&["a", "x"]));
+}
+
 /// "should be able to switch session affinity for service with type clusterIP" and "for NodePort service".
 #[test]
 fn affinity_can_be_switched_on_and_off() {
