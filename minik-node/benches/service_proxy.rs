@@ -216,6 +216,7 @@ fn set_slice(view: &mut ClusterView, number: u32, host: u8) {
         }],
         endpoints: (0..ENDPOINTS).map(endpoint).collect(),
         proxied: true,
+        triggered: None,
     };
     let slices = view.slices.entry(name(number)).or_default();
     slices.insert(slice.name.name.clone(), Arc::new(slice));

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as api;
 
 use super::{ObjectName, Protocol, left_to_others};
@@ -19,6 +20,9 @@ pub struct Slice {
     pub endpoints: Vec<Endpoint>,
     /// Whether the cluster's own proxy handles it.
     pub proxied: bool,
+    /// When what led to its newest content happened, as whoever wrote it says in the annotation
+    /// `endpoints.kubernetes.io/last-change-trigger-time`.
+    pub triggered: Option<Timestamp>,
 }
 
 /// A port of a slice.
@@ -65,8 +69,11 @@ impl Slice {
             .get("kubernetes.io/service-name")
             .filter(|name| !name.is_empty())?
             .clone();
+        let annotations = slice.metadata.annotations.as_ref();
+        let triggered = annotations.and_then(|all| all.get("endpoints.kubernetes.io/last-change-trigger-time"));
         let namespace = slice.metadata.namespace?;
         Some(Self {
+            triggered: triggered.and_then(|time| time.parse().ok()),
             proxied: !left_to_others(labels),
             service: ObjectName::new(namespace.clone(), service),
             name: ObjectName::new(namespace, slice.metadata.name?),

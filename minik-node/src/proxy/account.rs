@@ -1,17 +1,72 @@
 //! How the reconciler's doings become numbers: which events count for which of kube-proxy's metrics. Costs what
 //! changed, never what there is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use jiff::Timestamp;
 
 use super::metrics::{Counter, Metrics};
 use crate::model::ObjectName;
 use crate::plan::service_table::{ServiceEntry, Treatment};
 use crate::reconcile::Pass;
 use crate::view::ClusterView;
+
+/// Changes of slices that no written rules cover yet, by what set them off.
+#[derive(Debug)]
+pub(super) struct Triggers {
+    /// What happened before is not this proxy's to have been late for.
+    since: Timestamp,
+    /// The oldest of each slice: changes that one write covers are one.
+    waiting: BTreeMap<(ObjectName, String), Timestamp>,
+}
+
+impl Triggers {
+    /// None yet, for a proxy that starts at `since`.
+    pub(super) fn new(since: Timestamp) -> Self {
+        Self {
+            since,
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// A view has come in. What is deleted tells when it changed last, not when it went, and counts for nothing.
+    pub(super) fn note(&mut self, before: &ClusterView, after: &ClusterView) {
+        let none = OrdMap::new();
+        for item in before.slices.diff(&after.slices) {
+            let (service, old, new) = match item {
+                DiffItem::Add(service, new) => (service, &none, new),
+                DiffItem::Update {
+                    old: (_, old),
+                    new: (service, new),
+                } => (service, old, new),
+                DiffItem::Remove(service, old) => (service, old, &none),
+            };
+            for item in old.diff(new) {
+                match item {
+                    DiffItem::Add(name, slice) | DiffItem::Update { new: (name, slice), .. } => {
+                        if let Some(time) = slice.triggered.filter(|time| *time > self.since) {
+                            self.waiting.entry((service.clone(), name.clone())).or_insert(time);
+                        }
+                    }
+                    DiffItem::Remove(name, _) => drop(self.waiting.remove(&(service.clone(), name.clone()))),
+                }
+            }
+        }
+    }
+
+    /// The kernel is as every view that has come in wants it, at `now`.
+    pub(super) fn covered(&mut self, metrics: &Metrics, now: Timestamp) {
+        for time in std::mem::take(&mut self.waiting).into_values() {
+            // A clock that was set back tells nothing.
+            let late = Duration::try_from(now.duration_since(time)).unwrap_or_default();
+            metrics.network_programming_duration_seconds.0.observe(late);
+        }
+    }
+}
 
 impl Metrics {
     /// A view has come in that differs from the one before.
@@ -110,4 +165,51 @@ fn no_local(entry: Option<&Arc<ServiceEntry>>) -> (u64, u64) {
 fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing;
+
+    fn view(slices: &[(&str, &str)]) -> ClusterView {
+        let slice = |(name, time): &(&str, &str)| {
+            format!(
+                "---
+kind: EndpointSlice
+metadata:
+  namespace: d
+  name: {name}
+  labels: {{kubernetes.io/service-name: s}}
+  annotations: {{endpoints.kubernetes.io/last-change-trigger-time: '{time}'}}
+addressType: IPv4
+endpoints: []
+"
+            )
+        };
+        testing::view(None, &slices.iter().map(slice).collect::<String>())
+    }
+
+    #[test]
+    fn what_happened_to_slices_is_counted_once_its_rules_are_written() {
+        let metrics = Metrics::default();
+        let time = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let mut triggers = Triggers::new(time("2026-01-01T00:00:10Z"));
+        let views = [
+            view(&[]),
+            view(&[("old", "2026-01-01T00:00:09Z"), ("a", "2026-01-01T00:00:11Z")]),
+            view(&[
+                ("a", "2026-01-01T00:00:12.5Z"),
+                ("b", "2026-01-01T00:00:13Z"),
+                ("c", "soon"),
+            ]),
+            view(&[("a", "2026-01-01T00:00:12.5Z"), ("c", "soon")]),
+        ];
+        views.windows(2).for_each(|pair| triggers.note(&pair[0], &pair[1]));
+        triggers.covered(&metrics, time("2026-01-01T00:00:14Z"));
+        let seen = metrics.network_programming_duration_seconds.0.read();
+        assert_eq!((seen.count, seen.sum), (1, 3.0), "a alone, from its first change on");
+        triggers.covered(&metrics, time("2026-01-01T00:00:15Z"));
+        assert_eq!(metrics.network_programming_duration_seconds.0.read().count, 1);
+    }
 }

@@ -15,6 +15,8 @@ pub struct Metrics {
     pub sync_full_proxy_rules_duration_seconds: Histogram,
     /// Histogram: syncs that wrote what had changed.
     pub sync_partial_proxy_rules_duration_seconds: Histogram,
+    /// Histogram: from what changed a Service's endpoints, as their slice tells it, to the rules being written.
+    pub network_programming_duration_seconds: Latency,
     /// Gauge: seconds since the epoch, when rules were last written with success.
     pub sync_proxy_rules_last_timestamp_seconds: Gauge,
     /// Gauge: seconds since the epoch, when a change that needs a sync was last seen.
@@ -113,13 +115,32 @@ impl Gauge {
     }
 }
 
-/// Durations, counted by how long they are.
-#[derive(Debug, Default)]
+/// Durations, counted by how long they are. By default with kube-proxy's bounds for syncs: fifteen, each twice the one
+/// before.
+#[derive(Debug)]
 pub struct Histogram {
-    /// One for each of [`Histogram::BOUNDS`], not cumulative; what is longer is in `count` alone.
-    buckets: [AtomicU64; Self::BOUNDS.len()],
+    /// One for each upper bound, in seconds and growing; not cumulative. What is longer is in `count` alone.
+    buckets: Vec<(f64, AtomicU64)>,
     count: AtomicU64,
     micros: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::with((0..15).map(|power| 0.001 * f64::from(1 << power)))
+    }
+}
+
+/// Durations from a change of endpoints to its rules, with kube-proxy's bounds: two of a quarter of a second, then up to
+/// a minute by the second, to two minutes by five, and to five minutes by thirty.
+#[derive(Debug)]
+pub struct Latency(pub Histogram);
+
+impl Default for Latency {
+    fn default() -> Self {
+        let seconds = (1..60).chain((60..120).step_by(5)).chain((120..=300).step_by(30));
+        Self(Histogram::with([0.25, 0.5].into_iter().chain(seconds.map(f64::from))))
+    }
 }
 
 /// A histogram at one moment, as the text format wants it.
@@ -134,16 +155,19 @@ pub struct Observed {
 }
 
 impl Histogram {
-    /// Upper bounds in seconds, kube-proxy's: fifteen, each twice the one before.
-    pub const BOUNDS: [f64; 15] = [
-        0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
-    ];
+    fn with(bounds: impl Iterator<Item = f64>) -> Self {
+        Self {
+            buckets: bounds.map(|bound| (bound, AtomicU64::new(0))).collect(),
+            count: AtomicU64::new(0),
+            micros: AtomicU64::new(0),
+        }
+    }
 
     /// Counts one.
     pub fn observe(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
-        if let Some(index) = Self::BOUNDS.iter().position(|bound| seconds <= *bound) {
-            self.buckets[index].fetch_add(1, Ordering::Relaxed);
+        if let Some((_, bucket)) = self.buckets.iter().find(|(bound, _)| seconds <= *bound) {
+            bucket.fetch_add(1, Ordering::Relaxed);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -154,7 +178,7 @@ impl Histogram {
     #[must_use]
     pub fn read(&self) -> Observed {
         let mut so_far = 0;
-        let cumulative = Self::BOUNDS.iter().zip(&self.buckets).map(|(bound, bucket)| {
+        let cumulative = self.buckets.iter().map(|(bound, bucket)| {
             so_far += bucket.load(Ordering::Relaxed);
             (*bound, so_far)
         });
@@ -181,6 +205,20 @@ mod tests {
         assert_eq!(seen.cumulative[..3], [(0.001, 1), (0.002, 1), (0.004, 2)]);
         assert_eq!(seen.cumulative.last(), Some(&(16.384, 2)));
         assert_eq!((seen.count, seen.sum), (3, 20.004));
+    }
+
+    #[test]
+    fn bounds_are_kube_proxy_s() {
+        let bounds = |histogram: &Histogram| histogram.read().cumulative.iter().map(|(bound, _)| *bound).collect();
+        let sync: Vec<f64> = bounds(&Histogram::default());
+        assert_eq!((sync[0], sync[3], sync[10], sync[14]), (0.001, 0.008, 1.024, 16.384));
+        let latency: Vec<f64> = bounds(&Latency::default().0);
+        assert_eq!(latency[..4], [0.25, 0.5, 1.0, 2.0]);
+        assert_eq!(latency[60..64], [59.0, 60.0, 65.0, 70.0]);
+        assert_eq!(
+            latency[71..],
+            [110.0, 115.0, 120.0, 150.0, 180.0, 210.0, 240.0, 270.0, 300.0]
+        );
     }
 
     #[test]

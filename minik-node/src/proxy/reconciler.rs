@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use imbl::OrdMap;
+use jiff::Timestamp;
 
+use super::account::Triggers;
 use super::conntrack::FlowCleaner;
 use super::{ProxyConfig, ServiceProxy};
 use crate::plan::service_table::{NodeFacts, NodePortAddresses, ServiceTable};
@@ -20,6 +22,7 @@ pub struct ProxyReconciler<P: ServiceProxy> {
     /// What the kernel holds as far as we know; `None` before the first pass and after a failure.
     applied: Option<P::Ruleset>,
     flows: FlowCleaner,
+    triggers: Triggers,
 }
 
 impl<P: ServiceProxy> ProxyReconciler<P> {
@@ -31,6 +34,7 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
             decided: None,
             applied: None,
             flows: FlowCleaner::default(),
+            triggers: Triggers::new(Timestamp::now()),
         }
     }
 
@@ -70,6 +74,7 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
         let Some((seen, table)) = &mut self.decided else {
             let table = ServiceTable::full(&view, facts);
             metrics.queued(&ClusterView::default(), &view);
+            self.triggers.note(&ClusterView::default(), &view);
             metrics.count_no_local(&OrdMap::new(), &table.services);
             self.decided = Some((view, table));
             return true;
@@ -77,6 +82,7 @@ impl<P: ServiceProxy> ProxyReconciler<P> {
         let before = table.clone();
         table.update(&view, &view.changes_since(seen), facts);
         metrics.queued(seen, &view);
+        self.triggers.note(seen, &view);
         metrics.count_no_local(&before.services, &table.services);
         *seen = view;
         // Entries that stay are the same objects, so this compares what changed.
@@ -147,6 +153,7 @@ impl<P: ServiceProxy> Reconciler for ProxyReconciler<P> {
         } else {
             self.config.metrics.synced(pass, began.elapsed());
         }
+        self.triggers.covered(&self.config.metrics, Timestamp::now());
         self.clean(pass).await;
         Outcome::Synced
     }

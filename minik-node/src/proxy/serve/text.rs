@@ -35,6 +35,11 @@ fn durations(m: &Metrics) -> Vec<MetricFamily> {
             &m.conntrack_reconciler_sync_duration_seconds,
         ),
         (
+            "network_programming_duration_seconds",
+            "In Cluster Network Programming Latency in seconds",
+            &m.network_programming_duration_seconds.0,
+        ),
+        (
             "sync_full_proxy_rules_duration_seconds",
             "SyncProxyRules latency in seconds for full resyncs",
             &m.sync_full_proxy_rules_duration_seconds,

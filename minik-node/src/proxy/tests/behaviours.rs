@@ -6,7 +6,7 @@ use super::lab::{Answer, Connection, Datagrams, Lab, PATIENCE, SILENCE};
 use crate::private_net::Space;
 
 /// A Service `s` at 10.96.0.1:80 and node port 30080 with more of a spec, and a slice with these endpoints.
-fn service(spec: &str, endpoints: &str) -> String {
+pub(super) fn service(spec: &str, endpoints: &str) -> String {
     format!(
         "kind: Service
 metadata: {{namespace: d, name: s}}
@@ -21,33 +21,33 @@ endpoints: [{endpoints}]
     )
 }
 
-const A: &str = "{addresses: [10.244.1.2], nodeName: n1}";
-const B: &str = "{addresses: [10.244.1.3], nodeName: n1}";
+pub(super) const A: &str = "{addresses: [10.244.1.2], nodeName: n1}";
+pub(super) const B: &str = "{addresses: [10.244.1.3], nodeName: n1}";
 const X: &str = "{addresses: [10.244.2.2], nodeName: n2}";
 
-const VIP: &str = "10.96.0.1:80";
-const NODE_PORT: &str = "172.30.0.11:30080";
+pub(super) const VIP: &str = "10.96.0.1:80";
+pub(super) const NODE_PORT: &str = "172.30.0.11:30080";
 
-fn get(from: &Space, to: &str) -> Answer {
+pub(super) fn get(from: &Space, to: &str) -> Answer {
     let answer = Connection::open(from, to, PATIENCE).and_then(|mut connection| connection.read());
     answer.unwrap_or_else(|error| panic!("{to}: {error}"))
 }
 
 /// Who answers 30 requests; that one of two stays unseen has a chance of 2⁻²⁹.
-fn answering(from: &Space, to: &str) -> BTreeSet<String> {
+pub(super) fn answering(from: &Space, to: &str) -> BTreeSet<String> {
     (0..30).map(|_| get(from, to).pod).collect()
 }
 
-fn pods(names: &[&str]) -> BTreeSet<String> {
+pub(super) fn pods(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn terminating(endpoint: &str, serving: bool) -> String {
+pub(super) fn terminating(endpoint: &str, serving: bool) -> String {
     let conditions = format!(", conditions: {{ready: false, serving: {serving}, terminating: true}}}}");
     endpoint.replace('}', &conditions)
 }
 
-fn silent(from: &Space, to: &str) -> bool {
+pub(super) fn silent(from: &Space, to: &str) -> bool {
     Connection::open(from, to, SILENCE).is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
@@ -86,6 +86,23 @@ fn the_last_that_serve_are_used_while_they_terminate() {
     lab.apply(&service(local, &[terminating(A, true), X.to_owned()].join(", ")));
     assert_eq!(answering(&lab.c, VIP), pods(&["a"]));
     assert_eq!(answering(&lab.outside, NODE_PORT), pods(&["a"]));
+}
+
+/// "should respect internalTrafficPolicy=Local Pod to Pod"; "should support externalTrafficPolicy=Local for type=NodePort":
+/// of endpoints on both nodes a node takes its own, but for its own Pods that come by a node port.
+#[test]
+fn policy_local_keeps_to_its_own_node() {
+    let mut lab = Lab::new();
+    let both = [A, X].join(", ");
+    lab.apply(&service(
+        ", internalTrafficPolicy: Local, externalTrafficPolicy: Local",
+        &both,
+    ));
+    assert_eq!(answering(&lab.c, VIP), pods(&["a"]));
+    assert_eq!(answering(&lab.y, VIP), pods(&["x"]));
+    assert_eq!(answering(&lab.outside, NODE_PORT), pods(&["a"]));
+    assert_eq!(get(&lab.outside, NODE_PORT).source.to_string(), "172.30.0.1");
+    assert_eq!(answering(&lab.c, NODE_PORT), pods(&["a", "x"]));
 }
 
 /// "should be able to switch session affinity for service with type clusterIP" and "for NodePort service".

@@ -8,6 +8,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -33,6 +34,8 @@ pub const SILENCE: Duration = Duration::from_millis(400);
 pub struct Node {
     pub space: Space,
     pub metrics: Arc<Metrics>,
+    /// The node's own lock of the legacy variant.
+    pub lock_file: PathBuf,
     name: &'static str,
     views: watch::Sender<Option<Arc<ClusterView>>>,
     status: watch::Receiver<Status>,
@@ -47,7 +50,7 @@ impl Drop for Node {
 }
 
 impl Node {
-    fn new(fabric: &Space, name: &'static str, host: u8) -> Self {
+    fn new(fabric: &Space, name: &'static str, host: u8, variant: Variant) -> Self {
         let space = Space::new();
         space.run(move || {
             for (key, value) in [
@@ -73,12 +76,17 @@ impl Node {
         space.run(move || lines.iter().for_each(|line| ip_line(line)));
 
         let run_dir = tempfile::tempdir().expect("a directory");
+        let lock_file = run_dir.path().join("xtables.lock");
+        if variant == Variant::Legacy {
+            let lock = lock_file.clone();
+            space.run(move || hint(&lock));
+        }
         let metrics = Arc::new(Metrics::default());
         let config = ProxyConfig {
             node: name.to_owned(),
             node_ip: Ipv4Addr::new(172, 30, 0, host),
             cluster_cidr: "10.244.0.0/16".parse().expect("a range"),
-            lock_file: run_dir.path().join("xtables.lock"),
+            lock_file: lock_file.clone(),
             conntrack_tcp_liberal: false,
             metrics: metrics.clone(),
         };
@@ -88,6 +96,7 @@ impl Node {
         Self {
             space,
             metrics,
+            lock_file,
             name,
             views,
             status,
@@ -99,12 +108,59 @@ impl Node {
     /// Shows the proxy a cluster and waits until the kernel is as the cluster says.
     pub fn apply(&mut self, manifests: &str) {
         let before = self.status.borrow_and_update().passes;
-        self.views
-            .send_replace(Some(Arc::new(testing::view(Some(self.name), manifests))));
-        let done = self.status.wait_for(|status| status.passes > before);
-        let status = futures::executor::block_on(done).expect("the proxy runs").clone();
+        self.show(&testing::view(Some(self.name), manifests));
+        let status = self.after(before);
         assert_eq!(status.outcome, Some(Outcome::Synced), "{}", self.name);
     }
+
+    /// Shows the proxy a cluster and waits for nothing.
+    pub fn show(&self, view: &ClusterView) {
+        self.views.send_replace(Some(Arc::new(view.clone())));
+    }
+
+    /// Waits until the kernel is as the newest view says, also where a pass was under way when that was shown.
+    pub fn settle(&mut self) {
+        let under_way = self.status.borrow_and_update().passes;
+        self.views.send_modify(|_same| ());
+        let begun = self.after(under_way).passes;
+        self.views.send_modify(|_same| ());
+        let status = self.after(begun);
+        assert_eq!(status.outcome, Some(Outcome::Synced), "{}", self.name);
+    }
+
+    /// Number of passes that ended.
+    pub fn passes(&self) -> u64 {
+        self.status.borrow().passes
+    }
+
+    /// Waits until more than `passes` have ended.
+    pub fn await_pass(&mut self, passes: u64) {
+        self.after(passes);
+    }
+
+    /// The status once more than `passes` have ended.
+    fn after(&mut self, passes: u64) -> Status {
+        let done = self.status.wait_for(|status| status.passes > passes);
+        futures::executor::block_on(done).expect("the proxy runs").clone()
+    }
+}
+
+/// Which of the two kinds of iptables a lab's nodes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// Whatever the proxy finds: nf_tables where both work.
+    Default,
+    /// The nodes hold a chain of the kubelet's in the legacy tables, by which the proxy knows them.
+    Legacy,
+}
+
+/// Leaves the kubelet's hint in the legacy tables.
+fn hint(lock_file: &Path) {
+    let hint = Command::new("iptables-legacy")
+        .args(["-w", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"])
+        .env("XTABLES_LOCKFILE", lock_file)
+        .status();
+    assert!(hint.expect("iptables-legacy").success(), "a chain of the kubelet's");
 }
 
 /// The proxy on a thread of its own in the node's namespace, which lives as long as it does.
@@ -149,10 +205,14 @@ pub struct Lab {
 
 impl Lab {
     pub fn new() -> Self {
+        Self::with(Variant::Default)
+    }
+
+    pub fn with(variant: Variant) -> Self {
         let fabric = Space::new();
         fabric.run(|| ["link add br0 type bridge", "link set br0 up"].map(ip_line));
-        let n1 = Node::new(&fabric, "n1", 11);
-        let n2 = Node::new(&fabric, "n2", 12);
+        let n1 = Node::new(&fabric, "n1", 11, variant);
+        let n2 = Node::new(&fabric, "n2", 12, variant);
         let outside = Space::new();
         join(&fabric, &outside, "out", 1);
         outside.run(|| {
@@ -245,7 +305,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let [pod, source, port] = text.split_whitespace().collect::<Vec<_>>()[..] else {
             panic!("{text:?} is no answer");
         };

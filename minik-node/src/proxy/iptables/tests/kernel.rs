@@ -187,6 +187,14 @@ fn plain(rules: &str) -> String {
         .collect()
 }
 
+/// How many times the suite's length (`scripts/soak churn`).
+fn times() -> usize {
+    match std::env::var("MINIK_CHURN") {
+        Ok(number) => number.parse().expect("MINIK_CHURN is a number"),
+        Err(_) => 1,
+    }
+}
+
 /// Rules that other hands take away are back at once where the kernel reports it, and within the look's interval
 /// where it does not; what the proxy writes itself wakes nobody.
 #[test]
@@ -221,28 +229,36 @@ fn what_other_hands_take_away_comes_back() {
                 .is_err();
             assert!(quiet, "{variant}: woken by its own writing");
 
-            for (round, damage) in ["-F KUBE-SERVICES", "-X KUBE-PROXY-CANARY", "-F"]
-                .into_iter()
-                .enumerate()
-            {
+            let damages = ["-F KUBE-SERVICES", "-X KUBE-PROXY-CANARY", "-F"];
+            let rounds = damages.len() * times();
+            let mut took = Vec::new();
+            for damage in damages.into_iter().cycle().take(rounds) {
+                let began = Instant::now();
                 sh(&format!(
                     "XTABLES_LOCKFILE={} {variant} -t nat {damage}",
                     directory.path().join("xtables.lock").display()
                 ));
-                let began = Instant::now();
-                let mended =
-                    tokio::time::timeout(Duration::from_secs(limit), status.wait_for(passes(round as u64 + 2)))
-                        .await
-                        .is_ok();
-                assert!(mended, "{variant}: {damage} is not mended");
-                eprintln!("{variant} {damage}: {:?}", began.elapsed());
-                assert_eq!(
-                    Ruleset::parse(&plain(&text(variant, "save"))),
-                    Ruleset::parse(&whole),
-                    "{variant} {damage}"
-                );
+                // Reports of one flush may come in two parts, and make a second pass: the rules count, not the passes.
+                let mended = async {
+                    while Ruleset::parse(&plain(&text(variant, "save"))) != Ruleset::parse(&whole) {
+                        status.changed().await.expect("the proxy runs");
+                    }
+                };
+                let mended = tokio::time::timeout(Duration::from_secs(limit), mended).await;
+                assert!(mended.is_ok(), "{variant}: {damage} is not mended");
+                took.push(began.elapsed());
             }
-            assert_eq!(metrics.sync_full_proxy_rules_duration_seconds.read().count, 4);
+            took.sort_unstable();
+            eprintln!(
+                "{variant}: median {:?}, longest {:?} of {rounds}",
+                took[rounds / 2],
+                took[rounds - 1]
+            );
+            let passes = metrics.sync_full_proxy_rules_duration_seconds.read().count;
+            assert!(
+                (rounds as u64..=2 * rounds as u64 + 1).contains(&passes),
+                "{passes} passes"
+            );
             assert_eq!(metrics.sync_proxy_rules_iptables_restore_failures_total.get(), 0);
             end.cancel();
         });
