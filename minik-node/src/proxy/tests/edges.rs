@@ -256,7 +256,13 @@ fn a_connection_that_one_side_has_closed_is_remembered_for_an_hour() {
         let ours = table.lines().find(|line| line.contains(&format!("sport={port} ")));
         ours.unwrap_or_else(|| panic!("port {port} in {table}")).to_owned()
     };
-    let line = flow(client.local_addr().expect("an address").port());
+    let port = client.local_addr().expect("an address").port();
+    // The server's kernel may take its time to acknowledge the end, which is when the flow is half closed.
+    let closed = (0..100).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        Some(flow(port)).filter(|line| line.contains("CLOSE_WAIT"))
+    });
+    let line = closed.unwrap_or_else(|| flow(port));
     let words: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(words[5], "CLOSE_WAIT", "{line}");
     let left: u32 = words[4].parse().expect("seconds");
