@@ -85,6 +85,8 @@ pub struct SledStorage {
     writes: Option<mpsc::Sender<(Write, Acknowledge)>>,
     writer: Option<JoinHandle<()>>,
     failed: CancellationToken,
+    /// The file that sled locks.
+    locked: PathBuf,
 }
 
 impl SledStorage {
@@ -126,6 +128,7 @@ impl SledStorage {
             writes: Some(writes),
             writer: Some(writer),
             failed,
+            locked: dir.join("db"),
         })
     }
 }
@@ -164,6 +167,10 @@ impl Drop for SledStorage {
             && writer.join().is_err()
         {
             tracing::error!("the storage writer panicked");
+        }
+        // Threads of sled's own may hold the lock for a moment longer, and whoever opens the store next would be refused.
+        if let Err(error) = File::open(&self.locked).and_then(|file| file.lock()) {
+            tracing::warn!(%error, "wait until the database is closed");
         }
     }
 }

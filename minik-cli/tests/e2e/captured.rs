@@ -85,7 +85,8 @@ fn masked(masks: &[(Regex, &str)], output: &str) -> Vec<String> {
         .filter(|line| !line.contains("kube-system/kube-dns"))
         .map(|line| line.trim_end().to_owned())
         .collect();
-    if output.contains("PARENTREF") {
+    // Names with generated ends decide the order of these.
+    if output.contains("PARENTREF") || output.contains("ADDRESSTYPE") {
         lines.sort();
     }
     lines
