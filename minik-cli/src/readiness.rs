@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -41,16 +41,28 @@ pub enum ReadinessError {
     Dns,
 }
 
-/// Waits for the first answer of the API server.
+/// The namespaces that every cluster has, made by the API server when it first starts.
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// Waits until the API server answers and objects can be put where people put them.
 ///
 /// # Errors
 /// [`ReadinessError::Api`]
 pub async fn api(client: &Client, spec: &ClusterSpec) -> Result<(), ReadinessError> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let mut answers = std::pin::pin!(watcher(nodes, watcher::Config::default()).default_backoff());
-    // The watcher begins with a word of its own, and tries again after a refused connection or a 503.
-    let answered = async { while let Some(Err(_) | Ok(watcher::Event::Init)) = answers.next().await {} };
-    tokio::time::timeout(PATIENCE, answered)
+    let mut missing = BTreeSet::from(NAMESPACES);
+    // Tries again after a refused connection or a 503.
+    let mut seen = std::pin::pin!(objects::<Namespace>(
+        Api::all(client.clone()),
+        watcher::Config::default()
+    ));
+    let all_there = async {
+        while !missing.is_empty()
+            && let Some(namespace) = seen.next().await
+        {
+            missing.remove(namespace.name_any().as_str());
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_there)
         .await
         .map_err(|_elapsed| ReadinessError::Api {
             log: spec.log_dir().join("apiserver.log"),
