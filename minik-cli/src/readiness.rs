@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use minik_api::controllers::NAMESPACES;
 use minik_node::runtime::spec::SOCKET_FILE;
 
 use crate::cluster::ClusterSpec;
@@ -40,9 +41,6 @@ pub enum ReadinessError {
     #[error("cluster DNS has no ready endpoint within {} s: see kubectl -n kube-system describe pods", PATIENCE.as_secs())]
     Dns,
 }
-
-/// The namespaces that every cluster has, made by the API server when it first starts.
-const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// Waits until the API server answers and objects can be put where people put them.
 ///

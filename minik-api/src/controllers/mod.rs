@@ -43,7 +43,7 @@ use kube::Client;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use bootstrap::{BootstrapError, ControllerConfig, bootstrap};
+pub use bootstrap::{BootstrapError, ControllerConfig, NAMESPACES, bootstrap};
 pub use error::ReconcileError;
 
 use context::{Context, MakeTask, Task, task};

@@ -1,6 +1,5 @@
 //! What must exist before the API server may call itself ready: the system namespaces, roles and priority classes,
-//! the range of cluster IPs, Service
-//! `kubernetes` and what it points to, cluster DNS, and the proxy's configuration.
+//! the range of cluster IPs, Service `kubernetes` and what it points to, cluster DNS, and the proxy's configuration.
 //!
 //! Idempotent: creates what is missing, leaves alone what people may have edited, and corrects only
 //! what would be wrong otherwise — where the API server is, and how DNS logs in to it.
@@ -25,6 +24,8 @@ use super::context::Context;
 use super::error::{ReconcileError, is_already_exists};
 use super::queue::{Queue, drive};
 use super::write;
+
+pub use objects::NAMESPACES;
 
 /// What the controllers need to know about the cluster.
 #[derive(Debug, Clone)]
@@ -73,7 +74,7 @@ pub enum BootstrapError {
 /// # Errors
 /// The first refusal of the server. Calling again goes on where this stopped.
 pub async fn bootstrap(client: &Client, config: &ControllerConfig) -> Result<(), BootstrapError> {
-    let namespaces = objects::NAMESPACES.map(objects::namespace);
+    let namespaces = NAMESPACES.map(objects::namespace);
     try_join_all(namespaces.iter().map(|namespace| ensure_cluster(client, namespace))).await?;
     let policy = policy::bootstrap().map_err(BootstrapError::Policy)?;
     try_join_all(policy.roles.iter().map(|role| ensure_cluster(client, role))).await?;

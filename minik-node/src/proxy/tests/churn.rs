@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::clients::{Clients, Report};
 use super::lab::{Lab, Variant, ip_line};
+use super::times;
 use crate::model::{Endpoint, ObjectName};
 use crate::view::{ClusterView, testing};
 
@@ -17,14 +18,6 @@ const SERVICES: usize = 100;
 const BUSY: (usize, usize) = (20, 50);
 /// Endpoints of the busy Services are addresses of this range, all of them Pod `a`'s.
 const RANGE: &str = "10.244.128.0/17";
-
-/// How many times the suite's length.
-fn times() -> usize {
-    match std::env::var("MINIK_CHURN") {
-        Ok(number) => number.parse().expect("MINIK_CHURN is a number"),
-        Err(_) => 1,
-    }
-}
 
 /// Service `number` at 10.96.1.`number` and at its own node port, with `endpoints`.
 fn service(number: usize, endpoints: &[String]) -> String {

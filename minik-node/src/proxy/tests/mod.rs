@@ -14,3 +14,11 @@ mod edges;
 mod halfway;
 mod lab;
 mod matrix;
+
+/// How many times the suite's length a test that can go on does (`scripts/soak churn`).
+pub fn times() -> usize {
+    match std::env::var("MINIK_CHURN") {
+        Ok(number) => number.parse().expect("MINIK_CHURN is a number"),
+        Err(_) => 1,
+    }
+}

@@ -10,6 +10,7 @@ use crate::proxy::iptables::Iptables;
 use crate::proxy::iptables::kernel::{Kernel, KernelError};
 use crate::proxy::iptables::plan::Plan;
 use crate::proxy::iptables::ruleset::Ruleset;
+use crate::proxy::tests::times;
 use crate::proxy::{ProxyConfig, ProxyReconciler};
 use crate::reconcile::{Outcome, Pass, Reconciler};
 use crate::view::testing;
@@ -185,14 +186,6 @@ fn plain(rules: &str) -> String {
                 + "\n"
         })
         .collect()
-}
-
-/// How many times the suite's length (`scripts/soak churn`).
-fn times() -> usize {
-    match std::env::var("MINIK_CHURN") {
-        Ok(number) => number.parse().expect("MINIK_CHURN is a number"),
-        Err(_) => 1,
-    }
 }
 
 /// Rules that other hands take away are back at once where the kernel reports it, and within the look's interval
