@@ -4,23 +4,26 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::backoff::Backoff;
-use super::config::{PodFacts, Sources};
+use super::config::{Setting, Sources};
 use super::container::{self, Parts};
 use super::decide::Trouble;
-use super::sandbox::{self, directories, hostname};
+use super::downward::PodFacts;
+use super::sandbox::{self, directories, names};
 use super::service_env;
-use super::volumes;
+use super::volumes::keeper::Keeper;
+use super::volumes::mounts;
 use super::worker::{PodError, Worker, chain};
+use crate::agent;
 use crate::runtime::client::ShimClientError;
 use crate::runtime::image::{Image, ImageError};
-use crate::runtime::spec::{ContainerSpec, Mount};
+use crate::runtime::spec::{Access, ContainerSpec, LastWords, Mount};
 
 /// Attempts whose logs are kept: the present one and the one before, for `kubectl logs --previous`.
 const KEPT_LOGS: u32 = 2;
@@ -213,27 +216,36 @@ async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> R
         return Err(config_error("the Pod has no spec".to_owned()));
     };
     let node = &worker.node;
-    let sources = Sources::fetch(&node.client, worker.namespace(), pod_spec)
+    let sources = Sources::fetch(&node.client, worker.namespace(), container)
         .await
         .map_err(|error| config_error(chain(&error)))?;
-    sandbox::set_up_volumes(worker, &sources).map_err(|message| ("ContainerCreating", "FailedMount", message))?;
-    let facts = PodFacts {
-        node: node.config.node.clone(),
-        host_ip: node.config.node_ip,
-        pod_ip: worker.address(),
+    let setting = Setting {
+        pod,
+        container,
+        facts: PodFacts {
+            node: node.config.node.clone(),
+            host_ip: node.config.node_ip,
+            pod_ip: worker.address(),
+        },
+        allocatable: agent::allocatable(),
     };
     let env = sources
-        .environment(pod, container, base_environment(worker, &image), &facts)
+        .environment(&setting, of_services(worker))
         .map_err(|error| config_error(chain(&error)))?;
     let directories = directories(&node.config, worker.uid());
-    let mut mounts = files(&directories.state, pod_spec.host_network.unwrap_or(false));
-    mounts.extend(volumes::mounts(pod_spec, container, &directories).map_err(|error| config_error(chain(&error)))?);
+    let laid = worker.volumes.as_ref().and_then(Keeper::laid).unwrap_or_default();
+    let volumes = mounts::mounts(container, &laid, &env);
+    let volumes = volumes.map_err(|error| (error.reason(), "Failed", chain(&error)))?;
     let attempt = attempt(worker, &container.name);
+    let last_words = last_words(container, &directories.state, attempt);
+    let mounts = [files(&directories.state, container, last_words.as_ref()), volumes].concat();
+    let names = names(&node.config, pod).map_err(|error| config_error(error.to_string()))?;
     let parts = Parts {
         image,
         attempt,
         env,
-        hostname: hostname(pod),
+        hostname: names.kernel,
+        last_words,
         mounts,
         writable: directories.state.join("containers").join(&container.name),
         log: sandbox::logs(&node.config, pod)
@@ -243,21 +255,43 @@ async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> R
     container::spec(pod, pod_spec, container, parts).map_err(config_error)
 }
 
-fn files(state: &std::path::Path, host_network: bool) -> Vec<Mount> {
-    let names: &[&str] = if host_network {
-        &["resolv.conf", "hosts"]
-    } else {
-        &["resolv.conf", "hosts", "hostname"]
+/// The files that every container finds, where it has not mounted its own.
+fn files(state: &Path, container: &Container, last_words: Option<&LastWords>) -> Vec<Mount> {
+    let own = |target: &Path| {
+        let mounts = container.volume_mounts.iter().flatten();
+        mounts
+            .map(|mount| Path::new(&mount.mount_path))
+            .any(|path| path == target)
     };
-    let mount = |name: &&str| Mount {
-        source: state.join(name),
-        target: PathBuf::from("/etc").join(name),
-        read_only: false,
+    let mount = |source: PathBuf, target: PathBuf| Mount {
+        source,
+        target,
+        access: Access::ReadWrite,
+        sub_path: None,
     };
-    names.iter().map(mount).collect()
+    let etc = ["resolv.conf", "hosts", "hostname"];
+    let etc = etc.map(|name| mount(state.join(name), Path::new("/etc").join(name)));
+    let words = last_words.zip(container.termination_message_path.as_ref());
+    let words = words.map(|(words, path)| mount(words.file.clone(), PathBuf::from(path)));
+    etc.into_iter()
+        .chain(words)
+        .filter(|mount| !own(&mount.target))
+        .collect()
 }
 
-fn base_environment(worker: &Worker, image: &Image) -> BTreeMap<String, String> {
+fn last_words(container: &Container, state: &Path, attempt: u32) -> Option<LastWords> {
+    container
+        .termination_message_path
+        .as_ref()
+        .filter(|path| !path.is_empty())?;
+    Some(LastWords {
+        file: state.join("last-words").join(format!("{}-{attempt}", container.name)),
+        or_log: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
+    })
+}
+
+/// The variables of the Services that are there now.
+fn of_services(worker: &Worker) -> BTreeMap<String, String> {
     let links = worker
         .pod
         .spec
@@ -266,15 +300,7 @@ fn base_environment(worker: &Worker, image: &Image) -> BTreeMap<String, String> 
         .unwrap_or(true);
     let view = worker.node.view.borrow().clone();
     let services = view.iter().flat_map(|view| view.services.values()).map(Arc::as_ref);
-    let mut env = service_env::variables(services, worker.namespace(), links);
-    env.extend(
-        image
-            .env
-            .iter()
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned())),
-    );
-    env
+    service_env::variables(services, worker.namespace(), links)
 }
 
 /// One more than the newest attempt that shim or API remember.
@@ -296,7 +322,7 @@ fn attempt(worker: &Worker, name: &str) -> u32 {
     })
 }
 
-fn remove_log(path: &std::path::Path) -> Result<(), PodError> {
+fn remove_log(path: &Path) -> Result<(), PodError> {
     for path in [path.to_owned(), path.with_extension("log.1")] {
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -168,7 +168,7 @@ fn api_state(attempt: &Attempt) -> ApiState {
                 container_id: Some(container_id(attempt)),
                 exit_code: ended.exit.code,
                 finished_at: Some(Time(ended.at)),
-                message: ended.start_error.clone(),
+                message: ended.start_error.clone().or_else(|| ended.message.clone()),
                 reason: Some(reason.to_owned()),
                 signal: None,
                 started_at: Some(if ended.start_error.is_some() {

@@ -16,11 +16,12 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Knowledge, Sandbox, crash_wait, decide};
+use super::decide::{Knowledge, Plan, Sandbox, Step, crash_wait, decide, is_finished};
 use super::events::Events;
 use super::ipam::Ipam;
 use super::manager::{Facts, Registry};
 use super::sandbox::{self, Running};
+use super::volumes::keeper::Keeper;
 use crate::runtime::client::States;
 
 pub use context::{NodeContext, PodError, Wanted};
@@ -35,6 +36,8 @@ pub struct Worker {
     pub(super) pod: Arc<Pod>,
     pub(super) knowledge: Knowledge,
     pub(super) running: Option<Running>,
+    /// While the Pod is not over.
+    pub(super) volumes: Option<Keeper>,
     pub(super) first_seen: Timestamp,
     /// What the API was told last.
     reported: Option<PodStatus>,
@@ -74,6 +77,7 @@ impl Worker {
             pod,
             knowledge,
             running,
+            volumes: None,
             first_seen: Timestamp::now(),
             reported: None,
             failures: 0,
@@ -87,7 +91,8 @@ impl Worker {
             let Wanted { pod, gone } = self.wanted.borrow_and_update().clone();
             self.pod = pod;
             self.learn();
-            let plan = decide(&self.pod, gone, &self.knowledge, Timestamp::now());
+            let mut plan = decide(&self.pod, gone, &self.knowledge, Timestamp::now());
+            self.keep_volumes(gone, &mut plan);
             let mut retry = None;
             for step in &plan.steps {
                 match self.carry_out(step, gone).await {
@@ -116,6 +121,7 @@ impl Worker {
                 () = shutdown.cancelled() => return,
                 changed = self.wanted.changed() => if changed.is_err() { return },
                 () = states_changed(&mut self.running) => {}
+                () = volumes_laid(&mut self.volumes) => {}
                 () = sleep_until(retry.into_iter().chain(plan.wake).min()) => {}
             }
         }
@@ -135,6 +141,28 @@ impl Worker {
                 self.events.warning(&self.pod, Some(name), "BackOff", message);
                 self.announced.insert(name.clone(), id.clone());
             }
+        }
+    }
+
+    /// Lays the Pod's volumes before anything of it is made, and keeps them until it is over.
+    fn keep_volumes(&mut self, gone: bool, plan: &mut Plan) {
+        let over = |spec| is_finished(&self.pod, spec, &self.knowledge);
+        if gone || self.pod.spec.as_ref().is_none_or(over) {
+            return;
+        }
+        let keeper = self.volumes.get_or_insert_with(|| {
+            let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+            let directories = sandbox::directories(&self.node.config, uid);
+            Keeper::spawn(
+                Arc::clone(&self.node),
+                self.events.clone(),
+                self.wanted.clone(),
+                directories,
+            )
+        });
+        if keeper.laid().is_none() {
+            plan.steps
+                .retain(|step| !matches!(step, Step::CreateSandbox | Step::Start(_)));
         }
     }
 
@@ -223,6 +251,13 @@ async fn states_changed(running: &mut Option<Running>) {
             }
         }
         None => std::future::pending().await,
+    }
+}
+
+async fn volumes_laid(volumes: &mut Option<Keeper>) {
+    match volumes {
+        Some(keeper) if keeper.laid().is_none() => keeper.complete().await,
+        _ => std::future::pending().await,
     }
 }
 

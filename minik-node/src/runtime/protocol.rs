@@ -125,4 +125,7 @@ pub struct Ended {
     pub exit: Exit,
     /// Why the program could not be started, when it could not.
     pub start_error: Option<String>,
+    /// What it left at its `terminationMessagePath`.
+    #[serde(default)]
+    pub message: Option<String>,
 }

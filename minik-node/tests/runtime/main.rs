@@ -9,6 +9,7 @@ mod api;
 mod fixture;
 mod images;
 mod pods;
+mod seen;
 mod shim;
 
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
             dir: PathBuf::from(dir),
         });
     }
-    let trials = [shim::trials(), images::trials(), pods::trials()]
+    let trials = [shim::trials(), images::trials(), pods::trials(), seen::trials()]
         .into_iter()
         .flatten()
         .collect();

@@ -11,7 +11,7 @@ use minik_node::agent::{AgentConfig, over_socket};
 use minik_node::kernel::netns::NetNs;
 use minik_node::kernel::pod_network::PodNetworks;
 use minik_node::kubelet;
-use minik_node::pods::{self, NodeContext, Registry};
+use minik_node::pods::{self, NodeContext, Objects, Registry};
 use minik_node::runtime::image::Images;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -35,18 +35,18 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-struct Node {
-    dir: tempfile::TempDir,
+pub struct Node {
+    pub dir: tempfile::TempDir,
     cluster: String,
-    netns: NetNs,
-    api: Api,
-    registry: Registry,
+    pub netns: NetNs,
+    pub api: Api,
+    pub registry: Registry,
     shutdown: CancellationToken,
     manager: Option<JoinHandle<()>>,
 }
 
 impl Node {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let cluster = format!(
             "rt{}x{}",
@@ -92,6 +92,7 @@ impl Node {
         let context = NodeContext {
             client: over_socket(&config.api_socket),
             images: Images::new(&config.image_dir),
+            objects: Objects::new(over_socket(&config.api_socket)),
             networks: PodNetworks::open_in(&self.netns).unwrap(),
             view,
             program: std::env::current_exe().unwrap(),
@@ -108,7 +109,7 @@ impl Node {
     }
 
     /// Deletes the Pod and checks that nothing of it is left.
-    async fn finish(&mut self, name: &str) {
+    pub async fn finish(&mut self, name: &str) {
         self.api.delete(name, 0);
         self.api.until(name, Value::is_null).await;
         let pods = format!("minik.{}.pod.", self.cluster);
@@ -151,7 +152,7 @@ impl Drop for Node {
     }
 }
 
-fn pod(name: &str, spec: Value) -> Value {
+pub fn pod(name: &str, spec: Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "generation": 1},
@@ -160,7 +161,7 @@ fn pod(name: &str, spec: Value) -> Value {
     })
 }
 
-fn running(pod: &Value) -> bool {
+pub fn running(pod: &Value) -> bool {
     pod["status"]["phase"] == "Running" && pod["status"]["containerStatuses"][0]["state"]["running"].is_object()
 }
 
@@ -337,7 +338,7 @@ async fn init() {
     node.finish("staged").await;
 }
 
-async fn get(registry: &Registry, path: &str) -> (u16, String) {
+pub async fn get(registry: &Registry, path: &str) -> (u16, String) {
     let response = kubelet::router(registry.clone())
         .oneshot(Request::get(path).body(axum::body::Body::empty()).unwrap())
         .await
@@ -454,7 +455,7 @@ async fn exec(socket: &std::path::Path, query: &str, input: &[u8]) -> Executed {
 
 async fn missing_config() {
     let mut node = Node::new();
-    let container = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", "echo $GREETING; cat /conf/file; ls -l /conf/file | cut -c1-10; exec sleep 1000"],
+    let container = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", "echo $GREETING; cat /conf/file; ls -lL /conf/file | cut -c1-10; exec sleep 1000"],
         "env": [{"name": "WHO", "value": "you"}, {"name": "GREETING", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "greeting"}}}],
         "volumeMounts": [{"name": "conf", "mountPath": "/conf"}]});
     let spec = json!({"volumes": [{"name": "conf", "configMap": {"name": "settings", "items": [{"key": "text", "path": "file", "mode": 0o440}]}}], "containers": [container]});

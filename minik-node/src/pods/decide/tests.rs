@@ -30,6 +30,7 @@ fn state(ended: Option<(i64, i32)>) -> ContainerState {
         at: at(time),
         exit: Exit { code, signal: None },
         start_error: None,
+        message: None,
     });
     let current = Attempt {
         id: "id".into(),
@@ -202,6 +203,7 @@ fn apply(
             at: now,
             exit: Exit { code, signal: None },
             start_error: None,
+            message: None,
         });
     };
     match step {

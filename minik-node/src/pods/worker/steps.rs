@@ -37,7 +37,7 @@ impl Worker {
                 if !gone {
                     self.release().await?;
                 }
-                sandbox::forget(self)?;
+                sandbox::forget(self).await?;
                 return Ok(true);
             }
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::last_words;
 use super::log::{Output, fifo};
 use super::process::{Process, Stdio};
 use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit, Failure};
@@ -42,6 +43,7 @@ impl Container {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&spec.writable)?,
         }
+        last_words::prepare(&spec)?;
         let output = Output::open(dir, &spec.id, &spec.log)?;
         let [stdout, stderr] = output.container_ends()?;
         let (input, stdin) = input(&spec, dir)?;
@@ -85,6 +87,7 @@ impl Container {
                     signal: None,
                 },
                 start_error: Some(failure.message.clone()),
+                message: None,
             });
         }
         Some((connection, result))
@@ -110,6 +113,7 @@ impl Container {
             at: Timestamp::now(),
             exit,
             start_error: None,
+            message: last_words::read(&self.spec, exit),
         });
         save(&exit_file(state_dir, &self.spec.name), &self.state)?;
         Ok(Some((exit, live.output.attached())))

@@ -6,6 +6,7 @@
 
 mod connection;
 mod container;
+mod last_words;
 mod log;
 mod process;
 mod rootfs;
