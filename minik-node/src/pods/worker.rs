@@ -2,85 +2,28 @@
 //!
 //! Owns the Pod's knowledge. Waits for the API object, the shim's states and the next deadline; polls nothing.
 
+mod api;
+mod context;
+mod steps;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
-use super::decide::{Knowledge, Sandbox, Step, Trouble, crash_wait, decide};
+use super::decide::{Knowledge, Sandbox, crash_wait, decide};
 use super::events::Events;
 use super::ipam::Ipam;
 use super::manager::{Facts, Registry};
 use super::sandbox::{self, Running};
-use super::start;
-use super::status::{Addresses, status};
-use crate::agent::AgentConfig;
-use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
-use crate::runtime::client::{ShimClientError, States};
-use crate::runtime::image::Images;
-use crate::view::ClusterView;
+use crate::runtime::client::States;
 
-/// Everything that the workers of a node share.
-pub struct NodeContext {
-    /// The node.
-    pub config: AgentConfig,
-    /// The API server.
-    pub client: Client,
-    /// Images of this machine.
-    pub images: Images,
-    /// Pod links.
-    pub networks: PodNetworks,
-    /// Services, for environment variables.
-    pub view: watch::Receiver<Option<Arc<ClusterView>>>,
-    /// The program that has the shim: this one.
-    pub program: PathBuf,
-}
-
-/// What a worker could not do; it tries again.
-#[derive(Debug, thiserror::Error)]
-pub enum PodError {
-    /// All addresses of the node's range are taken.
-    #[error("no address is free in {0}")]
-    NoAddress(ipnet::Ipv4Net),
-    /// The Pod's link.
-    #[error("lay the network")]
-    Network(#[from] PodNetworkError),
-    /// The Pod's shim.
-    #[error(transparent)]
-    Shim(#[from] ShimClientError),
-    /// A directory or file of the Pod.
-    #[error("{operation} {path}")]
-    File {
-        /// For example `remove`.
-        operation: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A request to the API server.
-    #[error("{0}")]
-    Api(&'static str, #[source] Box<kube::Error>),
-}
-
-/// The newest that the API says of a Pod.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    /// The object.
-    pub pod: Arc<Pod>,
-    /// Whether the API server has it no more.
-    pub gone: bool,
-}
+pub use context::{NodeContext, PodError, Wanted};
 
 /// One Pod at work.
 pub struct Worker {
@@ -216,121 +159,6 @@ impl Worker {
         self.registry.set(&self.pod, facts);
     }
 
-    async fn carry_out(&mut self, step: &Step, gone: bool) -> Result<bool, PodError> {
-        match step {
-            Step::CreateSandbox => sandbox::create(self).await?,
-            Step::RemoveSandbox => sandbox::remove(self).await?,
-            Step::Start(name) => start::start(self, name).await?,
-            Step::Stop(name, kill_at) => {
-                self.events.normal(
-                    &self.pod,
-                    Some(name),
-                    "Killing",
-                    "Stopping container ".to_owned() + name,
-                );
-                let signal = self
-                    .knowledge
-                    .states
-                    .get(name)
-                    .map_or(libc::SIGTERM, |state| state.current.stop_signal);
-                self.signal(name, signal).await?;
-                self.knowledge.stopping.insert(name.clone(), Some(*kill_at));
-            }
-            Step::Kill(name) => {
-                self.signal(name, libc::SIGKILL).await?;
-                self.knowledge.stopping.insert(name.clone(), None);
-            }
-            Step::Release => {
-                if !gone {
-                    self.release().await?;
-                }
-                sandbox::forget(self)?;
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn signal(&self, container: &str, signal: i32) -> Result<(), PodError> {
-        match &self.running {
-            Some(running) => Ok(running.client.signal(container, signal).await?),
-            None => Ok(()),
-        }
-    }
-
-    async fn release(&self) -> Result<(), PodError> {
-        let preconditions = Preconditions {
-            uid: Some(self.uid().to_owned()),
-            resource_version: None,
-        };
-        let params = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(preconditions),
-            ..DeleteParams::default()
-        };
-        match self.api().delete(self.name(), &params).await {
-            Ok(_) => Ok(()),
-            // Gone already, or another Pod has the name.
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-            Err(error) => Err(PodError::Api("delete the Pod", Box::new(error))),
-        }
-    }
-
-    async fn report(&mut self) -> Result<(), PodError> {
-        let addresses = Addresses {
-            host: self.node.config.node_ip,
-            pod: self.running.as_ref().map(|running| running.spec.address),
-        };
-        let status = status(&self.pod, &self.knowledge, addresses, self.first_seen, Timestamp::now());
-        if self.reported.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let patch = serde_json::json!({"metadata": {"uid": self.uid()}, "status": status});
-        match self
-            .api()
-            .patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch))
-            .await
-        {
-            Ok(_) => {}
-            Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
-            Err(error) => return Err(PodError::Api("patch the Pod's status", Box::new(error))),
-        }
-        self.failures = 0;
-        self.reported = Some(status);
-        Ok(())
-    }
-
-    fn failed(&mut self, step: &Step, error: &PodError) {
-        let text = chain(error);
-        tracing::warn!(pod = self.key(), ?step, error = text, "step failed");
-        match step {
-            Step::CreateSandbox => {
-                self.events.warning(
-                    &self.pod,
-                    None,
-                    "FailedCreatePodSandBox",
-                    format!("Failed to create pod sandbox: {text}"),
-                );
-                let now = Timestamp::now();
-                let backoff = Backoff::next(
-                    self.knowledge.sandbox_trouble.as_ref().map(|trouble| trouble.backoff),
-                    now,
-                );
-                self.knowledge.sandbox_trouble = Some(Trouble {
-                    reason: "FailedCreatePodSandBox".to_owned(),
-                    message: text,
-                    at: now,
-                    backoff,
-                });
-            }
-            Step::RemoveSandbox => {
-                self.events
-                    .warning(&self.pod, None, "FailedKillPod", format!("error killing pod: {text}"));
-            }
-            _ => {}
-        }
-    }
-
     /// 10 ms, doubling to 5 s.
     fn retry_at(&mut self) -> Timestamp {
         self.failures = (self.failures + 1).min(10);
@@ -349,10 +177,6 @@ impl Worker {
             tracing::trace!(seen, "shim states");
         }
         self.learn();
-    }
-
-    fn api(&self) -> Api<Pod> {
-        Api::namespaced(self.node.client.clone(), self.namespace())
     }
 
     pub(super) fn key(&self) -> String {
