@@ -143,9 +143,7 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
     match made.await {
         Ok(running) => {
             worker.running = Some(running);
-            worker.knowledge.sandbox = Sandbox::Ready;
-            worker.knowledge.sandbox_trouble = None;
-            worker.knowledge.states.clear();
+            worker.knowledge.renew();
             worker.publish();
             Ok(())
         }
