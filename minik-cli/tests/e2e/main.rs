@@ -21,6 +21,7 @@ mod manifests;
 mod pods;
 mod proxy;
 mod readme;
+mod reboot;
 mod recovery;
 mod rules;
 mod services;
