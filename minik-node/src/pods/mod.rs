@@ -12,6 +12,7 @@ mod expand;
 mod files;
 mod hooks;
 pub mod ipam;
+mod lost;
 mod manager;
 mod probes;
 mod sandbox;

@@ -64,14 +64,19 @@ impl Worker {
     ) -> Self {
         let pod = Arc::clone(&wanted.borrow().pod);
         let states = running.as_ref().map(|running| running.states.borrow().clone());
-        let knowledge = match states {
-            Some(Some(states)) => Knowledge {
-                sandbox: Sandbox::Ready,
-                states,
-                ..Knowledge::default()
-            },
-            Some(None) => Knowledge::remembered(&pod, Sandbox::Lost, Timestamp::now()),
-            None => Knowledge::remembered(&pod, Sandbox::Absent, Timestamp::now()),
+        let former = sandbox::over(&node.config, &pod).into_iter();
+        let (sandbox, states) = match states {
+            Some(Some(states)) => (Sandbox::Ready, states),
+            lost => {
+                let sandbox = lost.map_or(Sandbox::Absent, |_| Sandbox::Lost);
+                (sandbox, sandbox::recover(&node.config, &pod, &States::new()))
+            }
+        };
+        let knowledge = Knowledge {
+            sandbox,
+            states,
+            former: former.map(|(name, state)| (name, state.current)).collect(),
+            ..Knowledge::default()
         };
         Self {
             node,
@@ -184,7 +189,11 @@ impl Worker {
         let Some(running) = &mut self.running else { return };
         match running.states.borrow_and_update().clone() {
             Some(states) => self.knowledge.states = states,
-            None => self.knowledge.lose(Timestamp::now()),
+            None if self.knowledge.sandbox != Sandbox::Ready => {}
+            None => {
+                let states = sandbox::recover(&self.node.config, &self.pod, &self.knowledge.states);
+                self.knowledge.lose(states);
+            }
         }
         self.read_messages();
         self.publish();

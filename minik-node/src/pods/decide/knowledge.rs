@@ -1,15 +1,15 @@
 //! What a worker knows of its Pod beside the object itself. Pure data, with the questions that decisions and status
 //! ask of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Container;
 
 use crate::pods::backoff::Backoff;
 use crate::probe::schedule::Verdict;
 use crate::runtime::client::States;
-use crate::runtime::protocol::{Attempt, Ended, Exit};
+use crate::runtime::protocol::Attempt;
 
 /// A Pod's sandbox as its worker knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,8 +104,6 @@ pub struct Knowledge {
     pub states: States,
     /// The last runs in sandboxes before this one.
     pub former: BTreeMap<String, Attempt>,
-    /// Ids of runs whose end nobody saw.
-    pub vanished: BTreeSet<String>,
     /// Containers that could not be started.
     pub troubles: BTreeMap<String, Trouble>,
     /// The sandbox could not be made.
@@ -125,24 +123,6 @@ pub struct Knowledge {
 }
 
 impl Knowledge {
-    /// What the API remembers of a Pod whose shim is not there any more.
-    #[must_use]
-    pub fn remembered(pod: &Pod, sandbox: Sandbox, now: Timestamp) -> Self {
-        let mut knowledge = Self {
-            sandbox,
-            ..Self::default()
-        };
-        let status = pod.status.as_ref();
-        let lists = status.map(|status| [&status.init_container_statuses, &status.container_statuses]);
-        for status in lists.into_iter().flatten().flatten().flatten() {
-            if let Some((attempt, seen)) = run_of(status, now) {
-                knowledge.vanished.extend((!seen).then(|| attempt.id.clone()));
-                knowledge.former.insert(status.name.clone(), attempt);
-            }
-        }
-        knowledge
-    }
-
     /// The container's present or last run in this sandbox.
     #[must_use]
     pub fn current(&self, name: &str) -> Option<&Attempt> {
@@ -221,18 +201,10 @@ impl Knowledge {
             .is_some_and(|attempt| Some(attempt.image.as_str()) != image)
     }
 
-    /// The sandbox is gone, and whatever ran in it: nobody saw how it ended.
-    pub fn lose(&mut self, now: Timestamp) {
-        if self.sandbox != Sandbox::Ready {
-            return;
-        }
+    /// The sandbox is gone; `states` is what became of its containers.
+    pub fn lose(&mut self, states: States) {
         self.sandbox = Sandbox::Lost;
-        for state in self.states.values_mut() {
-            if state.current.ended.is_none() {
-                self.vanished.insert(state.current.id.clone());
-                state.current.ended = Some(unseen(now));
-            }
-        }
+        self.states = states;
     }
 
     /// A new sandbox begins: what ran before is former.
@@ -242,49 +214,5 @@ impl Knowledge {
         let states = std::mem::take(&mut self.states);
         self.former
             .extend(states.into_iter().map(|(name, state)| (name, state.current)));
-    }
-}
-
-/// The last run that a status tells of, and whether its end was seen.
-fn run_of(status: &ContainerStatus, now: Timestamp) -> Option<(Attempt, bool)> {
-    let (_, id) = status.container_id.as_deref()?.split_once("://")?;
-    let state = status.state.as_ref()?;
-    let terminated = state.terminated.as_ref().or_else(|| {
-        let last = status.last_state.as_ref().filter(|_| state.running.is_none());
-        last?.terminated.as_ref()
-    });
-    let ended = terminated.map(|end| Ended {
-        at: end.finished_at.as_ref().map_or(now, |time| time.0),
-        exit: Exit {
-            code: end.exit_code,
-            signal: end.signal,
-        },
-        start_error: None,
-    });
-    let started = terminated.and_then(|end| end.started_at.as_ref());
-    let started = started.or_else(|| state.running.as_ref()?.started_at.as_ref());
-    let seen = ended.is_some();
-    let attempt = Attempt {
-        id: id.to_owned(),
-        attempt: u32::try_from(status.restart_count).unwrap_or(0),
-        image: status.image.clone(),
-        image_id: status.image_id.clone(),
-        stop_signal: libc::SIGTERM,
-        pid: 0,
-        started_at: started.map_or(now, |time| time.0),
-        ended: Some(ended.unwrap_or_else(|| unseen(now))),
-    };
-    Some((attempt, seen))
-}
-
-/// An end that nobody saw: 137, as the kubelet reports it.
-fn unseen(now: Timestamp) -> Ended {
-    Ended {
-        at: now,
-        exit: Exit {
-            code: 137,
-            signal: None,
-        },
-        start_error: None,
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::pods::backoff::Backoff;
 use crate::probe::schedule::Verdict;
+use crate::runtime::client::States;
 use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit};
 
 fn at(seconds: i64) -> Timestamp {
@@ -69,6 +70,13 @@ fn deleted(mut pod: Pod, grace: i64) -> Pod {
     pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(grace)));
     pod.metadata.deletion_grace_period_seconds = Some(grace);
     pod
+}
+
+fn lose(knowledge: &mut Knowledge, pod: &Pod, now: Timestamp) {
+    if knowledge.sandbox == Sandbox::Ready {
+        let states = crate::pods::lost::recover(pod, &knowledge.states, &States::new(), now);
+        knowledge.lose(states);
+    }
 }
 
 fn seconds(seconds: i64) -> SignedDuration {
@@ -423,7 +431,7 @@ fn a_lost_sandbox_is_made_again_unless_nothing_may_run_twice() {
     ] {
         let pod = pod(policy, &[], &["a", "b"]);
         let mut knowledge = ready(&runs);
-        knowledge.lose(at(1));
+        lose(&mut knowledge, &pod, at(1));
         assert_eq!(decide(&pod, false, &knowledge, at(1)).steps, [Step::RemoveSandbox]);
         knowledge.sandbox = Sandbox::Absent;
         let plan = decide(&pod, false, &knowledge, at(1));
@@ -529,7 +537,7 @@ proptest! {
         let mut rested = false;
         for round in 0..400 {
             if losses.contains(&round) {
-                knowledge.lose(now);
+                lose(&mut knowledge, &pod, now);
             }
             if sick.contains(&round) && let Some(id) = knowledge.current("a").map(|run| run.id.clone()) {
                 let health = Health { id, liveness: Some(Verdict::Failure), ..Health::default() };

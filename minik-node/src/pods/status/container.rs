@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pods::decide::{Knowledge, crash_wait, is_sidecar, restart};
-use crate::runtime::protocol::Attempt;
+use crate::runtime::protocol::{Attempt, Exit};
 
 /// What a container's status is made from.
 #[derive(Clone, Copy)]
@@ -24,6 +24,11 @@ pub struct View<'a> {
 impl View<'_> {
     /// The status of a container; `init` says of which list.
     pub fn status(&self, container: &Container, init: bool) -> ContainerStatus {
+        let old = self.remembered(&container.name);
+        // A Pod that is over keeps what was said of its containers' ends.
+        if let Some(old) = old.filter(|old| self.is_over() && is_ended(old)) {
+            return old.clone();
+        }
         match self.knowledge.current(&container.name) {
             Some(current) if self.knowledge.starts(&container.name) => self.begun(container, current),
             Some(current) => self.known(container, current, init),
@@ -78,10 +83,7 @@ impl View<'_> {
     fn unknown(&self, container: &Container, init: bool) -> ContainerStatus {
         let name = &container.name;
         let old = self.remembered(name);
-        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let over = matches!(phase, Some("Succeeded" | "Failed"));
-        let ended = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.terminated.is_some());
-        if let Some(old) = old.filter(|old| ended(old) && (over || init)) {
+        if let Some(old) = old.filter(|old| init && is_ended(old)) {
             return old.clone();
         }
         let former = self.knowledge.former.get(name);
@@ -125,6 +127,11 @@ impl View<'_> {
             let failure = self.knowledge.failures.get(name)?;
             (failure.id == current.id).then(|| waiting(failure.reason, Some(failure.message.clone())))
         })
+    }
+
+    fn is_over(&self) -> bool {
+        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
     }
 
     fn runs_again(&self, container: &Container, code: i32) -> bool {
@@ -182,7 +189,9 @@ impl View<'_> {
                 ..ApiState::default()
             };
         };
-        let vanished = self.knowledge.vanished.contains(&attempt.id);
+        if ended.exit == Exit::LOST {
+            return lost();
+        }
         let left = || {
             self.knowledge
                 .messages
@@ -192,7 +201,6 @@ impl View<'_> {
         };
         let (reason, message) = match (&ended.start_error, ended.exit.code) {
             (Some(error), _) => ("StartError", Some(error.clone())),
-            _ if vanished => ("ContainerStatusUnknown", Some(VANISHED.to_owned())),
             (None, 0) => ("Completed", left()),
             (None, _) => ("Error", left()),
         };
@@ -213,7 +221,19 @@ impl View<'_> {
     }
 }
 
-const VANISHED: &str = "The container could not be located when the pod was terminated";
+/// The kubelet's words for a container that is not where it should be.
+fn lost() -> ApiState {
+    let terminated = ContainerStateTerminated {
+        exit_code: Exit::LOST.code,
+        reason: Some("ContainerStatusUnknown".to_owned()),
+        message: Some("The container could not be located when the pod was terminated".to_owned()),
+        ..ContainerStateTerminated::default()
+    };
+    ApiState {
+        terminated: Some(terminated),
+        ..ApiState::default()
+    }
+}
 
 fn waiting(reason: &str, message: Option<String>) -> ApiState {
     ApiState {
@@ -223,6 +243,10 @@ fn waiting(reason: &str, message: Option<String>) -> ApiState {
         }),
         ..ApiState::default()
     }
+}
+
+fn is_ended(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_some_and(|state| state.terminated.is_some())
 }
 
 fn container_id(attempt: &Attempt) -> String {

@@ -7,6 +7,7 @@ use super::*;
 use crate::pods::backoff::Backoff;
 use crate::pods::decide::{Failure, Health, Hook, Sandbox};
 use crate::probe::schedule::Verdict;
+use crate::runtime::client::States;
 use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit};
 
 fn at(seconds: i64) -> Timestamp {
@@ -297,8 +298,14 @@ fn a_deadline_that_has_passed_fails_the_pod_for_good() {
 fn whose_end_nobody_saw_ended_with_137() {
     let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a"}]});
     let mut knowledge = knowledge(&[("a", None)]);
-    knowledge.lose(at(1));
-    let status = of(&pod(spec), &knowledge);
+    let pod = pod(spec);
+    knowledge.lose(crate::pods::lost::recover(
+        &pod,
+        &knowledge.states,
+        &States::new(),
+        at(1),
+    ));
+    let status = of(&pod, &knowledge);
     let end = &status["containerStatuses"][0]["state"]["terminated"];
     assert_eq!(
         (&end["reason"], &end["exitCode"]),
