@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::expand::expand;
 use crate::runtime::image::Image;
-use crate::runtime::spec::{ContainerSpec, LastWords, Mount, Privileges, Stdin, User};
+use crate::runtime::spec::{ContainerSpec, Mount, Privileges, Stdin, User};
 
 /// The capabilities that container runtimes give by default.
 const DEFAULT_CAPABILITIES: [&str; 14] = [
@@ -39,8 +39,6 @@ pub struct Parts {
     pub env: BTreeMap<String, String>,
     /// Host name of the Pod.
     pub hostname: String,
-    /// Where it leaves its last words.
-    pub last_words: Option<LastWords>,
     /// Files and volumes.
     pub mounts: Vec<Mount>,
     /// Directory of the writable layer.
@@ -103,7 +101,6 @@ pub fn spec(pod: &Pod, pod_spec: &PodSpec, container: &Container, parts: Parts) 
             .and_then(|context| context.read_only_root_filesystem)
             .unwrap_or(false),
         privileges: privileges(container),
-        last_words: parts.last_words,
         stdin: match (container.stdin, container.stdin_once) {
             (Some(true), Some(true)) => Stdin::Once,
             (Some(true), _) => Stdin::Open,

@@ -5,19 +5,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
 use super::decide::{Sandbox, is_finished};
 use super::files::{self, ClusterDns};
 use super::hostname::{self, Names};
 use super::ipam::Ipam;
+use super::lost;
+use super::shares::shares;
 use super::volumes::{self, Directories};
 use super::worker::{PodError, Worker, chain};
 use crate::agent::{self, AgentConfig};
 use crate::plan::pod_network::PodNetwork;
 use crate::runtime::client::{ShimClient, ShimClientError, States};
-use crate::runtime::spec::{Processes, SandboxSpec, Shares};
+use crate::runtime::exits;
+use crate::runtime::spec::SandboxSpec;
 
 /// A shim and what it reports: `None` once it has died.
 #[derive(Debug)]
@@ -85,36 +89,43 @@ pub fn logs(config: &AgentConfig, pod: &Pod) -> PathBuf {
     ))
 }
 
-/// What the Pod is called.
-pub fn names(config: &AgentConfig, pod: &Pod) -> Result<Names, hostname::TooLong> {
-    hostname::names(pod, &config.node, &config.cluster_domain)
+/// What became of the containers of a Pod whose shim is gone; what nobody knew is saved, so that it stays known.
+pub fn recover(config: &AgentConfig, pod: &Pod, reported: &States) -> States {
+    let (state_dir, saved) = saved(config, pod);
+    let states = lost::recover(pod, reported, &saved, Timestamp::now());
+    for (name, state) in states.iter().filter(|(name, state)| saved.get(*name) != Some(*state)) {
+        if let Err(error) = exits::save(&state_dir, name, state) {
+            tracing::warn!(container = name, %error, "save how a container ended");
+        }
+    }
+    states
 }
 
-fn shares(spec: &PodSpec) -> Shares {
-    let context = spec.security_context.as_ref();
-    let sysctls = context.into_iter().flat_map(|context| context.sysctls.iter().flatten());
-    Shares {
-        processes: match (spec.host_pid, spec.share_process_namespace) {
-            (Some(true), _) => Processes::Node,
-            (_, Some(true)) => Processes::Pod,
-            _ => Processes::Container,
-        },
-        node_ipc: spec.host_ipc.unwrap_or(false),
-        sysctls: sysctls
-            .map(|sysctl| (sysctl_path(&sysctl.name), sysctl.value.clone()))
-            .collect(),
+/// Containers that have ended, in whichever sandbox, and must not run again.
+pub fn over(config: &AgentConfig, pod: &Pod) -> States {
+    match &pod.spec {
+        Some(spec) => lost::kept(spec, &saved(config, pod).1),
+        None => States::new(),
     }
 }
 
-/// A parameter's name may be written with dots or with slashes; the first of them says with which.
-fn sysctl_path(name: &str) -> PathBuf {
-    let dotted = name.find(['.', '/']).is_some_and(|at| name.as_bytes()[at] == b'.');
-    let swapped = name.chars().map(|c| match c {
-        '.' if dotted => '/',
-        '/' if dotted => '.',
-        other => other,
+/// The Pod's state directory, and the ends that were saved there.
+fn saved(config: &AgentConfig, pod: &Pod) -> (PathBuf, States) {
+    let names = pod.spec.iter().flat_map(|spec| {
+        let init = spec.init_containers.iter().flatten();
+        init.chain(&spec.containers).map(|container| container.name.as_str())
     });
-    PathBuf::from(swapped.collect::<String>())
+    let state_dir = directories(config, pod.metadata.uid.as_deref().unwrap_or_default()).state;
+    let saved = exits::read_all(&state_dir, names).unwrap_or_else(|error| {
+        tracing::warn!(dir = %state_dir.display(), %error, "read how containers ended");
+        States::new()
+    });
+    (state_dir, saved)
+}
+
+/// What the Pod is called.
+pub fn names(config: &AgentConfig, pod: &Pod) -> Result<Names, hostname::TooLong> {
+    hostname::names(pod, &config.node, &config.cluster_domain)
 }
 
 /// Makes volumes, network, files and shim, in the order in which they need each other.
@@ -162,9 +173,7 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
     match made.await {
         Ok(running) => {
             worker.running = Some(running);
-            worker.knowledge.sandbox = Sandbox::Ready;
-            worker.knowledge.sandbox_trouble = None;
-            worker.knowledge.states.clear();
+            worker.knowledge.renew();
             worker.publish();
             Ok(())
         }
@@ -268,7 +277,7 @@ pub async fn remove(worker: &mut Worker) -> Result<(), PodError> {
     let directories = directories(&worker.node.config, worker.uid());
     remove_dir(&directories.run)?;
     remove_dir(&directories.state.join("containers"))?;
-    let over = |spec| is_finished(&worker.pod, spec, &worker.knowledge);
+    let over = |spec| is_finished(&worker.pod, spec, &worker.knowledge, Timestamp::now());
     if worker.pod.spec.as_ref().is_some_and(over) {
         remove_dir(&directories.state.join("volumes"))?;
     }

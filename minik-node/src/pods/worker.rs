@@ -5,6 +5,7 @@
 mod api;
 mod context;
 mod steps;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -14,17 +15,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{Knowledge, Plan, Sandbox, Step, crash_wait, decide, is_finished};
 use super::events::Events;
 use super::ipam::Ipam;
 use super::manager::{Facts, Registry};
+use super::probes::Probes;
 use super::sandbox::{self, Running};
 use super::volumes::keeper::Keeper;
+use super::{start, termination};
 use crate::runtime::client::States;
 
 pub use context::{NodeContext, PodError, Wanted};
+use tasks::Report;
 
 /// One Pod at work.
 pub struct Worker {
@@ -39,6 +44,9 @@ pub struct Worker {
     /// While the Pod is not over.
     pub(super) volumes: Option<Keeper>,
     pub(super) first_seen: Timestamp,
+    probes: Probes,
+    /// Probes and hooks under way.
+    tasks: JoinSet<Report>,
     /// What the API was told last.
     reported: Option<PodStatus>,
     /// Failed attempts to talk to the API in a row.
@@ -58,16 +66,21 @@ impl Worker {
         running: Option<Running>,
     ) -> Self {
         let pod = Arc::clone(&wanted.borrow().pod);
-        let mut knowledge = Knowledge::default();
-        if let Some(running) = &running {
-            let states = running.states.borrow().clone();
-            knowledge.sandbox = if states.is_some() {
-                Sandbox::Ready
-            } else {
-                Sandbox::Lost
-            };
-            knowledge.states = states.unwrap_or_default();
-        }
+        let states = running.as_ref().map(|running| running.states.borrow().clone());
+        let former = sandbox::over(&node.config, &pod).into_iter();
+        let (sandbox, states) = match states {
+            Some(Some(states)) => (Sandbox::Ready, states),
+            lost => {
+                let sandbox = lost.map_or(Sandbox::Absent, |_| Sandbox::Lost);
+                (sandbox, sandbox::recover(&node.config, &pod, &States::new()))
+            }
+        };
+        let knowledge = Knowledge {
+            sandbox,
+            states,
+            former: former.map(|(name, state)| (name, state.current)).collect(),
+            ..Knowledge::default()
+        };
         Self {
             node,
             ipam,
@@ -79,6 +92,8 @@ impl Worker {
             running,
             volumes: None,
             first_seen: Timestamp::now(),
+            probes: Probes::default(),
+            tasks: JoinSet::new(),
             reported: None,
             failures: 0,
             announced: BTreeMap::new(),
@@ -91,39 +106,70 @@ impl Worker {
             let Wanted { pod, gone } = self.wanted.borrow_and_update().clone();
             self.pod = pod;
             self.learn();
+            self.ask_probes(Timestamp::now());
             let mut plan = decide(&self.pod, gone, &self.knowledge, Timestamp::now());
             self.keep_volumes(gone, &mut plan);
-            let mut retry = None;
-            for step in &plan.steps {
-                match self.carry_out(step, gone).await {
-                    Ok(true) => return,
-                    Ok(false) => self.failures = 0,
-                    Err(error) => {
-                        self.failed(step, &error);
-                        retry = Some(self.retry_at());
-                        break;
-                    }
-                }
-            }
+            let mut retry = match self.carry_out(&plan, gone).await {
+                Progress::Over => return,
+                Progress::Done => None,
+                Progress::Failed => Some(self.retry_at()),
+            };
             if retry.is_none() && !plan.steps.is_empty() && !shutdown.is_cancelled() {
                 continue;
             }
             self.announce_back_offs();
             if !gone && let Err(error) = self.report().await {
-                tracing::warn!(
-                    pod = self.key(),
-                    error = &error as &dyn std::error::Error,
-                    "report status"
-                );
+                self.not_reported(&error);
                 retry = Some(self.retry_at());
             }
+            let wake = retry.into_iter().chain(plan.wake).chain(self.probes.wake()).min();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = self.wanted.changed() => if changed.is_err() { return },
                 () = states_changed(&mut self.running) => {}
                 () = volumes_laid(&mut self.volumes) => {}
-                () = sleep_until(retry.into_iter().chain(plan.wake).min()) => {}
+                Some(report) = self.tasks.join_next() => self.take_joined(report),
+                () = sleep_until(wake) => {}
             }
+        }
+    }
+
+    /// Does what is planned, in order, until something fails.
+    async fn carry_out(&mut self, plan: &Plan, gone: bool) -> Progress {
+        for step in &plan.steps {
+            // How the containers ended must be known before what remembers it goes.
+            let last_words = matches!(step, Step::RemoveSandbox | Step::Release);
+            if last_words
+                && !gone
+                && let Err(error) = self.report().await
+            {
+                self.not_reported(&error);
+                return Progress::Failed;
+            }
+            match self.do_step(step, gone).await {
+                Ok(true) => return Progress::Over,
+                Ok(false) => self.failures = 0,
+                Err(error) => {
+                    self.failed(step, &error);
+                    return Progress::Failed;
+                }
+            }
+        }
+        Progress::Done
+    }
+
+    fn not_reported(&self, error: &PodError) {
+        tracing::warn!(
+            pod = self.key(),
+            error = error as &dyn std::error::Error,
+            "report status"
+        );
+    }
+
+    fn take_joined(&mut self, report: Result<Report, tokio::task::JoinError>) {
+        match report {
+            Ok(report) => self.take(report),
+            Err(error) => tracing::error!(pod = self.key(), %error, "a probe or hook died"),
         }
     }
 
@@ -146,7 +192,7 @@ impl Worker {
 
     /// Lays the Pod's volumes before anything of it is made, and keeps them until it is over.
     fn keep_volumes(&mut self, gone: bool, plan: &mut Plan) {
-        let over = |spec| is_finished(&self.pod, spec, &self.knowledge);
+        let over = |spec| is_finished(&self.pod, spec, &self.knowledge, Timestamp::now());
         if gone || self.pod.spec.as_ref().is_none_or(over) {
             return;
         }
@@ -171,9 +217,34 @@ impl Worker {
         let Some(running) = &mut self.running else { return };
         match running.states.borrow_and_update().clone() {
             Some(states) => self.knowledge.states = states,
-            None => self.knowledge.sandbox = Sandbox::Lost,
+            None if self.knowledge.sandbox != Sandbox::Ready => {}
+            None => {
+                let states = sandbox::recover(&self.node.config, &self.pod, &self.knowledge.states);
+                self.knowledge.lose(states);
+            }
         }
+        self.read_messages();
         self.publish();
+    }
+
+    /// Reads what runs that have ended left to be told, once.
+    fn read_messages(&mut self) {
+        let state = sandbox::directories(&self.node.config, self.uid()).state;
+        let logs = sandbox::logs(&self.node.config, &self.pod);
+        let known = std::mem::take(&mut self.knowledge.messages);
+        let mut messages = BTreeMap::new();
+        for (name, container) in &self.knowledge.states {
+            for attempt in std::iter::once(&container.current).chain(&container.previous) {
+                let spec = start::find(&self.pod, name).filter(|_| attempt.ended.is_some());
+                let Some(spec) = spec else { continue };
+                let text = match known.get(&attempt.id) {
+                    Some(text) => text.clone(),
+                    None => termination::message(&state, &logs, spec, attempt),
+                };
+                messages.insert(attempt.id.clone(), text);
+            }
+        }
+        self.knowledge.messages = messages;
     }
 
     /// Tells the kubelet's endpoint where the Pod's containers are.
@@ -229,6 +300,16 @@ impl Worker {
             .as_ref()
             .map_or(Ipv4Addr::UNSPECIFIED, |running| running.spec.address)
     }
+}
+
+/// How far a plan was carried out.
+enum Progress {
+    /// Wholly.
+    Done,
+    /// To a step that failed.
+    Failed,
+    /// To the end of the Pod.
+    Over,
 }
 
 /// An error and its causes in one line.

@@ -82,8 +82,16 @@ pub struct Failure {
 pub struct Exit {
     /// Exit code; 128 + signal for a killed process.
     pub code: i32,
-    /// The signal that killed it.
+    /// The signal that killed it; 0 when nobody saw it end.
     pub signal: Option<i32>,
+}
+
+impl Exit {
+    /// Of a process whose end nobody could collect: what the kubelet reports as `ContainerStatusUnknown`.
+    pub const LOST: Self = Self {
+        code: 137,
+        signal: Some(0),
+    };
 }
 
 /// The newest attempt of a container and the one before.
@@ -125,7 +133,4 @@ pub struct Ended {
     pub exit: Exit,
     /// Why the program could not be started, when it could not.
     pub start_error: Option<String>,
-    /// What it left at its `terminationMessagePath`.
-    #[serde(default)]
-    pub message: Option<String>,
 }

@@ -114,9 +114,6 @@ pub struct ContainerSpec {
     /// What else the container may do.
     #[serde(default)]
     pub privileges: Privileges,
-    /// File of the node in which the container leaves its last words; see [`LastWords`].
-    #[serde(default)]
-    pub last_words: Option<LastWords>,
     /// Where its input comes from.
     #[serde(default)]
     pub stdin: Stdin,
@@ -135,15 +132,6 @@ pub struct Privileges {
     pub unmasked: bool,
     /// Whether programs cannot gain what their caller has not (`allowPrivilegeEscalation: false`).
     pub no_new_privileges: bool,
-}
-
-/// What a container wants to be remembered for: `terminationMessagePath` and its policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastWords {
-    /// File of the node that is mounted at the container's path.
-    pub file: PathBuf,
-    /// Whether the end of its log serves for a container that failed and left no words.
-    pub or_log: bool,
 }
 
 /// What a container reads on its standard input.

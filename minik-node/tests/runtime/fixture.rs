@@ -96,7 +96,6 @@ impl Fixture {
             mounts: Vec::new(),
             read_only: false,
             privileges: Privileges::default(),
-            last_words: None,
             stdin: Stdin::default(),
             stop_signal: image.stop_signal,
             log: self.dir.path().join(format!("logs/{name}/0.log")),

@@ -1,11 +1,11 @@
 //! What a worker tells the API server: the Pod's status when it changed, and that the Pod is gone.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 
-use super::super::status::{Addresses, status};
+use super::super::status::{Addresses, DEADLINE_EXCEEDED, patch, status};
 use super::{PodError, Worker};
 
 impl Worker {
@@ -38,15 +38,21 @@ impl Worker {
         if self.reported.as_ref() == Some(&status) {
             return Ok(());
         }
-        let patch = serde_json::json!({"metadata": {"uid": self.uid()}, "status": status});
+        let before = [self.reported.as_ref(), self.pod.status.as_ref()];
+        let patch = patch(self.uid(), before, &status).map_err(PodError::Status)?;
         match self
             .api()
-            .patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch))
+            .patch_status(self.name(), &PatchParams::default(), &Patch::Strategic(patch))
             .await
         {
             Ok(_) => {}
             Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
             Err(error) => return Err(PodError::Api("patch the Pod's status", Box::new(error))),
+        }
+        let (reason, message) = DEADLINE_EXCEEDED;
+        let is_late = |status: &PodStatus| status.reason.as_deref() == Some(reason);
+        if is_late(&status) && !before.into_iter().flatten().any(is_late) {
+            self.events.normal(&self.pod, None, reason, message);
         }
         self.failures = 0;
         self.reported = Some(status);

@@ -59,6 +59,9 @@ pub enum PodError {
         #[source]
         source: std::io::Error,
     },
+    /// A status that is no JSON.
+    #[error("write the Pod's status")]
+    Status(#[source] serde_json::Error),
     /// A request to the API server.
     #[error("{0}")]
     Api(&'static str, #[source] Box<kube::Error>),

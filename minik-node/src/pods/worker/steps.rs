@@ -1,37 +1,31 @@
 //! Carrying one step of a plan out, and telling of its failure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::super::backoff::Backoff;
-use super::super::decide::{Step, Trouble};
+use super::super::decide::{Stage, Step, Stopping, Trouble};
 use super::super::{sandbox, start};
 use super::{PodError, Worker, chain};
 
 impl Worker {
     /// Does one step; `true` once the Pod is no longer this worker's.
-    pub(super) async fn carry_out(&mut self, step: &Step, gone: bool) -> Result<bool, PodError> {
+    pub(super) async fn do_step(&mut self, step: &Step, gone: bool) -> Result<bool, PodError> {
         match step {
             Step::CreateSandbox => sandbox::create(self).await?,
             Step::RemoveSandbox => sandbox::remove(self).await?,
             Step::Start(name) => start::start(self, name).await?,
-            Step::Stop(name, kill_at) => {
-                self.events.normal(
-                    &self.pod,
-                    Some(name),
-                    "Killing",
-                    "Stopping container ".to_owned() + name,
-                );
+            Step::Stop { container, grace, why } => self.stop(container, *grace, why),
+            Step::Signal(name, kill_at) => {
                 let signal = self
                     .knowledge
-                    .states
-                    .get(name)
-                    .map_or(libc::SIGTERM, |state| state.current.stop_signal);
+                    .current(name)
+                    .map_or(libc::SIGTERM, |run| run.stop_signal);
                 self.signal(name, signal).await?;
-                self.knowledge.stopping.insert(name.clone(), Some(*kill_at));
+                self.reach(name, Stage::Signalled(*kill_at));
             }
             Step::Kill(name) => {
                 self.signal(name, libc::SIGKILL).await?;
-                self.knowledge.stopping.insert(name.clone(), None);
+                self.reach(name, Stage::Killed);
             }
             Step::Release => {
                 if !gone {
@@ -42,6 +36,34 @@ impl Worker {
             }
         }
         Ok(false)
+    }
+
+    /// Begins a container's way out, or shortens it.
+    fn stop(&mut self, name: &str, grace: SignedDuration, why: &str) {
+        let Some(id) = self.knowledge.current(name).map(|run| run.id.clone()) else {
+            return;
+        };
+        if !why.is_empty() {
+            self.events.normal(&self.pod, Some(name), "Killing", why);
+        }
+        let stage = match self.knowledge.stopping(name).map(|stopping| stopping.stage) {
+            Some(Stage::Hook) => Stage::Hook,
+            None if self.pre_stop(name, id.clone()) => Stage::Hook,
+            _ => Stage::Waiting,
+        };
+        let stopping = Stopping {
+            id,
+            since: Timestamp::now(),
+            grace,
+            stage,
+        };
+        self.knowledge.stopping.insert(name.to_owned(), stopping);
+    }
+
+    fn reach(&mut self, name: &str, stage: Stage) {
+        if let Some(stopping) = self.knowledge.stopping.get_mut(name) {
+            stopping.stage = stage;
+        }
     }
 
     async fn signal(&self, container: &str, signal: i32) -> Result<(), PodError> {
@@ -66,6 +88,7 @@ impl Worker {
                 let now = Timestamp::now();
                 let backoff = Backoff::next(
                     self.knowledge.sandbox_trouble.as_ref().map(|trouble| trouble.backoff),
+                    now,
                     now,
                 );
                 self.knowledge.sandbox_trouble = Some(Trouble {

@@ -1,14 +1,14 @@
 //! One container of the shim: its newest attempt, the one before, and what is open for them.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::last_words;
 use super::log::{Output, fifo};
 use super::process::{Process, Stdio};
+use crate::runtime::exits;
 use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit, Failure};
 use crate::runtime::spec::{ContainerSpec, SandboxSpec, Stdin, stdin_fifo};
 
@@ -43,7 +43,6 @@ impl Container {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&spec.writable)?,
         }
-        last_words::prepare(&spec)?;
         let output = Output::open(dir, &spec.id, &spec.log)?;
         let [stdout, stderr] = output.container_ends()?;
         let (input, stdin) = input(&spec, dir)?;
@@ -87,7 +86,6 @@ impl Container {
                     signal: None,
                 },
                 start_error: Some(failure.message.clone()),
-                message: None,
             });
         }
         Some((connection, result))
@@ -113,9 +111,8 @@ impl Container {
             at: Timestamp::now(),
             exit,
             start_error: None,
-            message: last_words::read(&self.spec, exit),
         });
-        save(&exit_file(state_dir, &self.spec.name), &self.state)?;
+        exits::save(state_dir, &self.spec.name, &self.state)?;
         Ok(Some((exit, live.output.attached())))
     }
 }
@@ -128,20 +125,4 @@ fn input(spec: &ContainerSpec, dir: &Path) -> io::Result<(Option<File>, File)> {
     let path = stdin_fifo(dir, &spec.id);
     let ours = fifo(&path)?;
     Ok((Some(ours), File::open(&path)?))
-}
-
-/// Where a container's end is kept: `STATE/exits/NAME.json`, a [`ContainerState`].
-pub fn exit_file(state_dir: &Path, container: &str) -> PathBuf {
-    state_dir.join("exits").join(format!("{container}.json"))
-}
-
-fn save(path: &Path, state: &ContainerState) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec(state)?)?;
-    file.sync_data()?;
-    fs::rename(&temporary, path)
 }

@@ -6,7 +6,6 @@
 
 mod connection;
 mod container;
-mod last_words;
 mod log;
 mod process;
 mod rootfs;
