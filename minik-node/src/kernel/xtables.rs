@@ -21,16 +21,18 @@ const GROUP: u32 = 7;
 const BUFFER: usize = 8 << 20;
 /// `nlmsghdr`: length, type, flags, sequence number, port.
 const HEADER: usize = 16;
-/// Sockets of ours that may still have reports under way.
-const REMEMBERED: usize = 16;
+/// Programs of ours that may still have reports under way.
+const REMEMBERED: usize = 64;
 
 /// Reports of changes in nf_tables tables of IPv4, which is where iptables-nft keeps its rules.
 #[derive(Debug)]
 pub struct NftWatch {
     socket: AsyncFd<Socket>,
-    /// Netlink ports that are ours; a program's first socket has its process number as port.
-    own: Mutex<Vec<u32>>,
 }
+
+/// Netlink ports of programs that this process has started, whoever watches; a program's first socket has its process
+/// number as port.
+static OWN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 impl NftWatch {
     /// Listens in the namespace of the calling thread. Needs a tokio runtime.
@@ -47,19 +49,7 @@ impl NftWatch {
         // SAFETY: the socket owns its descriptor, names no other for as long as it lives, and closes it only when the
         // `AsyncFd`, which it moves into, is done with it.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
-        Ok(Self {
-            socket,
-            own: Mutex::default(),
-        })
-    }
-
-    /// Does not report what process `pid` changes.
-    pub fn ignore(&self, pid: u32) {
-        let mut own = self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if own.len() == REMEMBERED {
-            own.remove(0);
-        }
-        own.push(pid);
+        Ok(Self { socket })
     }
 
     /// Waits until somebody else has changed a rule or chain. Loses nothing when it is cancelled. Where reports were
@@ -76,18 +66,27 @@ impl NftWatch {
                 socket.get_ref().recv(&mut bytes, 0)
             });
             match received {
-                Ok(Ok(_)) if self.by_others(&bytes) => return Ok(()),
+                Ok(Ok(_)) if by_others(&bytes) => return Ok(()),
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
                 Ok(Ok(_)) | Err(_) => {}
             }
         }
     }
+}
 
-    fn by_others(&self, bytes: &[u8]) -> bool {
-        let own = self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        messages(bytes).any(|message| message.concerns_rules() && !own.contains(&message.port))
+/// Keeps what process `pid`, a child of ours, changes from being reported to any watch.
+pub fn ignore(pid: u32) {
+    let mut own = OWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if own.len() == REMEMBERED {
+        own.remove(0);
     }
+    own.push(pid);
+}
+
+fn by_others(bytes: &[u8]) -> bool {
+    let own = OWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    messages(bytes).any(|message| message.concerns_rules() && !own.contains(&message.port))
 }
 
 /// What matters of one report.

@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::plan::Plan;
 use super::ruleset::{ParseError, Ruleset};
-use crate::kernel::xtables::{LegacySize, LegacyTables, NftWatch};
+use crate::kernel::xtables::{self, LegacySize, LegacyTables, NftWatch};
 
 /// Longest run of a program; ten thousand Services take many seconds in the slower of the two variants.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -201,7 +201,11 @@ impl Kernel {
         self.restore(&text).await
     }
 
-    pub(super) async fn restore(&mut self, transaction: &str) -> Result<(), KernelError> {
+    /// Feeds `iptables-restore --noflush`; what it changes is no change by other hands.
+    ///
+    /// # Errors
+    /// When the program fails; commits before the one that failed stand.
+    pub async fn restore(&mut self, transaction: &str) -> Result<(), KernelError> {
         let program = format!("{}-restore", self.variant);
         if let Changes::Legacy {
             tables,
@@ -211,12 +215,8 @@ impl Kernel {
         {
             *missed |= sizes(tables).map_err(KernelError::Watch)? != *last;
         }
-        let own = |pid| {
-            if let Changes::Nft(watch) = &self.changes {
-                watch.ignore(pid);
-            }
-        };
-        run(&program, &["-w", "5", "--noflush"], transaction, &self.lock_file, own).await?;
+        let arguments = ["-w", "5", "--noflush"];
+        run(&program, &arguments, transaction, &self.lock_file, xtables::ignore).await?;
         if let Changes::Legacy { tables, last, .. } = &mut self.changes {
             *last = Some(sizes(tables).map_err(KernelError::Watch)?);
         }
