@@ -19,7 +19,6 @@ mod sandbox;
 mod service_env;
 mod start;
 mod status;
-mod termination;
 mod volumes;
 mod worker;
 

@@ -16,7 +16,6 @@ use super::container::{self, Parts};
 use super::decide::{Failure, Trouble};
 use super::sandbox::{self, directories, hostname};
 use super::service_env;
-use super::termination;
 use super::volumes;
 use super::worker::{PodError, Worker, chain};
 use crate::runtime::client::ShimClientError;
@@ -102,8 +101,7 @@ async fn launch(worker: &mut Worker, name: &str, spec: ContainerSpec) -> Result<
     }
 }
 
-/// A container of a Pod by name.
-pub(super) fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     let spec = pod.spec.as_ref()?;
     spec.init_containers
         .iter()
@@ -220,8 +218,6 @@ async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> R
     let mut mounts = files(&directories.state, pod_spec.host_network.unwrap_or(false));
     mounts.extend(volumes::mounts(pod_spec, container, &directories).map_err(|error| config_error(chain(&error)))?);
     let attempt = attempt(worker, &container.name).map_err(|error| config_error(chain(&error)))?;
-    let message = termination::prepare(&directories.state, container, attempt);
-    mounts.extend(message.map_err(|error| config_error(format!("make termination message file: {error}")))?);
     let parts = Parts {
         image,
         attempt,

@@ -24,7 +24,6 @@ use super::ipam::Ipam;
 use super::manager::{Facts, Registry};
 use super::probes::Probes;
 use super::sandbox::{self, Running};
-use super::{start, termination};
 use crate::runtime::client::States;
 
 pub use context::{NodeContext, PodError, Wanted};
@@ -195,28 +194,7 @@ impl Worker {
                 self.knowledge.lose(states);
             }
         }
-        self.read_messages();
         self.publish();
-    }
-
-    /// Reads what runs that have ended left to be told, once.
-    fn read_messages(&mut self) {
-        let state = sandbox::directories(&self.node.config, self.uid()).state;
-        let logs = sandbox::logs(&self.node.config, &self.pod);
-        let known = std::mem::take(&mut self.knowledge.messages);
-        let mut messages = BTreeMap::new();
-        for (name, container) in &self.knowledge.states {
-            for attempt in std::iter::once(&container.current).chain(&container.previous) {
-                let spec = start::find(&self.pod, name).filter(|_| attempt.ended.is_some());
-                let Some(spec) = spec else { continue };
-                let text = match known.get(&attempt.id) {
-                    Some(text) => text.clone(),
-                    None => termination::message(&state, &logs, spec, attempt),
-                };
-                messages.insert(attempt.id.clone(), text);
-            }
-        }
-        self.knowledge.messages = messages;
     }
 
     /// Tells the kubelet's endpoint where the Pod's containers are.
