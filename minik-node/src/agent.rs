@@ -6,6 +6,7 @@ mod client;
 mod node;
 
 pub use client::over_socket;
+pub(crate) use node::allocatable;
 
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixListener;
@@ -23,7 +24,7 @@ use crate::kernel::sysctl;
 use crate::kubelet::{self, KubeletError};
 use crate::plan::fabric::{self, Routes};
 use crate::pods::events::Events;
-use crate::pods::{self, NodeContext, Registry};
+use crate::pods::{self, NodeContext, Objects, Registry};
 use crate::proxy::{self, ProxyConfig};
 use crate::reconcile::fabric::Fabric;
 use crate::reconcile::{self, Outcome, Status, Timing};
@@ -122,10 +123,12 @@ pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: Cancellat
         () = shutdown.cancelled() => {}
     }
     let images = Images::new(&config.image_dir);
+    let objects = Objects::new(client.clone());
     let context = NodeContext {
         config,
         client,
         images,
+        objects,
         networks,
         view,
         program,

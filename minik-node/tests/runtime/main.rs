@@ -12,6 +12,7 @@ mod images;
 mod life;
 mod pods;
 mod probes;
+mod seen;
 mod shim;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         pods::trials(),
         life::trials(),
         probes::trials(),
+        seen::trials(),
     ]
     .into_iter()
     .flatten()

@@ -11,7 +11,7 @@ use minik_node::agent::{AgentConfig, over_socket};
 use minik_node::kernel::netns::NetNs;
 use minik_node::kernel::pod_network::PodNetworks;
 use minik_node::kubelet;
-use minik_node::pods::{self, NodeContext, Registry};
+use minik_node::pods::{self, NodeContext, Objects, Registry};
 use minik_node::runtime::image::Images;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -95,6 +95,7 @@ impl Node {
         let context = NodeContext {
             client: over_socket(&config.api_socket),
             images: Images::new(&config.image_dir),
+            objects: Objects::new(over_socket(&config.api_socket)),
             networks: PodNetworks::open_in(&self.netns).unwrap(),
             view,
             program: std::env::current_exe().unwrap(),
@@ -400,7 +401,7 @@ async fn exec(socket: &std::path::Path, query: &str, input: &[u8]) -> Executed {
 
 async fn missing_config() {
     let mut node = Node::new();
-    let container = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", "echo $GREETING; cat /conf/file; ls -l /conf/file | cut -c1-10; exec sleep 1000"],
+    let container = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", "echo $GREETING; cat /conf/file; ls -lL /conf/file | cut -c1-10; exec sleep 1000"],
         "env": [{"name": "WHO", "value": "you"}, {"name": "GREETING", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "greeting"}}}],
         "volumeMounts": [{"name": "conf", "mountPath": "/conf"}]});
     let spec = json!({"volumes": [{"name": "conf", "configMap": {"name": "settings", "items": [{"key": "text", "path": "file", "mode": 0o440}]}}], "containers": [container]});

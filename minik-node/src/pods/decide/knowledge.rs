@@ -118,6 +118,8 @@ pub struct Knowledge {
     pub hooks: BTreeMap<String, Hook>,
     /// What probes say.
     pub health: BTreeMap<String, Health>,
+    /// What ended runs left to be told, by id.
+    pub messages: BTreeMap<String, String>,
 }
 
 impl Knowledge {

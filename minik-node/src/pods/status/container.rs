@@ -204,11 +204,13 @@ impl View<'_> {
             (None, _) => "Error",
         };
         let ran = ended.start_error.is_none();
+        let messages = &self.knowledge.messages;
+        let left = || messages.get(&attempt.id).filter(|text| !text.is_empty()).cloned();
         let terminated = ContainerStateTerminated {
             container_id: Some(container_id(attempt)),
             exit_code: ended.exit.code,
             finished_at: Some(Time(ended.at)),
-            message: ended.start_error.clone(),
+            message: ended.start_error.clone().or_else(left),
             reason: Some(reason.to_owned()),
             signal: None,
             started_at: Some(if ran { started_at } else { Time(Timestamp::UNIX_EPOCH) }),
