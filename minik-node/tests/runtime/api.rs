@@ -89,6 +89,29 @@ impl Api {
         });
     }
 
+    /// Every status that a Pod had, as it changed.
+    pub fn statuses(&self, name: &str) -> Vec<Value> {
+        let changes = self.state.lock().unwrap().changes.clone();
+        let of_pod = changes.iter().map(|(_, change)| &change["object"]);
+        let of_pod = of_pod.filter(|pod| pod["metadata"]["name"] == name);
+        of_pod.map(|pod| pod["status"].clone()).collect()
+    }
+
+    /// Sets a condition of a Pod, as some controller does.
+    pub fn set_condition(&self, name: &str, kind: &str, value: &str) {
+        let path = format!("/api/v1/namespaces/default/pods/{name}");
+        let condition = json!({"type": kind, "status": value});
+        self.change(&path, "MODIFIED", |pod| {
+            merge_conditions(&mut pod["status"]["conditions"], &[condition])
+        });
+    }
+
+    /// Takes a Pod away at once, as `kubectl delete --force --grace-period=0` does.
+    pub fn forget(&self, name: &str) {
+        let path = format!("/api/v1/namespaces/default/pods/{name}");
+        self.change(&path, "DELETED", |_| {});
+    }
+
     /// `reason: message` of every event so far.
     pub fn events(&self) -> Vec<String> {
         let events = self.state.lock().unwrap().events.clone();
@@ -143,6 +166,11 @@ impl Api {
         waited.unwrap_or_else(|_| panic!("not in time: {:#}\n{:#?}", find()["status"], self.events()))
     }
 
+    fn has(&self, path: &str) -> bool {
+        let state = self.state.lock().unwrap();
+        state.pods.iter().any(|(other, _)| other == path)
+    }
+
     fn change(&self, path: &str, kind: &str, edit: impl FnOnce(&mut Value)) -> Value {
         let mut state = self.state.lock().unwrap();
         let version = state.changes.len() + 1;
@@ -183,10 +211,10 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
             let items: Vec<Value> = state.pods.iter().map(|(_, pod)| pod.clone()).collect();
             Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": state.changes.len().to_string()}, "items": items})).into_response()
         }
-        Method::PATCH if path.ends_with("/status") => {
+        Method::PATCH if path.ends_with("/status") && api.has(path.trim_end_matches("/status")) => {
             Json(api.change(path.trim_end_matches("/status"), "MODIFIED", |pod| merge(pod, &body))).into_response()
         }
-        Method::DELETE => {
+        Method::DELETE if api.has(&path) => {
             assert_eq!(body["gracePeriodSeconds"], 0);
             Json(api.change(&path, "DELETED", |_| {})).into_response()
         }
@@ -210,7 +238,7 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
             api.state.lock().unwrap().events.push(body.clone());
             (StatusCode::CREATED, Json(body)).into_response()
         }
-        Method::PATCH => Json(body).into_response(),
+        Method::PATCH if path.contains("/events/") => Json(body).into_response(),
         _ => {
             let state = api.state.lock().unwrap();
             match state.others.iter().find(|(other, _)| *other == path) {
@@ -272,10 +300,33 @@ fn merge(target: &mut Value, patch: &Value) {
             if !target.is_object() {
                 *target = json!({});
             }
-            for (key, value) in patch {
-                merge(&mut target[key], value);
+            for (key, value) in patch.iter().filter(|(key, _)| !key.starts_with('$')) {
+                match value.as_array().filter(|_| key == "conditions") {
+                    Some(conditions) => merge_conditions(&mut target[key], conditions),
+                    None => merge(&mut target[key], value),
+                }
+            }
+            for key in patch.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key) {
+                target.as_object_mut().unwrap().remove(key);
             }
         }
         other => *target = other.clone(),
+    }
+}
+
+/// By type, as a strategic merge does.
+fn merge_conditions(target: &mut Value, patch: &[Value]) {
+    if !target.is_array() {
+        *target = json!([]);
+    }
+    let target = target.as_array_mut().unwrap();
+    for condition in patch {
+        match target.iter_mut().find(|known| known["type"] == condition["type"]) {
+            Some(known) => merge(known, condition),
+            None => {
+                target.push(json!({}));
+                merge(target.last_mut().unwrap(), condition);
+            }
+        }
     }
 }
