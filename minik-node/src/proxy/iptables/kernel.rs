@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::plan::Plan;
 use super::ruleset::{ParseError, Ruleset};
-use crate::kernel::xtables::{self, LegacySize, LegacyTables, NftWatch};
+use crate::kernel::xtables::{LegacySize, LegacyTables, NftWatch};
 
 /// Longest run of a program; ten thousand Services take many seconds in the slower of the two variants.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -207,18 +207,20 @@ impl Kernel {
     /// When the program fails; commits before the one that failed stand.
     pub async fn restore(&mut self, transaction: &str) -> Result<(), KernelError> {
         let program = format!("{}-restore", self.variant);
-        if let Changes::Legacy {
-            tables,
-            last: Some(last),
-            missed,
-        } = &mut self.changes
-        {
-            *missed |= sizes(tables).map_err(KernelError::Watch)? != *last;
-        }
         let arguments = ["-w", "5", "--noflush"];
-        run(&program, &arguments, transaction, &self.lock_file, xtables::ignore).await?;
-        if let Changes::Legacy { tables, last, .. } = &mut self.changes {
-            *last = Some(sizes(tables).map_err(KernelError::Watch)?);
+        match &mut self.changes {
+            Changes::Nft(watch) => {
+                let own = |pid| watch.ignore(pid);
+                let work = run(&program, &arguments, transaction, &self.lock_file, own);
+                watch.during(work).await?;
+            }
+            Changes::Legacy { tables, last, missed } => {
+                if let Some(last) = last {
+                    *missed |= sizes(tables).map_err(KernelError::Watch)? != *last;
+                }
+                run(&program, &arguments, transaction, &self.lock_file, |_| {}).await?;
+                *last = Some(sizes(tables).map_err(KernelError::Watch)?);
+            }
         }
         Ok(())
     }
