@@ -52,10 +52,15 @@ pub async fn admit(call: &Call, pod: &mut Value) -> Result<(), ApiError> {
         });
     };
     let own = pod["spec"]["automountServiceAccountToken"].as_bool();
-    if own.or(account["automountServiceAccountToken"].as_bool()).unwrap_or(true) {
+    if own
+        .or(account["automountServiceAccountToken"].as_bool())
+        .unwrap_or(true)
+    {
         mount_token(pod);
     }
-    let has_pull_secrets = pod["spec"]["imagePullSecrets"].as_array().is_some_and(|list| !list.is_empty());
+    let has_pull_secrets = pod["spec"]["imagePullSecrets"]
+        .as_array()
+        .is_some_and(|list| !list.is_empty());
     if let (false, Some(secrets)) = (has_pull_secrets, account.get("imagePullSecrets")) {
         pod["spec"]["imagePullSecrets"] = secrets.clone();
     }
@@ -160,7 +165,10 @@ mod tests {
     fn a_volume_that_is_there_or_not_needed_is_not_added() {
         let there = mounted(json!({"containers": [{"name": "a"}], "volumes": [{"name": "kube-api-access-12345"}]}));
         assert_eq!(there["volumes"].as_array().map(Vec::len), Some(1));
-        assert_eq!(there["containers"][0]["volumeMounts"][0]["name"], "kube-api-access-12345");
+        assert_eq!(
+            there["containers"][0]["volumeMounts"][0]["name"],
+            "kube-api-access-12345"
+        );
         let own = json!([{"name": "mine", "mountPath": MOUNT_PATH}]);
         let none = mounted(json!({"containers": [{"name": "a", "volumeMounts": own}]}));
         assert_eq!(none.get("volumes"), None);

@@ -68,7 +68,9 @@ impl Server {
             );
             // As the ServiceAccount controller does.
             let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-            let made = server.post(&format!("/api/v1/namespaces/{name}/serviceaccounts"), &account).await;
+            let made = server
+                .post(&format!("/api/v1/namespaces/{name}/serviceaccounts"), &account)
+                .await;
             assert_eq!(made.code, StatusCode::CREATED);
         }
         server
