@@ -24,5 +24,6 @@ mod readme;
 mod reboot;
 mod recovery;
 mod rules;
+mod seen;
 mod services;
 mod vm;

@@ -370,8 +370,8 @@ async fn shared_processes() {
         "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]});
     // What a container leaves behind does not outlive it, though its namespace does.
     let script = "tr -d '\\0' < /proc/1/cmdline; echo; cat /proc/1/comm
-        while ! pgrep -f 'sleep 777' > /dev/null; do usleep 5000; done; echo there; touch /shared/seen
-        while pgrep -f 'sleep 777' > /dev/null; do usleep 5000; done; echo gone; exec sleep 1000";
+        while ! grep -qs '^sleep' /proc/[0-9]*/cmdline; do usleep 5000; done; echo there; touch /shared/seen
+        while grep -qs '^sleep' /proc/[0-9]*/cmdline; do usleep 5000; done; echo gone; exec sleep 1000";
     let main = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", script], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]});
     let spec = json!({"shareProcessNamespace": true, "restartPolicy": "Never", "volumes": [{"name": "shared", "emptyDir": {}}], "containers": [main, background]});
     node.api.put(pod("web", spec));
