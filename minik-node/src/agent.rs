@@ -8,6 +8,7 @@ mod node;
 pub use client::over_socket;
 
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,14 +91,15 @@ pub enum AgentError {
 }
 
 /// Runs a node until `shutdown`. Must be called inside the node's network namespace. Pods, rules and routes
-/// stay as they are when it returns.
+/// stay as they are when it returns. `kubelet` is the listening socket of the kubelet's endpoint, made by whoever outlives
+/// the agent, so that a request of the API server's waits for the next agent instead of failing.
 ///
 /// # Errors
 /// When a socket of the node cannot be opened.
-pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
+pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: CancellationToken) -> Result<(), AgentError> {
     let client = client::over_socket(&config.api_socket);
     let registry = Registry::default();
-    let endpoint = kubelet::spawn(&config.run_dir.join("kubelet.sock"), registry.clone(), shutdown.clone())?;
+    let endpoint = kubelet::spawn(kubelet, registry.clone(), shutdown.clone())?;
     let networks = PodNetworks::open()?;
     let program = std::env::current_exe().map_err(AgentError::Program)?;
 

@@ -21,6 +21,8 @@ mod manifests;
 mod pods;
 mod proxy;
 mod readme;
+mod reboot;
+mod recovery;
 mod rules;
 mod services;
 mod vm;

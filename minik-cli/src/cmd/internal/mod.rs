@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod apiserver;
 pub mod dns;
+mod inherited;
 pub mod supervisor;
 
 use std::path::PathBuf;
