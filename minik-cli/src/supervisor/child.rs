@@ -26,6 +26,8 @@ pub const FIRST_LISTEN_FD: i32 = 3;
 pub enum Role {
     /// API server and control plane.
     ApiServer,
+    /// Keeper of the namespaces and the links between them.
+    Network,
     /// The agent of that node.
     Agent(String),
 }
@@ -127,6 +129,7 @@ impl Role {
     pub fn name(&self) -> String {
         match self {
             Self::ApiServer => "apiserver".to_owned(),
+            Self::Network => "network".to_owned(),
             Self::Agent(node) => format!("agent-{node}"),
         }
     }
@@ -168,6 +171,7 @@ impl Child {
                 command.arg("apiserver");
                 pass(&mut command, sockets.of_api_server(), &name)?;
             }
+            Role::Network => drop(command.arg("network")),
             Role::Agent(node) => {
                 command.args(["agent", "--node", node]);
                 pass(&mut command, sockets.of_agent(node), &name)?;

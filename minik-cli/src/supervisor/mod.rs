@@ -102,8 +102,8 @@ impl<'a> Supervisor<'a> {
             .map_err(SupervisorError::Signals)?;
         let logs = Logs::watch(&spec.log_dir()).map_err(SupervisorError::Logs)?;
         let sockets = Sockets::bind(spec)?;
-        let roles =
-            std::iter::once(Role::ApiServer).chain(spec.nodes.iter().map(|node| Role::Agent(node.name.clone())));
+        let agents = spec.nodes.iter().map(|node| Role::Agent(node.name.clone()));
+        let roles = [Role::ApiServer, Role::Network].into_iter().chain(agents);
         let now = Instant::now();
         let mut supervisor = Self {
             spec,
@@ -293,7 +293,7 @@ impl<'a> Supervisor<'a> {
     /// Agents first, so that each can still tell the API server; then the API server. Pods live on.
     fn stop(&mut self) -> Result<(), SupervisorError> {
         self.dismiss();
-        self.stop_where(|role| matches!(role, Role::Agent(_)))?;
+        self.stop_where(|role| matches!(role, Role::Agent(_) | Role::Network))?;
         self.stop_where(|role| *role == Role::ApiServer)?;
         self.sockets.unlink();
         Ok(())

@@ -14,6 +14,7 @@ mod console;
 mod debug;
 mod egress;
 mod endure;
+mod heal;
 mod helm;
 mod kubectl;
 mod lesson;
