@@ -7,6 +7,7 @@
 mod cluster;
 
 mod addresses;
+mod endpoints;
 mod scheduling;
 
 use std::time::{Duration, Instant};
