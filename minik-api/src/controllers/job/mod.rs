@@ -14,6 +14,8 @@ mod pods;
 mod policy;
 mod tally;
 mod ttl;
+#[cfg(test)]
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
