@@ -16,6 +16,7 @@ mod bootstrap;
 mod cache;
 mod context;
 mod controller_ref;
+mod cronjob;
 mod deployment;
 mod endpoints;
 mod error;
@@ -110,6 +111,7 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         ),
         controller!("statefulset", statefulset::StatefulSetController::new(shared())),
         controller!("job", job::JobController::new(shared())),
+        controller!("cronjob", cronjob::CronJobController::new(shared())),
         controller!("ttl after finished", job::TtlController::new(shared())),
         controller!("scheduler", scheduler::Scheduler::new(shared())),
         controller!("endpoints", endpoints::EndpointsController::new(shared())),

@@ -7,6 +7,7 @@
 mod cluster;
 
 mod addresses;
+mod jobs;
 mod statefulset;
 
 use std::time::{Duration, Instant};
