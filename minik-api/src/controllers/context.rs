@@ -14,7 +14,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -53,6 +55,10 @@ pub struct Context {
     pub claims: Arc<Cache<PersistentVolumeClaim>>,
     /// PersistentVolumes.
     pub volumes: Arc<Cache<PersistentVolume>>,
+    /// StorageClasses.
+    pub storage_classes: Arc<Cache<StorageClass>>,
+    /// PodDisruptionBudgets.
+    pub budgets: Arc<Cache<PodDisruptionBudget>>,
     /// ReplicaSets.
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     /// Deployments.
@@ -105,6 +111,8 @@ impl Context {
             config_maps: Arc::default(),
             claims: Arc::default(),
             volumes: Arc::default(),
+            storage_classes: Arc::default(),
+            budgets: Arc::default(),
             replica_sets: Arc::default(),
             deployments: Arc::default(),
             replication_controllers: Arc::default(),
@@ -132,6 +140,8 @@ impl Context {
             self.feed("watch configmaps", &self.config_maps),
             self.feed("watch persistentvolumeclaims", &self.claims),
             self.feed("watch persistentvolumes", &self.volumes),
+            self.feed("watch storageclasses", &self.storage_classes),
+            self.feed("watch poddisruptionbudgets", &self.budgets),
             self.feed("watch replicasets", &self.replica_sets),
             self.feed("watch deployments", &self.deployments),
             self.feed("watch replicationcontrollers", &self.replication_controllers),

@@ -63,6 +63,12 @@ pub enum ReconcileError {
         #[source]
         source: kube::core::ParseExpressionError,
     },
+    /// Waiting for volumes to be made.
+    #[error("volumes are not there after {seconds} s")]
+    Volumes {
+        /// How long was waited.
+        seconds: u64,
+    },
     /// A value that does not serialise.
     #[error("cannot serialise {what}")]
     Serialise {
@@ -82,7 +88,11 @@ impl ReconcileError {
             | Self::Update { source, .. }
             | Self::UpdateStatus { source, .. }
             | Self::Delete { source, .. } => is_conflict(source),
-            Self::Read { .. } | Self::Discover(_) | Self::Selector { .. } | Self::Serialise { .. } => false,
+            Self::Read { .. }
+            | Self::Discover(_)
+            | Self::Selector { .. }
+            | Self::Volumes { .. }
+            | Self::Serialise { .. } => false,
         }
     }
 

@@ -44,6 +44,7 @@ mod service_ip;
 mod share;
 mod statefulset;
 mod volume_protection;
+mod volumes;
 mod write;
 
 use std::sync::Arc;
@@ -56,6 +57,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use bootstrap::{BootstrapError, ControllerConfig, NAMESPACES, bootstrap};
 pub use error::ReconcileError;
+
+/// The scheduler's decisions without the loop around them, for those who measure them.
+pub mod scheduling {
+    pub use super::cache::{Key, Snapshot};
+    pub use super::scheduler::{Decision, Roster, Volumes};
+}
 
 use context::{Context, MakeTask, Task, task};
 use inventory::Inventory;

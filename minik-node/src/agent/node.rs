@@ -1,6 +1,7 @@
 //! The node's own objects: Node and Lease. Registers, keeps the Lease fresh, corrects what others changed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,8 +21,8 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);
 const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
-/// The kubelet's `maxPods`.
-const MAX_PODS: &str = "110";
+/// The kubelet's `maxPods`: what a /24 has addresses for, where the kubelet's default of 110 would leave most unused.
+const MAX_PODS: &str = "250";
 
 /// Registers the node, trying until the API server takes it or `shutdown`.
 pub async fn register(client: &Client, config: &AgentConfig, shutdown: &CancellationToken) {
@@ -164,6 +165,7 @@ fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> Nod
             std::thread::available_parallelism().map_or(1, usize::from).to_string(),
         ),
         ("memory", memory()),
+        ("ephemeral-storage", storage(&config.state_dir)),
         ("pods", MAX_PODS.to_owned()),
     ]
     .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
@@ -250,6 +252,17 @@ fn info() -> NodeSystemInfo {
         system_uuid: read("/etc/machine-id"),
         ..NodeSystemInfo::default()
     }
+}
+
+/// The size of the file system that holds what Pods write.
+fn storage(directory: &Path) -> String {
+    let kibibytes = std::fs::create_dir_all(directory)
+        .ok()
+        .and_then(|()| nix::sys::statvfs::statvfs(directory).ok())
+        .map_or(0, |found| {
+            u64::from(found.blocks()) * u64::from(found.fragment_size()) / 1024
+        });
+    format!("{kibibytes}Ki")
 }
 
 fn memory() -> String {

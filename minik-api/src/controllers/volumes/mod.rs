@@ -1,0 +1,3 @@
+//! PersistentVolumes and the claims on them.
+
+pub mod matching;
