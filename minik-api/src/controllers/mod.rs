@@ -15,14 +15,23 @@
 mod bootstrap;
 mod cache;
 mod context;
+mod controller_ref;
+mod cronjob;
 mod deployment;
 mod endpoints;
 mod error;
+mod expectations;
 mod garbage;
+mod hash;
+mod history;
 mod inventory;
+mod job;
+mod latest;
 mod namespace;
 mod owner;
 mod pod;
+mod pod_control;
+mod pod_rank;
 mod queue;
 mod recorder;
 mod replicaset;
@@ -32,6 +41,8 @@ mod scheduler;
 mod service_account;
 mod service_cidr;
 mod service_ip;
+mod share;
+mod statefulset;
 mod volume_protection;
 mod volumes;
 mod write;
@@ -101,6 +112,14 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
     vec![
         controller!("deployment", deployment::DeploymentController::new(shared())),
         controller!("replicaset", replicaset::ReplicaSetController::new(shared())),
+        controller!(
+            "replicationcontroller",
+            replicaset::ReplicationControllerController::new(shared())
+        ),
+        controller!("statefulset", statefulset::StatefulSetController::new(shared())),
+        controller!("job", job::JobController::new(shared())),
+        controller!("cronjob", cronjob::CronJobController::new(shared())),
+        controller!("ttl after finished", job::TtlController::new(shared())),
         controller!("scheduler", scheduler::Scheduler::new(shared())),
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
         controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),

@@ -8,7 +8,9 @@ mod cluster;
 
 mod addresses;
 mod endpoints;
+mod jobs;
 mod scheduling;
+mod statefulset;
 
 use std::time::{Duration, Instant};
 
