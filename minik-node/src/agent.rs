@@ -7,6 +7,7 @@ mod links;
 mod node;
 
 pub use client::over_socket;
+pub(crate) use node::allocatable;
 
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixListener;
@@ -24,7 +25,7 @@ use crate::kernel::sysctl;
 use crate::kubelet::{self, KubeletError};
 use crate::plan::fabric::{self, Routes};
 use crate::pods::events::Events;
-use crate::pods::{self, NodeContext, Registry};
+use crate::pods::{self, NodeContext, Objects, Registry};
 use crate::proxy::{self, ProxyConfig};
 use crate::reconcile::fabric::{Fabric, FabricError};
 use crate::reconcile::{self, Outcome, Status, Timing};
@@ -128,10 +129,12 @@ pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: Cancellat
     let images = Images::new(&config.image_dir);
     let links = links::keep(&config, networks.clone())?;
     let links = tokio::spawn(shutdown.clone().run_until_cancelled_owned(links));
+    let objects = Objects::new(client.clone());
     let context = NodeContext {
         config,
         client,
         images,
+        objects,
         networks,
         view,
         program,

@@ -19,6 +19,7 @@ mod helm;
 mod kubectl;
 mod lesson;
 mod manifests;
+mod pod_life;
 mod pods;
 mod proxy;
 mod readme;

@@ -124,6 +124,8 @@ impl View<'_> {
                 self.keep_or_stop(container, "Container", ", will be restarted", &mut plan);
             } else if !blocked && !is_over(self.spec, container, self.knowledge) {
                 self.start(container, &mut plan);
+                let lifecycle = container.lifecycle.as_ref();
+                blocked = lifecycle.is_some_and(|lifecycle| lifecycle.post_start.is_some()) && !plan.steps.is_empty();
             }
             blocked |= self.knowledge.starts(&container.name);
         }

@@ -4,24 +4,27 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::backoff::Backoff;
-use super::config::{PodFacts, Sources};
+use super::config::{Setting, Sources};
 use super::container::{self, Parts};
 use super::decide::{Failure, Trouble};
-use super::sandbox::{self, directories, hostname};
+use super::downward::PodFacts;
+use super::sandbox::{self, directories, names};
 use super::service_env;
 use super::termination;
-use super::volumes;
+use super::volumes::keeper::Keeper;
+use super::volumes::mounts;
 use super::worker::{PodError, Worker, chain};
+use crate::agent;
 use crate::runtime::client::ShimClientError;
 use crate::runtime::image::{Image, ImageError};
-use crate::runtime::spec::{ContainerSpec, Mount};
+use crate::runtime::spec::{Access, ContainerSpec, Mount};
 
 /// Attempts whose logs are kept: the present one and the one before, for `kubectl logs --previous`.
 const KEPT_LOGS: u32 = 2;
@@ -204,29 +207,36 @@ async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> R
         return Err(config_error("the Pod has no spec".to_owned()));
     };
     let node = &worker.node;
-    let sources = Sources::fetch(&node.client, worker.namespace(), pod_spec)
+    let sources = Sources::fetch(&node.client, worker.namespace(), container)
         .await
         .map_err(|error| config_error(chain(&error)))?;
-    sandbox::set_up_volumes(worker, &sources).map_err(|message| ("ContainerCreating", "FailedMount", message))?;
-    let facts = PodFacts {
-        node: node.config.node.clone(),
-        host_ip: node.config.node_ip,
-        pod_ip: worker.address(),
+    let setting = Setting {
+        pod,
+        container,
+        facts: PodFacts {
+            node: node.config.node.clone(),
+            host_ip: node.config.node_ip,
+            pod_ip: worker.address(),
+        },
+        allocatable: agent::allocatable(),
     };
     let env = sources
-        .environment(pod, container, base_environment(worker, &image), &facts)
+        .environment(&setting, of_services(worker))
         .map_err(|error| config_error(chain(&error)))?;
     let directories = directories(&node.config, worker.uid());
-    let mut mounts = files(&directories.state, pod_spec.host_network.unwrap_or(false));
-    mounts.extend(volumes::mounts(pod_spec, container, &directories).map_err(|error| config_error(chain(&error)))?);
+    let laid = worker.volumes.as_ref().and_then(Keeper::laid).unwrap_or_default();
+    let mut mounts = files(&directories.state, container);
+    let volumes = mounts::mounts(container, &laid, &env);
+    mounts.extend(volumes.map_err(|error| (error.reason(), "Failed", chain(&error)))?);
     let attempt = attempt(worker, &container.name).map_err(|error| config_error(chain(&error)))?;
     let message = termination::prepare(&directories.state, container, attempt);
     mounts.extend(message.map_err(|error| config_error(format!("make termination message file: {error}")))?);
+    let names = names(&node.config, pod).map_err(|error| config_error(error.to_string()))?;
     let parts = Parts {
         image,
         attempt,
         env,
-        hostname: hostname(pod),
+        hostname: names.kernel,
         mounts,
         writable: directories.state.join("containers").join(&container.name),
         log: sandbox::logs(&node.config, pod)
@@ -258,21 +268,24 @@ fn signal_number(name: &str) -> Option<i32> {
         .map(|signal| signal as i32)
 }
 
-fn files(state: &std::path::Path, host_network: bool) -> Vec<Mount> {
-    let names: &[&str] = if host_network {
-        &["resolv.conf", "hosts"]
-    } else {
-        &["resolv.conf", "hosts", "hostname"]
+/// The files that every container finds, where it has not mounted its own.
+fn files(state: &Path, container: &Container) -> Vec<Mount> {
+    let own = |target: &Path| {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        mounts.any(|mount| Path::new(&mount.mount_path) == target)
     };
-    let mount = |name: &&str| Mount {
+    let mount = |name: &str| Mount {
         source: state.join(name),
-        target: PathBuf::from("/etc").join(name),
-        read_only: false,
+        target: Path::new("/etc").join(name),
+        access: Access::ReadWrite,
+        sub_path: None,
     };
-    names.iter().map(mount).collect()
+    let mounts = ["resolv.conf", "hosts", "hostname"].map(mount);
+    mounts.into_iter().filter(|mount| !own(&mount.target)).collect()
 }
 
-fn base_environment(worker: &Worker, image: &Image) -> BTreeMap<String, String> {
+/// The variables of the Services that are there now.
+fn of_services(worker: &Worker) -> BTreeMap<String, String> {
     let links = worker
         .pod
         .spec
@@ -281,15 +294,7 @@ fn base_environment(worker: &Worker, image: &Image) -> BTreeMap<String, String> 
         .unwrap_or(true);
     let view = worker.node.view.borrow().clone();
     let services = view.iter().flat_map(|view| view.services.values()).map(Arc::as_ref);
-    let mut env = service_env::variables(services, worker.namespace(), links);
-    env.extend(
-        image
-            .env
-            .iter()
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned())),
-    );
-    env
+    service_env::variables(services, worker.namespace(), links)
 }
 
 /// One more than the newest attempt that the shim knows or, in a new sandbox, that has a log.

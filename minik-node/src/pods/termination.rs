@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::Container;
 
 use crate::runtime::protocol::Attempt;
-use crate::runtime::spec::Mount;
+use crate::runtime::spec::{Access, Mount};
 
 /// Most that is taken of the file (`MaxContainerTerminationMessageLength`), its end.
 const MAX_FILE: u64 = 4096;
@@ -37,7 +37,8 @@ pub fn prepare(state: &Path, container: &Container, attempt: u32) -> io::Result<
     Ok(Some(Mount {
         source,
         target: PathBuf::from(target),
-        read_only: false,
+        access: Access::ReadWrite,
+        sub_path: None,
     }))
 }
 

@@ -18,12 +18,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Knowledge, Plan, Sandbox, Step, crash_wait, decide};
+use super::decide::{Knowledge, Plan, Sandbox, Step, crash_wait, decide, is_finished};
 use super::events::Events;
 use super::ipam::Ipam;
 use super::manager::{Facts, Registry};
 use super::probes::Probes;
 use super::sandbox::{self, Running};
+use super::volumes::keeper::Keeper;
 use super::{start, termination};
 use crate::runtime::client::States;
 
@@ -40,6 +41,8 @@ pub struct Worker {
     pub(super) pod: Arc<Pod>,
     pub(super) knowledge: Knowledge,
     pub(super) running: Option<Running>,
+    /// While the Pod is not over.
+    pub(super) volumes: Option<Keeper>,
     pub(super) first_seen: Timestamp,
     probes: Probes,
     /// Probes and hooks under way.
@@ -87,6 +90,7 @@ impl Worker {
             pod,
             knowledge,
             running,
+            volumes: None,
             first_seen: Timestamp::now(),
             probes: Probes::default(),
             tasks: JoinSet::new(),
@@ -103,7 +107,8 @@ impl Worker {
             self.pod = pod;
             self.learn();
             self.ask_probes(Timestamp::now());
-            let plan = decide(&self.pod, gone, &self.knowledge, Timestamp::now());
+            let mut plan = decide(&self.pod, gone, &self.knowledge, Timestamp::now());
+            self.keep_volumes(gone, &mut plan);
             let mut retry = match self.carry_out(&plan, gone).await {
                 Progress::Over => return,
                 Progress::Done => None,
@@ -122,6 +127,7 @@ impl Worker {
                 () = shutdown.cancelled() => return,
                 changed = self.wanted.changed() => if changed.is_err() { return },
                 () = states_changed(&mut self.running) => {}
+                () = volumes_laid(&mut self.volumes) => {}
                 Some(report) = self.tasks.join_next() => self.take_joined(report),
                 () = sleep_until(wake) => {}
             }
@@ -181,6 +187,28 @@ impl Worker {
                 self.events.warning(&self.pod, Some(name), "BackOff", message);
                 self.announced.insert(name.clone(), id.clone());
             }
+        }
+    }
+
+    /// Lays the Pod's volumes before anything of it is made, and keeps them until it is over.
+    fn keep_volumes(&mut self, gone: bool, plan: &mut Plan) {
+        let over = |spec| is_finished(&self.pod, spec, &self.knowledge, Timestamp::now());
+        if gone || self.pod.spec.as_ref().is_none_or(over) {
+            return;
+        }
+        let keeper = self.volumes.get_or_insert_with(|| {
+            let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+            let directories = sandbox::directories(&self.node.config, uid);
+            Keeper::spawn(
+                Arc::clone(&self.node),
+                self.events.clone(),
+                self.wanted.clone(),
+                directories,
+            )
+        });
+        if keeper.laid().is_none() {
+            plan.steps
+                .retain(|step| !matches!(step, Step::CreateSandbox | Step::Start(_)));
         }
     }
 
@@ -305,6 +333,13 @@ async fn states_changed(running: &mut Option<Running>) {
             }
         }
         None => std::future::pending().await,
+    }
+}
+
+async fn volumes_laid(volumes: &mut Option<Keeper>) {
+    match volumes {
+        Some(keeper) if keeper.laid().is_none() => keeper.complete().await,
+        _ => std::future::pending().await,
     }
 }
 

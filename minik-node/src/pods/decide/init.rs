@@ -19,7 +19,8 @@ impl View<'_> {
                 if sidecar {
                     self.keep_or_stop(container, "Init container", "", plan);
                 }
-                if !passed && !(sidecar && knowledge.started(container)) {
+                let begun = sidecar && knowledge.started(container);
+                if !passed && !begun {
                     return false;
                 }
             } else if is_sidecar(container) || !passed && !knowledge.succeeded(name) {

@@ -30,7 +30,7 @@ impl View<'_> {
             return old.clone();
         }
         match self.knowledge.current(&container.name) {
-            Some(current) if self.knowledge.starts(&container.name) => self.begun(container, current),
+            Some(current) if self.begins(&container.name) => self.begun(container, current),
             Some(current) => self.known(container, current, init),
             None => self.unknown(container, init),
         }
@@ -129,6 +129,12 @@ impl View<'_> {
         })
     }
 
+    /// Whether the present run's `postStart` hook has not ended, or not well.
+    fn begins(&self, name: &str) -> bool {
+        let failed = self.knowledge.post_start_failed(name) && self.knowledge.alive(name);
+        failed || self.knowledge.starts(name)
+    }
+
     fn is_over(&self) -> bool {
         let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
         matches!(phase, Some("Succeeded" | "Failed"))
@@ -192,24 +198,19 @@ impl View<'_> {
         if ended.exit == Exit::LOST {
             return lost();
         }
-        let left = || {
-            self.knowledge
-                .messages
-                .get(&attempt.id)
-                .filter(|text| !text.is_empty())
-                .cloned()
-        };
-        let (reason, message) = match (&ended.start_error, ended.exit.code) {
-            (Some(error), _) => ("StartError", Some(error.clone())),
-            (None, 0) => ("Completed", left()),
-            (None, _) => ("Error", left()),
+        let reason = match (&ended.start_error, ended.exit.code) {
+            (Some(_), _) => "StartError",
+            (None, 0) => "Completed",
+            (None, _) => "Error",
         };
         let ran = ended.start_error.is_none();
+        let messages = &self.knowledge.messages;
+        let left = || messages.get(&attempt.id).filter(|text| !text.is_empty()).cloned();
         let terminated = ContainerStateTerminated {
             container_id: Some(container_id(attempt)),
             exit_code: ended.exit.code,
             finished_at: Some(Time(ended.at)),
-            message,
+            message: ended.start_error.clone().or_else(left),
             reason: Some(reason.to_owned()),
             signal: None,
             started_at: Some(if ran { started_at } else { Time(Timestamp::UNIX_EPOCH) }),

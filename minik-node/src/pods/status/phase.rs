@@ -32,17 +32,9 @@ pub fn phase(spec: &PodSpec, init: &[ContainerStatus], containers: &[ContainerSt
         Count { failed_init: true, .. } => "Failed",
         // A Pod that is over without ever having been whole has failed.
         Count {
-            running: 0,
-            stopped,
-            succeeded,
-            ..
-        } if terminal => {
-            if stopped == succeeded && stopped == containers.len() {
-                "Succeeded"
-            } else {
-                "Failed"
-            }
-        }
+            running: 0, succeeded, ..
+        } if terminal && succeeded == containers.len() => "Succeeded",
+        Count { running: 0, .. } if terminal => "Failed",
         Count { pending_init: 1.., .. } | Count { waiting: 1.., .. } => "Pending",
         Count {
             pending_sidecars: 1.., ..

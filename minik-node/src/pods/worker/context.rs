@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use tokio::sync::watch;
 
+use super::super::hostname::TooLong;
+use super::super::objects::Objects;
 use crate::agent::AgentConfig;
 use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
 use crate::runtime::client::ShimClientError;
@@ -21,6 +23,8 @@ pub struct NodeContext {
     pub client: Client,
     /// Images of this machine.
     pub images: Images,
+    /// Objects that Pods name.
+    pub objects: Objects,
     /// Pod links.
     pub networks: PodNetworks,
     /// Services, for environment variables.
@@ -35,6 +39,9 @@ pub enum PodError {
     /// All addresses of the node's range are taken.
     #[error("no address is free in {0}")]
     NoAddress(ipnet::Ipv4Net),
+    /// The Pod's host name.
+    #[error(transparent)]
+    Name(#[from] TooLong),
     /// The Pod's link.
     #[error("lay the network")]
     Network(#[from] PodNetworkError),

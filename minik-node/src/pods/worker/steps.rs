@@ -31,7 +31,7 @@ impl Worker {
                 if !gone {
                     self.release().await?;
                 }
-                sandbox::forget(self)?;
+                sandbox::forget(self).await?;
                 return Ok(true);
             }
         }

@@ -161,6 +161,9 @@ impl Program<'_> {
         std::fs::create_dir_all(cwd)
             .and_then(|()| nix::unistd::chdir(cwd).map_err(std::io::Error::from))
             .map_err(|error| failure(128, format!("chdir to cwd ({:?}): {error}", cwd.display().to_string())))?;
+        if self.spec.privileges.no_new_privileges {
+            nix::sys::prctl::set_no_new_privs().map_err(|error| setup("set no_new_privs", error))?;
+        }
         self.identity()
             .map_err(|error| failure(128, format!("set user and capabilities: {error}")))?;
         // A container must not outlive the shim that alone can report its end; changing user clears this.
