@@ -28,6 +28,7 @@ use crate::pods::events::Events;
 use crate::pods::{self, NodeContext, Objects, Registry};
 use crate::proxy::{self, ProxyConfig};
 use crate::reconcile::fabric::{Fabric, FabricError};
+use crate::reconcile::host_ports::HostPortTable;
 use crate::reconcile::{self, Outcome, Status, Timing};
 use crate::runtime::image::Images;
 use crate::view::{self, ClusterView};
@@ -130,11 +131,13 @@ pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: Cancellat
     let links = links::keep(&config, networks.clone())?;
     let links = tokio::spawn(shutdown.clone().run_until_cancelled_owned(links));
     let objects = Objects::new(client.clone());
+    let host_ports = HostPortTable::spawn(proxy_config.lock_file.clone(), shutdown.clone());
     let context = NodeContext {
         config,
         client,
         images,
         objects,
+        host_ports,
         networks,
         view,
         program,

@@ -26,6 +26,7 @@ mod readme;
 mod reboot;
 mod recovery;
 mod rules;
+mod seen;
 mod services;
 mod streams;
 mod vm;

@@ -5,11 +5,13 @@
 //! socket that made it. iptables-legacy: the kernel tells nothing, but says at next to no cost how many rules a table
 //! holds and how many bytes they take.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
@@ -37,6 +39,12 @@ pub struct NftWatch {
 /// The kernel's own port, which no program has.
 const NOBODY: u32 = 0;
 
+/// Ports of the programs that this process started last, whoever watches: what one part of it writes is no change by
+/// other hands to another part.
+static RECENT: Mutex<VecDeque<u32>> = Mutex::new(VecDeque::new());
+/// Programs of ours whose reports another watch may still have to read.
+const REMEMBERED: usize = 64;
+
 impl NftWatch {
     /// Listens in the namespace of the calling thread. Needs a tokio runtime.
     ///
@@ -63,6 +71,9 @@ impl NftWatch {
     /// first netlink socket has its process number as port.
     pub fn ignore(&self, pid: u32) {
         self.own.store(pid, Ordering::Relaxed);
+        let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.truncate(REMEMBERED - 1);
+        recent.push_front(pid);
     }
 
     /// Waits for `work`, which writes rules, and reads the reports as they come: what it writes is forgotten, what
@@ -130,7 +141,9 @@ impl NftWatch {
 
     fn by_others(&self, bytes: &[u8]) -> bool {
         let own = self.own.load(Ordering::Relaxed);
-        messages(bytes).any(|message| message.concerns_rules() && message.port != own)
+        let recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = |port: u32| port == own || recent.contains(&port);
+        messages(bytes).any(|message| message.concerns_rules() && !ours(message.port))
     }
 }
 

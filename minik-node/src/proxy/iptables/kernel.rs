@@ -201,7 +201,11 @@ impl Kernel {
         self.restore(&text).await
     }
 
-    pub(super) async fn restore(&mut self, transaction: &str) -> Result<(), KernelError> {
+    /// Feeds `iptables-restore --noflush`; what it changes is no change by other hands.
+    ///
+    /// # Errors
+    /// When the program fails; commits before the one that failed stand.
+    pub async fn restore(&mut self, transaction: &str) -> Result<(), KernelError> {
         let program = format!("{}-restore", self.variant);
         let arguments = ["-w", "5", "--noflush"];
         match &mut self.changes {
