@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
 };
@@ -31,6 +32,8 @@ pub struct Context {
     pub namespaces: Arc<Cache<Namespace>>,
     /// Nodes.
     pub nodes: Arc<Cache<Node>>,
+    /// Leases.
+    pub leases: Arc<Cache<Lease>>,
     /// Pods.
     pub pods: Arc<Cache<Pod>>,
     /// Services.
@@ -86,6 +89,7 @@ impl Context {
             recorder,
             namespaces: Arc::default(),
             nodes: Arc::default(),
+            leases: Arc::default(),
             pods: Arc::default(),
             services: Arc::default(),
             endpoints: Arc::default(),
@@ -109,6 +113,7 @@ impl Context {
         vec![
             self.feed("watch namespaces", &self.namespaces),
             self.feed("watch nodes", &self.nodes),
+            self.feed("watch leases", &self.leases),
             self.feed("watch pods", &self.pods),
             self.feed("watch services", &self.services),
             self.feed("watch endpoints", &self.endpoints),

@@ -21,6 +21,7 @@ mod error;
 mod garbage;
 mod inventory;
 mod namespace;
+mod node_lifecycle;
 mod owner;
 mod pod;
 mod queue;
@@ -32,6 +33,7 @@ mod scheduler;
 mod service_account;
 mod service_cidr;
 mod service_ip;
+mod taint_eviction;
 mod volume_protection;
 mod volumes;
 mod write;
@@ -102,6 +104,8 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!("deployment", deployment::DeploymentController::new(shared())),
         controller!("replicaset", replicaset::ReplicaSetController::new(shared())),
         controller!("scheduler", scheduler::Scheduler::new(shared())),
+        controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(shared())),
+        controller!("taint eviction", taint_eviction::TaintEviction::new(shared())),
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
         controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),
         controller!("endpointslicemirroring", endpoints::MirroringController::new(shared())),

@@ -8,6 +8,7 @@ mod cluster;
 
 mod addresses;
 mod endpoints;
+mod nodes;
 mod scheduling;
 
 use std::time::{Duration, Instant};
