@@ -82,7 +82,7 @@ pub fn judge(node: &Node, sign: &Sign, now: Timestamp) -> Judgement {
         return Judgement::Alive(grace - silent);
     }
     let known = |type_: &&str| condition(node, type_).is_some_and(|condition| condition.status == "Unknown");
-    if CONDITIONS.iter().all(|type_| known(type_)) {
+    if CONDITIONS.iter().all(known) {
         return Judgement::KnownSilent;
     }
     Judgement::Silent(CONDITIONS.iter().map(|type_| unknown(node, type_, now)).collect())

@@ -78,7 +78,7 @@ pub fn wanted(node: &Node, disruption: Disruption, now: Timestamp) -> Option<Vec
             asked.push((key, NO_SCHEDULE));
         }
         let drives_off = matches!(key, NOT_READY | UNREACHABLE);
-        let driven_off = given.iter().any(|taint| drives(taint));
+        let driven_off = given.iter().any(drives);
         let may = match disruption {
             Disruption::None => true,
             Disruption::Partial => driven_off,
