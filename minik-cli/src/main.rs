@@ -7,6 +7,7 @@
 mod client;
 mod cluster;
 mod cmd;
+mod crash;
 mod errors;
 mod kubeconfig;
 mod parameters;

@@ -203,7 +203,11 @@ pub fn end(pids: impl IntoIterator<Item = i32>, signal: Signal, patience: Durati
     Ok(done)
 }
 
-fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
+/// Holds a process, so that its number cannot go to another; readable once it has ended.
+///
+/// # Errors
+/// `ESRCH` when there is none.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two integers; the descriptor it returns is new and ours.
     unsafe {
         let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
@@ -213,7 +217,11 @@ fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn pidfd_signal(fd: &OwnedFd, signal: Signal) -> Result<(), Errno> {
+/// Sends a signal to a process that is held.
+///
+/// # Errors
+/// `ESRCH` when it has ended.
+pub fn pidfd_signal(fd: &OwnedFd, signal: Signal) -> Result<(), Errno> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: the descriptor is open, and a null siginfo means that of kill(2).
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal as i32, no_info, 0) };

@@ -16,6 +16,7 @@ use minik_api::controllers::NAMESPACES;
 use minik_node::runtime::spec::SOCKET_FILE;
 
 use crate::cluster::ClusterSpec;
+use crate::crash::{Crash, crash};
 
 /// How long a cluster may take. On an idle machine it takes less than one of these seconds.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +30,9 @@ pub enum ReadinessError {
         /// Its log.
         log: PathBuf,
     },
+    /// It, or an agent, ends again and again.
+    #[error("{0}")]
+    Crash(#[from] Crash),
     /// Some nodes are not there, or not Ready.
     #[error("not ready within {} s: {}; see {}", PATIENCE.as_secs(), missing.join(", "), log.display())]
     Nodes {
@@ -41,6 +45,9 @@ pub enum ReadinessError {
     #[error("cluster DNS has no ready endpoint within {} s: see kubectl -n kube-system describe pods", PATIENCE.as_secs())]
     Dns,
 }
+
+/// The API server's name among the supervisor's children.
+const API_SERVER: &str = "apiserver";
 
 /// Waits until the API server answers and objects can be put where people put them.
 ///
@@ -60,11 +67,13 @@ pub async fn api(client: &Client, spec: &ClusterSpec) -> Result<(), ReadinessErr
             missing.remove(namespace.name_any().as_str());
         }
     };
-    tokio::time::timeout(PATIENCE, all_there)
-        .await
-        .map_err(|_elapsed| ReadinessError::Api {
-            log: spec.log_dir().join("apiserver.log"),
-        })
+    let in_time = tokio::select! {
+        in_time = tokio::time::timeout(PATIENCE, all_there) => in_time,
+        crash = crash(spec, |child| child == API_SERVER) => return Err(crash.into()),
+    };
+    in_time.map_err(|_elapsed| ReadinessError::Api {
+        log: spec.log_dir().join("apiserver.log"),
+    })
 }
 
 /// Waits until every node is Ready and has said so since `since`; tells `progress` the name of each.
@@ -89,7 +98,10 @@ pub async fn nodes(
         }
     };
     // Bound first: the borrow of `missing` must end before it is told.
-    let in_time = tokio::time::timeout(PATIENCE, all_ready).await.is_ok();
+    let in_time = tokio::select! {
+        in_time = tokio::time::timeout(PATIENCE, all_ready) => in_time.is_ok(),
+        crash = crash(spec, |_any| true) => return Err(crash.into()),
+    };
     if in_time && missing.is_empty() {
         return Ok(());
     }

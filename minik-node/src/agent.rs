@@ -3,11 +3,13 @@
 //! Owns the node's Node object, its Lease and the kubelet socket. Decides nothing about packets.
 
 mod client;
+mod links;
 mod node;
 
 pub use client::over_socket;
 
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use ipnet::Ipv4Net;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::kernel::netlink::NetlinkError;
+use crate::kernel::monitor::MonitorError;
 use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
 use crate::kernel::sysctl;
 use crate::kubelet::{self, KubeletError};
@@ -24,16 +26,16 @@ use crate::plan::fabric::{self, Routes};
 use crate::pods::events::Events;
 use crate::pods::{self, NodeContext, Registry};
 use crate::proxy::{self, ProxyConfig};
-use crate::reconcile::fabric::Fabric;
+use crate::reconcile::fabric::{Fabric, FabricError};
 use crate::reconcile::{self, Outcome, Status, Timing};
 use crate::runtime::image::Images;
 use crate::view::{self, ClusterView};
 
-/// Routes are looked over as often as rules, and tried again as soon.
+/// Routes are looked over as often as rules, and tried again as soon. They wait for a link that is being mended.
 const FABRIC_TIMING: Timing = Timing {
     resync: Duration::from_secs(30),
     retry_min: Duration::from_millis(10),
-    retry_max: Duration::from_secs(10),
+    retry_max: Duration::from_secs(1),
 };
 
 /// What an agent is told when it starts. It finds out everything else from the API and the kernel.
@@ -78,9 +80,12 @@ pub enum AgentError {
     /// The node's netlink sockets.
     #[error("open the node's network")]
     Network(#[from] PodNetworkError),
-    /// The fabric's netlink socket.
+    /// The fabric's netlink sockets.
     #[error("open the fabric's network")]
-    Fabric(#[from] NetlinkError),
+    Fabric(#[from] FabricError),
+    /// The watch over Pods' links.
+    #[error(transparent)]
+    Links(#[from] MonitorError),
     /// The kubelet's socket.
     #[error("start the kubelet endpoint")]
     Kubelet(#[from] KubeletError),
@@ -90,14 +95,15 @@ pub enum AgentError {
 }
 
 /// Runs a node until `shutdown`. Must be called inside the node's network namespace. Pods, rules and routes
-/// stay as they are when it returns.
+/// stay as they are when it returns. `kubelet` is the listening socket of the kubelet's endpoint, made by whoever outlives
+/// the agent, so that a request of the API server's waits for the next agent instead of failing.
 ///
 /// # Errors
 /// When a socket of the node cannot be opened.
-pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
+pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: CancellationToken) -> Result<(), AgentError> {
     let client = client::over_socket(&config.api_socket);
     let registry = Registry::default();
-    let endpoint = kubelet::spawn(&config.run_dir.join("kubelet.sock"), registry.clone(), shutdown.clone())?;
+    let endpoint = kubelet::spawn(kubelet, registry.clone(), shutdown.clone())?;
     let networks = PodNetworks::open()?;
     let program = std::env::current_exe().map_err(AgentError::Program)?;
 
@@ -120,6 +126,8 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         () = shutdown.cancelled() => {}
     }
     let images = Images::new(&config.image_dir);
+    let links = links::keep(&config, networks.clone())?;
+    let links = tokio::spawn(shutdown.clone().run_until_cancelled_owned(links));
     let context = NodeContext {
         config,
         client,
@@ -131,6 +139,9 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     let pods = pods::spawn(context, registry, shutdown.clone());
 
     shutdown.cancelled().await;
+    if let Err(error) = links.await {
+        tracing::error!(%error, "the watch over Pods' links died");
+    }
     for task in [pods, lease, endpoint] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a task of the agent died");

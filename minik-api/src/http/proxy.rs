@@ -16,7 +16,7 @@ use super::call::Call;
 use super::object::text;
 use super::request::{key, prefix};
 use super::respond;
-use super::tunnel::{connect, internal, join};
+use super::tunnel::{Repeat, ask, connect, internal, join};
 
 /// The protocol that an agent's `/dial` upgrades to.
 const DIAL: &str = "tcp";
@@ -216,14 +216,15 @@ async fn dial(call: &Call, node: &str, address: &str) -> Result<SendRequest<Body
     let unreachable = |error: &dyn std::fmt::Display| {
         ApiError::Unavailable(format!("error trying to reach service: dial tcp {address}: {error}"))
     };
-    let request = http::Request::get(format!("/dial/{address}"))
-        .header(header::HOST, node)
-        .header(header::CONNECTION, "upgrade")
-        .header(header::UPGRADE, DIAL)
-        .body(Body::empty())
-        .map_err(internal)?;
-    let mut agent = connect(call, node).await?;
-    let mut answer = agent.send_request(request).await.map_err(internal)?;
+    let request = || {
+        http::Request::get(format!("/dial/{address}"))
+            .header(header::HOST, node)
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, DIAL)
+            .body(Body::empty())
+            .map_err(internal)
+    };
+    let mut answer = ask(call, node, Repeat::Always, request).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(unreachable(&answer.status()));
     }

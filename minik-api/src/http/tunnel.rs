@@ -3,6 +3,8 @@
 //! The API server finds the node and the container and moves bytes; what they mean is between the client
 //! and the agent.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -24,6 +26,10 @@ use super::respond;
 
 /// The most of an agent's refusal that is passed on, in bytes.
 const MAX_REFUSAL: usize = 64 << 10;
+/// How long an agent may take to begin its answer; one that is started again takes a fraction of a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a request is made whose connections break off.
+const ATTEMPTS: usize = 3;
 /// Query parameters that the agent's log endpoint understands.
 const LOG_OPTIONS: [&str; 7] = [
     "follow",
@@ -51,9 +57,8 @@ pub async fn log(call: &Call) -> Result<Response, ApiError> {
         .into_iter()
         .filter_map(|name| Some((name, call.options.get(name)?)));
     let uri = uri(call, "containerLogs", &container, options)?;
-    let request = http::Request::get(uri).header(header::HOST, node).body(Body::empty());
-    let mut agent = connect(call, node).await?;
-    let answer = agent.send_request(request.map_err(internal)?).await.map_err(internal)?;
+    let request = || http::Request::get(&uri).header(header::HOST, node).body(Body::empty());
+    let answer = ask(call, node, Repeat::Always, || request().map_err(internal)).await?;
     if answer.status().is_success() {
         return Ok(plain(Body::new(answer.into_body())));
     }
@@ -103,21 +108,18 @@ pub async fn session(call: &Call, part: Subresource, mut request: Request) -> Re
         _ => uri(call, "exec", &container, commands.chain(streams))?,
     };
     let client = hyper::upgrade::on(&mut request);
-    let mut forwarded = http::Request::builder()
-        .method(request.method())
-        .uri(uri)
-        .body(Body::empty());
-    if let Ok(forwarded) = &mut forwarded {
-        let headers = forwarded.headers_mut();
-        headers.extend(request.headers().clone());
-        headers.remove(header::AUTHORIZATION);
-        headers.insert(header::HOST, HeaderValue::from_static("kubelet"));
-    }
-    let mut agent = connect(call, node).await?;
-    let mut answer = agent
-        .send_request(forwarded.map_err(internal)?)
-        .await
-        .map_err(internal)?;
+    let (method, mut headers) = (request.method().clone(), request.headers().clone());
+    headers.remove(header::AUTHORIZATION);
+    headers.insert(header::HOST, HeaderValue::from_static("kubelet"));
+    let forwarded = || {
+        let mut forwarded = http::Request::builder().method(method.clone()).uri(&uri);
+        if let Some(own) = forwarded.headers_mut() {
+            own.clone_from(&headers);
+        }
+        forwarded.body(Body::empty()).map_err(internal)
+    };
+    // A program that may have run must not run twice.
+    let mut answer = ask(call, node, Repeat::IfUnsent, forwarded).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let agent = hyper::upgrade::on(&mut answer);
         tokio::spawn(join(client, agent, call.state.shutdown.clone()));
@@ -196,6 +198,49 @@ fn uri<'o>(
     let (namespace, name) = (&call.target.namespace, &call.target.name);
     let path = format!("/{endpoint}/{namespace}/{name}/{container}");
     Ok(format!("{}?{query}", path.trim_end_matches('/')))
+}
+
+/// Whether a request may be made again when its connection broke off before an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// It changes nothing.
+    Always,
+    /// If nothing of it was sent.
+    IfUnsent,
+}
+
+/// Asks the agent of a node, and again if that died over it. One that is being started again is waited for: its
+/// socket is open all the while.
+///
+/// # Errors
+/// There is no such node, or its agent does not answer in time.
+pub async fn ask(
+    call: &Call,
+    node: &str,
+    repeat: Repeat,
+    request: impl Fn() -> Result<http::Request<Body>, ApiError>,
+) -> Result<http::Response<hyper::body::Incoming>, ApiError> {
+    let answered = async {
+        let mut attempts = 1..=ATTEMPTS;
+        loop {
+            attempts.next();
+            let mut agent = connect(call, node).await?;
+            match agent.try_send_request(request()?).await {
+                Ok(answer) => return Ok(answer),
+                Err(mut failed) => {
+                    let unsent = failed.take_message().is_some();
+                    if attempts.is_empty() || !(unsent || repeat == Repeat::Always) {
+                        return Err(internal(failed.into_error()));
+                    }
+                }
+            }
+        }
+    };
+    let late = |_elapsed| {
+        let seconds = PATIENCE.as_secs();
+        ApiError::Internal(format!("the agent of node {node:?} did not answer within {seconds} s"))
+    };
+    tokio::time::timeout(PATIENCE, answered).await.map_err(late)?
 }
 
 /// A connection to the agent of a node.

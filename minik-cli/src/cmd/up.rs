@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
+use minik_node::kernel::netns::NetNs;
 use nix::sys::signal::Signal;
 
 use super::{Cluster, kubeconfig};
@@ -17,6 +18,7 @@ use crate::preflight::{self, Finding};
 use crate::processes::{self, Belonging};
 use crate::progress::Progress;
 use crate::provider::netns::provision;
+use crate::provider::survey::survey;
 use crate::store::{self, RunLock, WhenBusy, name_flag};
 use crate::supervisor::launch::launch;
 use crate::{client, readiness};
@@ -104,8 +106,9 @@ impl Up {
         } else {
             Timestamp::now()
         };
-        let spec = if was_up {
-            spec
+        let (spec, mended) = if was_up {
+            let mended = mend(&spec).await.with_context(|| hint(&self.cluster.name))?;
+            (spec, mended)
         } else {
             bring_up(spec, &progress)
                 .await
@@ -117,7 +120,10 @@ impl Up {
         drop(lock);
 
         self.wait_for(&spec, since, &progress).await?;
-        if was_up {
+        for what in &mended {
+            progress.line(&format!("  mended: {what}"));
+        }
+        if was_up && mended.is_empty() {
             progress.line(&format!("cluster {:?} is already up, and well", spec.name));
         }
         tell(&spec, &access.name, &file);
@@ -186,14 +192,27 @@ impl Up {
     }
 }
 
-/// Makes the nodes and starts the supervisor. Returns the parameters with the port it bound.
-async fn bring_up(mut spec: ClusterSpec, progress: &Progress) -> anyhow::Result<ClusterSpec> {
-    end_leftovers(&spec.name)?;
+/// Mends the network of a cluster that runs; tells what was wrong with it.
+async fn mend(spec: &ClusterSpec) -> anyhow::Result<Vec<String>> {
+    let faults = survey(spec).await.context("look at the nodes' network")?;
+    // Always, since a way out of the machine is not among what is surveyed.
+    provision(spec, &|_part| {}).await.context("mend the nodes' network")?;
+    Ok(faults.iter().map(ToString::to_string).collect())
+}
+
+/// Makes the nodes and starts the supervisor. Returns the parameters with the port it bound, and what was found amiss if
+/// anything was left of an earlier run.
+async fn bring_up(mut spec: ClusterSpec, progress: &Progress) -> anyhow::Result<(ClusterSpec, Vec<String>)> {
+    let mut amiss = end_leftovers(&spec.name)?;
     store::save(&spec)?;
     let step = progress.step("certificates");
     super::internal::apiserver::pki(&spec)?;
     step.done();
     let step = progress.step("network");
+    if NetNs::find(&spec.fabric_netns())?.is_some() {
+        let faults = survey(&spec).await.context("look at the nodes' network")?;
+        amiss.extend(faults.iter().map(ToString::to_string));
+    }
     provision(&spec, &|part| step.detail(part))
         .await
         .context("make the nodes' network")?;
@@ -205,15 +224,17 @@ async fn bring_up(mut spec: ClusterSpec, progress: &Progress) -> anyhow::Result<
         store::save(&spec)?;
     }
     step.done();
-    Ok(spec)
+    Ok((spec, amiss))
 }
 
 /// Daemons outlive a supervisor that was killed, and hold the sockets and the storage that theirs need. Pods stay.
-fn end_leftovers(cluster: &str) -> anyhow::Result<()> {
-    let daemons: Vec<i32> = processes::of_cluster(cluster)
-        .context("list processes")?
+/// Tells that the supervisor was missing, if anything of the cluster ran without it.
+fn end_leftovers(cluster: &str) -> anyhow::Result<Vec<String>> {
+    let all = processes::of_cluster(cluster).context("list processes")?;
+    let missing = (!all.is_empty()).then(|| "the supervisor did not run".to_owned());
+    let daemons: Vec<i32> = all
         .into_iter()
-        .filter(|(_, how)| matches!(how, Belonging::Internal { what, .. } if what == "apiserver" || what == "agent"))
+        .filter(|(_, how)| matches!(how, Belonging::Internal { what, .. } if what == "apiserver" || what == "agent" || what == "network"))
         .map(|(pid, _)| pid)
         .collect();
     let stopped = processes::end(daemons, Signal::SIGTERM, LEFTOVER_GRACE).context("stop earlier processes")?;
@@ -221,7 +242,7 @@ fn end_leftovers(cluster: &str) -> anyhow::Result<()> {
     if !killed.left.is_empty() {
         bail!("earlier processes of the cluster do not end: {:?}", killed.left);
     }
-    Ok(())
+    Ok(missing.into_iter().collect())
 }
 
 fn hint(cluster: &str) -> String {

@@ -2,18 +2,21 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
-use nix::sys::signal::SigSet;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
 use super::backoff::Backoff;
 use super::sockets::{SocketError, Sockets};
 use crate::cluster::ClusterSpec;
+use crate::processes::pidfd_open;
 
 /// First inherited descriptor of the `sd_listen_fds(3)` protocol.
 pub const FIRST_LISTEN_FD: i32 = 3;
@@ -23,6 +26,8 @@ pub const FIRST_LISTEN_FD: i32 = 3;
 pub enum Role {
     /// API server and control plane.
     ApiServer,
+    /// Keeper of the namespaces and the links between them.
+    Network,
     /// The agent of that node.
     Agent(String),
 }
@@ -33,11 +38,54 @@ pub struct Child {
     /// What it is.
     pub role: Role,
     /// While it runs.
-    pub pid: Option<Pid>,
+    pub process: Option<Process>,
     /// When it is to be started; `None` while it runs.
     pub due: Option<Instant>,
+    /// How often it ended soon after it was started, in a row.
+    pub failures: u32,
+    /// How it ended last.
+    pub last_end: Option<String>,
     started: Instant,
     backoff: Backoff,
+}
+
+/// A child that runs, held by descriptor: it may be the child of a supervisor that has died.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: Pid,
+    /// Readable once it has ended.
+    pub descriptor: OwnedFd,
+}
+
+/// How a child ended.
+#[derive(Debug)]
+pub enum End {
+    /// On its own.
+    Exited(i32),
+    /// By a signal.
+    Signalled(Signal),
+    /// It was the child of another supervisor, which alone could have known.
+    Unknown,
+    /// It did not even start.
+    Unstarted(String),
+}
+
+impl End {
+    fn is_kill(&self) -> bool {
+        matches!(self, Self::Signalled(Signal::SIGKILL) | Self::Unknown)
+    }
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exited with code {code}"),
+            Self::Signalled(signal) => write!(f, "was killed by {signal}"),
+            Self::Unknown => write!(f, "ended"),
+            Self::Unstarted(why) => write!(f, "could not be started: {why}"),
+        }
+    }
 }
 
 /// Why a child could not be started.
@@ -81,6 +129,7 @@ impl Role {
     pub fn name(&self) -> String {
         match self {
             Self::ApiServer => "apiserver".to_owned(),
+            Self::Network => "network".to_owned(),
             Self::Agent(node) => format!("agent-{node}"),
         }
     }
@@ -92,8 +141,10 @@ impl Child {
     pub fn new(role: Role, now: Instant) -> Self {
         Self {
             role,
-            pid: None,
+            process: None,
             due: Some(now),
+            failures: 0,
+            last_end: None,
             started: now,
             backoff: Backoff::default(),
         }
@@ -118,48 +169,95 @@ impl Child {
         match &self.role {
             Role::ApiServer => {
                 command.arg("apiserver");
-                let fds = sockets.duplicate()?;
-                command
-                    .env("LISTEN_FDS", fds.len().to_string())
-                    .env("LISTEN_FDNAMES", sockets.names());
-                let mappings = (FIRST_LISTEN_FD..)
-                    .zip(fds)
-                    .map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd })
-                    .collect();
-                command.fd_mappings(mappings).map_err(|source| SpawnError::Pass {
-                    child: name.clone(),
-                    source,
-                })?;
+                pass(&mut command, sockets.of_api_server(), &name)?;
             }
+            Role::Network => drop(command.arg("network")),
             Role::Agent(node) => {
                 command.args(["agent", "--node", node]);
+                pass(&mut command, sockets.of_agent(node), &name)?;
             }
         }
         command
             .args(["--name", &spec.name])
             .arg("--state-dir")
             .arg(&spec.state_dir);
-        // The signals that we take by descriptor are blocked here, and a blocked signal stays so over exec.
-        // SAFETY: between fork and exec it makes one system call and allocates nothing.
-        unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(io::Error::from)) };
-        let child = command
-            .spawn()
-            .map_err(|source| SpawnError::Start { child: name, source })?;
-        self.pid = Some(Pid::from_raw(child.id().cast_signed()));
-        self.started = now;
-        self.due = None;
+        let parent = nix::unistd::getpid();
+        // SAFETY: between fork and exec it makes system calls and allocates nothing.
+        unsafe { command.pre_exec(move || become_child(parent)) };
+        let failed = |source| SpawnError::Start {
+            child: name.clone(),
+            source,
+        };
+        let child = command.spawn().map_err(failed)?;
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let descriptor = pidfd_open(pid.as_raw()).map_err(|errno| failed(errno.into()))?;
+        self.runs(Process { pid, descriptor }, now);
         Ok(())
     }
 
-    /// Notes that it is not there, and when it is due again; returns the delay.
-    pub fn ended(&mut self, now: Instant) -> Duration {
-        self.pid = None;
-        let delay = self.backoff.after(now.saturating_duration_since(self.started));
+    /// Notes that it runs, whoever started it.
+    pub fn runs(&mut self, process: Process, now: Instant) {
+        self.process = Some(process);
+        self.started = now;
+        self.due = None;
+    }
+
+    /// Notes that it is not there, why, and when it is due again; returns the delay.
+    pub fn ended(&mut self, how: &End, now: Instant) -> Duration {
+        self.process = None;
+        let lived = now.saturating_duration_since(self.started);
+        let delay = self.backoff.after(lived, how.is_kill());
+        self.failures = self.backoff.in_a_row();
+        self.last_end = Some(how.to_string());
         self.due = Some(now + delay);
         // A start that fails did not live.
         self.started = now;
         delay
     }
+}
+
+/// Passes listening sockets on as `sd_listen_fds(3)` has it.
+fn pass<'s>(
+    command: &mut Command,
+    sockets: impl Iterator<Item = (&'s str, BorrowedFd<'s>)>,
+    child: &str,
+) -> Result<(), SpawnError> {
+    let mut names = Vec::new();
+    let mut mappings = Vec::new();
+    for (child_fd, (name, fd)) in (FIRST_LISTEN_FD..).zip(sockets) {
+        let parent_fd = fd.try_clone_to_owned().map_err(SocketError::Duplicate)?;
+        names.push(name);
+        mappings.push(FdMapping { parent_fd, child_fd });
+    }
+    command
+        .env("LISTEN_FDS", names.len().to_string())
+        .env("LISTEN_FDNAMES", names.join(":"));
+    let passed = command.fd_mappings(mappings).map(drop);
+    passed.map_err(|source| SpawnError::Pass {
+        child: child.to_owned(),
+        source,
+    })
+}
+
+/// In the new process, before it runs its program.
+fn become_child(parent: Pid) -> io::Result<()> {
+    // The signals that we take by descriptor are blocked here, and a blocked signal stays so over exec.
+    SigSet::empty().thread_set_mask()?;
+    // Until it says by its command line what it is, nobody but its parent knows it; see `settle`.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if nix::unistd::getppid() == parent {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
+/// In a child that has begun to run its program: whoever comes after its parent finds it by name, so it lives on.
+///
+/// # Errors
+/// That of `prctl`.
+pub fn settle() -> io::Result<()> {
+    Ok(prctl::set_pdeathsig(None)?)
 }
 
 /// This program again.

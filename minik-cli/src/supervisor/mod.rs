@@ -2,17 +2,21 @@
 //! and the agents, starts them again when they end, and reaps what is orphaned below them.
 //!
 //! It is single-threaded, runs no async runtime and owns no data path: when it dies, children, Pods and
-//! connections go on. It never parses what it does not need and never touches a Pod.
+//! connections go on, and its [`standby`] goes on in its place with the same sockets and the children it finds. It
+//! never parses what it does not need and never touches a Pod.
 
 mod backoff;
 mod child;
 pub mod launch;
 mod logs;
+pub mod report;
 mod sockets;
+mod standby;
 
-pub use child::FIRST_LISTEN_FD;
-pub use sockets::API_PORT;
+pub use child::{FIRST_LISTEN_FD, settle};
+pub use sockets::{API_PORT, KUBELET};
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -25,10 +29,13 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::cluster::ClusterSpec;
+use crate::processes::{self, Belonging, pidfd_open, pidfd_signal};
 use crate::store::{self, StoreError};
-use child::{Child, Role};
+use child::{Child, End, Process, Role};
 use logs::Logs;
+use report::{ChildReport, Report};
 use sockets::{SocketError, Sockets};
+use standby::Part;
 
 /// How long children may take to stop before they are killed.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -63,8 +70,19 @@ pub struct Supervisor<'a> {
     signals: SignalFd,
     logs: Logs,
     children: Vec<Child>,
-    /// Says that we live.
+    standby: Option<Pid>,
+    /// What was reported last.
+    report: Report,
+    /// Says that we live; the standby holds it too.
     _lock: File,
+}
+
+/// What a run ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Stop,
+    /// Only this process's, which was the standby.
+    Leave,
 }
 
 impl<'a> Supervisor<'a> {
@@ -84,18 +102,22 @@ impl<'a> Supervisor<'a> {
             .map_err(SupervisorError::Signals)?;
         let logs = Logs::watch(&spec.log_dir()).map_err(SupervisorError::Logs)?;
         let sockets = Sockets::bind(spec)?;
-        let roles =
-            std::iter::once(Role::ApiServer).chain(spec.nodes.iter().map(|node| Role::Agent(node.name.clone())));
+        let agents = spec.nodes.iter().map(|node| Role::Agent(node.name.clone()));
+        let roles = [Role::ApiServer, Role::Network].into_iter().chain(agents);
         let now = Instant::now();
-        let children = roles.map(|role| Child::new(role, now)).collect();
-        Ok(Self {
+        let mut supervisor = Self {
             spec,
             sockets,
             signals,
             logs,
-            children,
+            children: roles.map(|role| Child::new(role, now)).collect(),
+            standby: None,
+            report: Report::default(),
             _lock: lock,
-        })
+        };
+        // What an earlier run reported must not be taken for ours.
+        supervisor.tell();
+        Ok(supervisor)
     }
 
     /// The bound port on 127.0.0.1.
@@ -109,40 +131,96 @@ impl<'a> Supervisor<'a> {
     /// # Errors
     /// [`SupervisorError::Wait`]; a child that cannot be started is logged and tried again, not an error.
     pub fn run(mut self) -> Result<(), SupervisorError> {
-        self.watch_over()?;
-        self.stop()
+        match self.watch_over()? {
+            Task::Stop => self.stop(),
+            Task::Leave => Ok(()),
+        }
     }
 
     /// Starts what is due and reaps what ended, until told to stop.
-    fn watch_over(&mut self) -> Result<(), SupervisorError> {
+    fn watch_over(&mut self) -> Result<Task, SupervisorError> {
         loop {
+            if self.standby.is_none() && self.stand_by() == Task::Leave {
+                return Ok(Task::Leave);
+            }
             let now = Instant::now();
             for child in &mut self.children {
                 if child.due.is_some_and(|due| due <= now)
                     && let Err(error) = child.spawn(self.spec, &self.sockets, now)
                 {
-                    let delay = child.ended(now);
-                    log(&format!("{}; again in {delay:?}", crate::errors::chain(&error)));
+                    let how = End::Unstarted(crate::errors::chain(&error));
+                    let delay = child.ended(&how, now);
+                    log(&format!("{} {how}; again in {delay:?}", child.role.name()));
                 }
             }
+            self.tell();
             let next = self.children.iter().filter_map(|child| child.due).min();
             if self.wait(next)? {
-                return Ok(());
+                return Ok(Task::Stop);
             }
         }
     }
 
-    /// Waits for a signal, a log line or the deadline; true if it is time to stop.
+    /// Sees to it that there is a standby. In the standby it returns when that is to go on as the supervisor, or to leave.
+    fn stand_by(&mut self) -> Task {
+        match standby::part(&self.signals) {
+            Ok(Part::AtWork(pid)) => self.standby = Some(pid),
+            Ok(Part::Heir) => {
+                self.standby = None;
+                self.take_over();
+            }
+            Ok(Part::Dismissed) => return Task::Leave,
+            // Without one the cluster runs all the same; the next event is the next attempt.
+            Err(errno) => log(&format!("keep a standby: {errno}")),
+        }
+        Task::Stop
+    }
+
+    /// In what was the standby: everything is as it was when it was made, but for the children.
+    fn take_over(&mut self) {
+        if let Err(errno) = set_child_subreaper(true) {
+            log(&format!("take orphans: {errno}"));
+        }
+        let now = Instant::now();
+        let mut found = match running_children(&self.spec.name) {
+            Ok(found) => found,
+            Err(error) => {
+                log(&format!("find what runs: {error}"));
+                BTreeMap::new()
+            }
+        };
+        let mut adopted = Vec::new();
+        for child in &mut self.children {
+            match found.remove(&child.role.name()) {
+                Some(process) => {
+                    adopted.push(child.role.name());
+                    child.runs(process, now);
+                }
+                None => {
+                    child.process = None;
+                    child.due = Some(now);
+                }
+            }
+        }
+        log(&format!(
+            "took over from one that died; running: {}",
+            adopted.join(", ")
+        ));
+    }
+
+    /// Waits for a signal, a log line, the end of an adopted child or the deadline; true if it is time to stop.
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool, SupervisorError> {
         let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
             // Rounded up, or the last fraction of a millisecond would be spent spinning.
             let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.logs.fd(), PollFlags::POLLIN),
         ];
+        let descriptors = self.children.iter().filter_map(|child| child.process.as_ref());
+        fds.extend(descriptors.map(|process| PollFd::new(process.descriptor.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(SupervisorError::Wait(errno)),
@@ -155,6 +233,7 @@ impl<'a> Supervisor<'a> {
             stop |= signal.ssi_signo != Signal::SIGCHLD as u32;
         }
         self.reap();
+        self.miss();
         Ok(stop)
     }
 
@@ -162,24 +241,71 @@ impl<'a> Supervisor<'a> {
     fn reap(&mut self) {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             let (pid, how) = match status {
-                WaitStatus::Exited(pid, code) => (pid, format!("exited with code {code}")),
-                WaitStatus::Signaled(pid, signal, _) => (pid, format!("was killed by {signal}")),
+                WaitStatus::Exited(pid, code) => (pid, End::Exited(code)),
+                WaitStatus::Signaled(pid, signal, _) => (pid, End::Signalled(signal)),
                 WaitStatus::StillAlive => return,
                 _ => continue,
             };
-            if let Some(child) = self.children.iter_mut().find(|child| child.pid == Some(pid)) {
-                let delay = child.ended(Instant::now());
-                log(&format!("{} {how}; due again in {delay:?}", child.role.name()));
+            if self.standby == Some(pid) {
+                log(&format!("the standby {how}"));
+                self.standby = None;
+            }
+            let is_it = |child: &&mut Child| child.process.as_ref().is_some_and(|process| process.pid == pid);
+            if let Some(child) = self.children.iter_mut().find(is_it) {
+                note(child, &how);
+            }
+        }
+    }
+
+    /// Notes the end of children that are not ours to reap.
+    fn miss(&mut self) {
+        for child in &mut self.children {
+            let gone = |process: &Process| has_ended(process).unwrap_or(true);
+            if child.process.as_ref().is_some_and(gone) {
+                note(child, &End::Unknown);
+            }
+        }
+    }
+
+    /// Writes the report if it is another than the last.
+    fn tell(&mut self) {
+        let children = self.children.iter().map(|child| {
+            let report = ChildReport {
+                pid: child.process.as_ref().map(|process| process.pid.as_raw()),
+                failures: child.failures,
+                last_end: child.last_end.clone(),
+            };
+            (child.role.name(), report)
+        });
+        let report = Report {
+            pid: nix::unistd::getpid().as_raw(),
+            standby: self.standby.map(Pid::as_raw),
+            children: children.collect(),
+        };
+        if report != self.report {
+            match report::write(&report::path(&self.spec.name), &report) {
+                Ok(()) => self.report = report,
+                Err(error) => log(&format!("report: {error}")),
             }
         }
     }
 
     /// Agents first, so that each can still tell the API server; then the API server. Pods live on.
     fn stop(&mut self) -> Result<(), SupervisorError> {
-        self.stop_where(|role| matches!(role, Role::Agent(_)))?;
+        self.dismiss();
+        self.stop_where(|role| matches!(role, Role::Agent(_) | Role::Network))?;
         self.stop_where(|role| *role == Role::ApiServer)?;
         self.sockets.unlink();
         Ok(())
+    }
+
+    /// Ends the standby, which would take our end for a death.
+    fn dismiss(&mut self) {
+        if let Some(standby) = self.standby.take()
+            && let Err(errno) = kill(standby, Signal::SIGKILL).and_then(|()| waitpid(standby, None))
+        {
+            log(&format!("dismiss the standby: {errno}"));
+        }
     }
 
     fn stop_where(&mut self, chosen: impl Fn(&Role) -> bool) -> Result<(), SupervisorError> {
@@ -196,21 +322,46 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    fn running<'b>(&'b self, chosen: &'b impl Fn(&Role) -> bool) -> impl Iterator<Item = (&'b Child, Pid)> {
+    fn running<'b>(&'b self, chosen: &'b impl Fn(&Role) -> bool) -> impl Iterator<Item = (&'b Child, &'b Process)> {
         self.children
             .iter()
             .filter(move |child| chosen(&child.role))
-            .filter_map(|child| child.pid.map(|pid| (child, pid)))
+            .filter_map(|child| Some((child, child.process.as_ref()?)))
     }
 
     fn signal(&self, chosen: &impl Fn(&Role) -> bool, signal: Signal) {
-        for (child, pid) in self.running(chosen) {
-            // Ours and not reaped yet, so the number cannot have gone to another process.
-            if let Err(errno) = kill(pid, signal) {
+        for (child, process) in self.running(chosen) {
+            if let Err(errno) = pidfd_signal(&process.descriptor, signal) {
                 log(&format!("send {signal} to {}: {errno}", child.role.name()));
             }
         }
     }
+}
+
+fn note(child: &mut Child, how: &End) {
+    let delay = child.ended(how, Instant::now());
+    log(&format!("{} {how}; due again in {delay:?}", child.role.name()));
+}
+
+fn has_ended(process: &Process) -> nix::Result<bool> {
+    let mut fds = [PollFd::new(process.descriptor.as_fd(), PollFlags::POLLIN)];
+    Ok(poll(&mut fds, PollTimeout::ZERO)? > 0)
+}
+
+/// The cluster's API server and agents, whoever started them, by the name of their role.
+fn running_children(cluster: &str) -> std::io::Result<BTreeMap<String, Process>> {
+    let internal = |how| match how {
+        Belonging::Internal { what, node } => Some(node.map_or(what.clone(), |node| format!("{what}-{node}"))),
+        Belonging::Inside { .. } => None,
+    };
+    Ok(processes::of_cluster(cluster)?
+        .into_iter()
+        .filter_map(|(pid, how)| {
+            let descriptor = pidfd_open(pid).ok()?;
+            let pid = Pid::from_raw(pid);
+            Some((internal(how)?, Process { pid, descriptor }))
+        })
+        .collect())
 }
 
 /// Its standard error is its log.

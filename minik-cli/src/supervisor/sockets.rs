@@ -1,10 +1,11 @@
-//! Every socket the API server listens on, bound before anything starts and held across its restarts, so
-//! that a client's connect succeeds at any time and waits in the backlog instead of failing.
+//! Every socket that the API server and the agents listen on, bound before anything starts and held across their
+//! restarts, so that a client's connect succeeds at any time and waits in the backlog instead of failing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -55,17 +56,22 @@ pub enum SocketError {
     Duplicate(#[source] io::Error),
 }
 
-/// The bound sockets, each with the name the API server knows it by.
+/// The name by which an agent knows the socket of its kubelet.
+pub const KUBELET: &str = "kubelet";
+
+/// The bound sockets, each with the name its process knows it by.
 #[derive(Debug)]
 pub struct Sockets {
     named: Vec<(String, OwnedFd)>,
+    /// By node.
+    kubelets: BTreeMap<String, OwnedFd>,
     paths: Vec<PathBuf>,
     /// The port on 127.0.0.1.
     pub loopback_port: u16,
 }
 
 impl Sockets {
-    /// Binds them all: `admin`, `node.NAME` …, `loopback`, `node-address`.
+    /// Binds them all: `admin`, `node.NAME` …, `loopback`, `node-address` for the API server, one for each kubelet.
     ///
     /// # Errors
     /// [`SocketError`]: the first that cannot be bound.
@@ -73,12 +79,10 @@ impl Sockets {
         // Nobody but root may connect, not even between bind and a later chmod.
         let before = umask(Mode::from_bits_truncate(0o177));
         let paths = path_sockets(spec);
-        let bound = paths
-            .iter()
-            .map(|(name, path)| bind_path(path).map(|listener| (name.clone(), OwnedFd::from(listener))))
-            .collect::<Result<Vec<_>, _>>();
+        let kubelets = kubelet_sockets(spec);
+        let bound = bind_paths(&paths).and_then(|named| Ok((named, bind_paths(&kubelets)?)));
         umask(before);
-        let mut named = bound?;
+        let (mut named, kubelets) = bound?;
 
         let loopback = bind_loopback(spec.api_port)?;
         let loopback_port = loopback.local_addr().map_err(SocketError::Duplicate)?.port();
@@ -96,33 +100,27 @@ impl Sockets {
             .map_err(in_namespace)?
             .map_err(|source| SocketError::Tcp { address, source })?;
         named.push(("node-address".to_owned(), listener.into()));
-        let paths = paths.into_iter().map(|(_, path)| path).collect();
+        let bound_paths = paths
+            .into_iter()
+            .chain(kubelet_sockets(spec))
+            .map(|(_, path)| path)
+            .collect();
         Ok(Self {
             named,
-            paths,
+            kubelets: kubelets.into_iter().collect(),
+            paths: bound_paths,
             loopback_port,
         })
     }
 
-    /// The names, in order, as `LISTEN_FDNAMES` wants them.
-    #[must_use]
-    pub fn names(&self) -> String {
-        self.named
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(":")
+    /// Those of the API server, in the order in which they are passed on.
+    pub fn of_api_server(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.named.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()))
     }
 
-    /// A copy of every descriptor, in the order of the names.
-    ///
-    /// # Errors
-    /// [`SocketError::Duplicate`]
-    pub fn duplicate(&self) -> Result<Vec<OwnedFd>, SocketError> {
-        self.named
-            .iter()
-            .map(|(_, fd)| fd.try_clone().map_err(SocketError::Duplicate))
-            .collect()
+    /// Those of a node's agent.
+    pub fn of_agent(&self, node: &str) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.kubelets.get(node).map(|fd| (KUBELET, fd.as_fd())).into_iter()
     }
 
     /// Takes the path sockets out of the file system.
@@ -145,6 +143,19 @@ fn path_sockets(spec: &ClusterSpec) -> Vec<(String, PathBuf)> {
     std::iter::once(("admin".to_owned(), spec.api_socket()))
         .chain(nodes)
         .collect()
+}
+
+/// One a node, where the API server looks for its agent.
+fn kubelet_sockets(spec: &ClusterSpec) -> Vec<(String, PathBuf)> {
+    let nodes = spec.nodes.iter();
+    nodes
+        .map(|node| (node.name.clone(), spec.node_run_dir(&node.name).join("kubelet.sock")))
+        .collect()
+}
+
+fn bind_paths(paths: &[(String, PathBuf)]) -> Result<Vec<(String, OwnedFd)>, SocketError> {
+    let bind = |(name, path): &(String, PathBuf)| Ok((name.clone(), bind_path(path)?.into()));
+    paths.iter().map(bind).collect()
 }
 
 fn bind_path(path: &Path) -> Result<UnixListener, SocketError> {

@@ -26,11 +26,18 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("iptables-save", "iptables"),
     ("nft", "nftables"),
     ("ps", "procps"),
+    ("jq", "jq"),
 ];
 
 /// The first process: makes the machine, says so, then reaps whatever is orphaned until it is killed.
+///
+/// `/var/lib` is a layer of its own, so that the mount in it rests on a folder that nobody else can remove: that would
+/// take the mount away, here too.
 const INIT: &str = "set -e
 mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /mnt
+mkdir -p /mnt/upper /mnt/work
+mount -t overlay -o lowerdir=/var/lib,upperdir=/mnt/upper,workdir=/mnt/work overlay /var/lib
 mkdir -p /var/lib/minik
 mount -t tmpfs -o mode=755 tmpfs /var/lib/minik
 mount -t tmpfs -o mode=755 tmpfs /run

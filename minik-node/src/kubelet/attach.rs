@@ -36,7 +36,7 @@ pub async fn attach(
     Query(query): Query<Vec<(String, String)>>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
-    let (client, attempt) = container(&registry, &namespace, &pod, &name)?;
+    let (client, attempt) = container(&registry, &namespace, &pod, &name).await?;
     let attachment = Attachment {
         client,
         name,

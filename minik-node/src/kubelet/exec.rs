@@ -21,7 +21,7 @@ pub async fn exec(
     Query(query): Query<Vec<(String, String)>>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
-    let (client, attempt) = container(&registry, &namespace, &pod, &container_name)?;
+    let (client, attempt) = container(&registry, &namespace, &pod, &container_name).await?;
     let argv: Vec<String> = query
         .iter()
         .filter(|(name, _)| name == "command")

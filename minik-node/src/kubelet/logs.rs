@@ -51,7 +51,7 @@ pub async fn logs(
     Query(options): Query<Options>,
 ) -> Result<Response, Refusal> {
     let gone = || Refusal(StatusCode::NOT_FOUND, format!("pod {pod:?} not found"));
-    let facts = registry.get(&namespace, &pod).ok_or_else(gone)?;
+    let facts = super::find(&registry, &namespace, &pod).await.ok_or_else(gone)?;
     let (attempt, path) = find(&facts.borrow(), &pod, &container, options.previous)?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let reader = LogReader::new(path, options, Timestamp::now());

@@ -1,7 +1,8 @@
 //! The kubelet's HTTP endpoint on the node's path socket: logs, exec, attach, health.
 //!
-//! Owns `RUN_DIR/kubelet.sock`, which only root can open: whoever connects is the API server, which has decided
-//! already who may ask. Paths and queries are the kubelet's own. Reads the Pod manager's [`Registry`].
+//! Only root can open the socket: whoever connects is the API server, which has decided already who may ask. Paths and
+//! queries are the kubelet's own. Reads the Pod manager's [`Registry`]; what is asked before an agent that has just been
+//! started knows its Pods waits until it does.
 
 mod attach;
 mod channel;
@@ -10,7 +11,8 @@ mod exec;
 mod logs;
 mod stdio;
 
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener as StdListener;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -18,9 +20,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::pods::Registry;
+use crate::pods::{Facts, Registry};
 use crate::runtime::client::ShimClient;
 use crate::runtime::protocol::Attempt;
 
@@ -28,14 +31,8 @@ use crate::runtime::protocol::Attempt;
 #[derive(Debug, thiserror::Error)]
 pub enum KubeletError {
     /// The path socket.
-    #[error("listen on {path}")]
-    Listen {
-        /// Socket path.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("listen on the kubelet's socket")]
+    Listen(#[source] std::io::Error),
 }
 
 /// An answer other than success: a status and a line of text, as the kubelet gives them.
@@ -48,16 +45,14 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Binds the socket and serves it until `shutdown`.
+/// Serves a socket until `shutdown`.
 pub fn spawn(
-    socket: &Path,
+    listener: StdListener,
     registry: Registry,
     shutdown: CancellationToken,
 ) -> Result<tokio::task::JoinHandle<()>, KubeletError> {
-    let listener = bind(socket).map_err(|source| KubeletError::Listen {
-        path: socket.to_owned(),
-        source,
-    })?;
+    listener.set_nonblocking(true).map_err(KubeletError::Listen)?;
+    let listener = UnixListener::from_std(listener).map_err(KubeletError::Listen)?;
     let served = axum::serve(listener, router(registry)).with_graceful_shutdown(shutdown.cancelled_owned());
     Ok(tokio::spawn(async move {
         if let Err(error) = served.await {
@@ -78,16 +73,28 @@ pub fn router(registry: Registry) -> Router {
         .with_state(registry)
 }
 
+/// How long an agent may take to find the Pods of the one before.
+const PODS_KNOWN: Duration = Duration::from_secs(10);
+
+/// A Pod, once the agent knows which there are; `None` if there is none of that name.
+async fn find(registry: &Registry, namespace: &str, pod: &str) -> Option<watch::Receiver<Facts>> {
+    let late = tokio::time::timeout(PODS_KNOWN, registry.complete()).await.is_err();
+    if late {
+        tracing::warn!(namespace, pod, "asked for before the Pods of this node are known");
+    }
+    registry.get(namespace, pod)
+}
+
 /// The shim of a Pod and the running attempt of one of its containers.
-fn container(
+async fn container(
     registry: &Registry,
     namespace: &str,
     pod: &str,
     container: &str,
 ) -> Result<(ShimClient, Attempt), Refusal> {
     let gone = || Refusal(StatusCode::NOT_FOUND, format!("container not found ({container:?})"));
-    let facts = registry
-        .get(namespace, pod)
+    let facts = find(registry, namespace, pod)
+        .await
         .ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "pod does not exist".to_owned()))?;
     let facts = facts.borrow();
     let client = facts.client.clone().ok_or_else(gone)?;
@@ -100,17 +107,4 @@ fn container(
 
 async fn pods(State(registry): State<Registry>) -> axum::Json<Vec<String>> {
     axum::Json(registry.names())
-}
-
-fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    Ok(listener)
 }

@@ -39,7 +39,10 @@ pub struct Facts {
 /// Pods of this node by namespace and name; cheap to clone. Each is a channel, so that whoever follows a log
 /// learns of its end.
 #[derive(Debug, Clone, Default)]
-pub struct Registry(Arc<RwLock<ByName>>);
+pub struct Registry {
+    pods: Arc<RwLock<ByName>>,
+    complete: Arc<watch::Sender<bool>>,
+}
 
 type ByName = BTreeMap<(String, String), watch::Sender<Facts>>;
 
@@ -47,7 +50,7 @@ impl Registry {
     /// Finds a Pod.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<watch::Receiver<Facts>> {
-        let pods = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let pods = self.pods.read().unwrap_or_else(PoisonError::into_inner);
         pods.get(&(namespace.to_owned(), name.to_owned()))
             .map(watch::Sender::subscribe)
     }
@@ -55,7 +58,7 @@ impl Registry {
     /// Names of all Pods, as `NAMESPACE/NAME`, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let pods = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let pods = self.pods.read().unwrap_or_else(PoisonError::into_inner);
         let mut names: Vec<String> = pods
             .keys()
             .map(|(namespace, name)| format!("{namespace}/{name}"))
@@ -64,8 +67,14 @@ impl Registry {
         names
     }
 
+    /// Waits until it knows every Pod that an earlier agent left and the API server has.
+    pub async fn complete(&self) {
+        // Nobody can take the sender away while `self` has it.
+        self.complete.subscribe().wait_for(|complete| *complete).await.ok();
+    }
+
     pub(super) fn set(&self, pod: &Pod, facts: Facts) {
-        let mut pods = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.pods.write().unwrap_or_else(PoisonError::into_inner);
         match pods.get(&key(pod)) {
             Some(sender) => drop(sender.send_replace(facts)),
             None => drop(pods.insert(key(pod), watch::channel(facts).0)),
@@ -74,7 +83,7 @@ impl Registry {
 
     /// Forgets a Pod, unless another of the same name has come meanwhile.
     pub(super) fn remove(&self, pod: &Pod) {
-        let mut pods = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.pods.write().unwrap_or_else(PoisonError::into_inner);
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         if pods.get(&key(pod)).is_some_and(|sender| sender.borrow().uid == uid) {
             pods.remove(&key(pod));
@@ -174,7 +183,10 @@ impl Manager {
                 self.listed.extend(pod.metadata.uid.clone());
                 self.apply(pod, false);
             }
-            Event::InitDone => self.prune(),
+            Event::InitDone => {
+                self.prune();
+                self.registry.complete.send_replace(true);
+            }
             Event::Apply(pod) => self.apply(pod, false),
             Event::Delete(pod) => self.apply(pod, true),
         }
@@ -194,6 +206,7 @@ impl Manager {
     }
 
     fn hire(&mut self, uid: String, wanted: Wanted) {
+        let gone = wanted.gone;
         let (sender, receiver) = watch::channel(wanted);
         let running = self.found.remove(&uid);
         let worker = Worker::new(
@@ -204,6 +217,9 @@ impl Manager {
             receiver,
             running,
         );
+        if !gone {
+            worker.publish();
+        }
         self.pods.insert(uid.clone(), sender);
         let shutdown = self.shutdown.clone();
         self.workers.spawn(async move {

@@ -11,6 +11,7 @@ pub(crate) mod events;
 mod expand;
 mod files;
 pub mod ipam;
+mod lost;
 mod manager;
 mod sandbox;
 mod service_env;

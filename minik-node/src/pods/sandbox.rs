@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
@@ -12,11 +13,13 @@ use super::config::Sources;
 use super::decide::Sandbox;
 use super::files::{self, ClusterDns};
 use super::ipam::Ipam;
+use super::lost;
 use super::volumes::{self, Directories};
 use super::worker::{PodError, Worker, chain};
 use crate::agent::AgentConfig;
 use crate::plan::pod_network::PodNetwork;
 use crate::runtime::client::{ShimClient, ShimClientError, States};
+use crate::runtime::exits;
 use crate::runtime::spec::SandboxSpec;
 
 /// Longest host name that the kernel and DNS take.
@@ -88,6 +91,40 @@ pub fn logs(config: &AgentConfig, pod: &Pod) -> PathBuf {
     ))
 }
 
+/// What became of the containers of a Pod whose shim is gone; what nobody knew is saved, so that it stays known.
+pub fn recover(config: &AgentConfig, pod: &Pod, reported: &States) -> States {
+    let (state_dir, saved) = saved(config, pod);
+    let states = lost::recover(pod, reported, &saved, Timestamp::now());
+    for (name, state) in states.iter().filter(|(name, state)| saved.get(*name) != Some(*state)) {
+        if let Err(error) = exits::save(&state_dir, name, state) {
+            tracing::warn!(container = name, %error, "save how a container ended");
+        }
+    }
+    states
+}
+
+/// Containers that have ended, in whichever sandbox, and must not run again.
+pub fn over(config: &AgentConfig, pod: &Pod) -> States {
+    match &pod.spec {
+        Some(spec) => lost::kept(spec, &saved(config, pod).1),
+        None => States::new(),
+    }
+}
+
+/// The Pod's state directory, and the ends that were saved there.
+fn saved(config: &AgentConfig, pod: &Pod) -> (PathBuf, States) {
+    let names = pod.spec.iter().flat_map(|spec| {
+        let init = spec.init_containers.iter().flatten();
+        init.chain(&spec.containers).map(|container| container.name.as_str())
+    });
+    let state_dir = directories(config, pod.metadata.uid.as_deref().unwrap_or_default()).state;
+    let saved = exits::read_all(&state_dir, names).unwrap_or_else(|error| {
+        tracing::warn!(dir = %state_dir.display(), %error, "read how containers ended");
+        States::new()
+    });
+    (state_dir, saved)
+}
+
 /// The Pod's host name.
 pub fn hostname(pod: &Pod) -> String {
     let given = pod
@@ -145,7 +182,8 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
             worker.running = Some(running);
             worker.knowledge.sandbox = Sandbox::Ready;
             worker.knowledge.sandbox_trouble = None;
-            worker.knowledge.states.clear();
+            worker.over = lost::kept(pod_spec, &worker.knowledge.states);
+            worker.knowledge.states.clone_from(&worker.over);
             worker.publish();
             Ok(())
         }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::decide::{Knowledge, Sandbox, crash_wait, init_failed, is_finished, is_sidecar};
-use crate::runtime::protocol::Attempt;
+use crate::runtime::protocol::{Attempt, Exit};
 
 /// Addresses that a status names.
 #[derive(Debug, Clone, Copy)]
@@ -159,6 +159,9 @@ fn api_state(attempt: &Attempt) -> ApiState {
             ..ApiState::default()
         },
         Some(ended) => {
+            if ended.exit == Exit::LOST {
+                return lost();
+            }
             let reason = match (&ended.start_error, ended.exit.code) {
                 (Some(_), _) => "StartError",
                 (None, 0) => "Completed",
@@ -182,6 +185,20 @@ fn api_state(attempt: &Attempt) -> ApiState {
                 ..ApiState::default()
             }
         }
+    }
+}
+
+/// The kubelet's words for a container that is not where it should be.
+fn lost() -> ApiState {
+    let terminated = ContainerStateTerminated {
+        exit_code: Exit::LOST.code,
+        reason: Some("ContainerStatusUnknown".to_owned()),
+        message: Some("The container could not be located when the pod was terminated".to_owned()),
+        ..ContainerStateTerminated::default()
+    };
+    ApiState {
+        terminated: Some(terminated),
+        ..ApiState::default()
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Worker {
     pub(super) pod: Arc<Pod>,
     pub(super) knowledge: Knowledge,
     pub(super) running: Option<Running>,
+    /// Containers that ended in an earlier sandbox and must not run again.
+    pub(super) over: States,
     pub(super) first_seen: Timestamp,
     /// What the API was told last.
     reported: Option<PodStatus>,
@@ -112,16 +114,18 @@ impl Worker {
         running: Option<Running>,
     ) -> Self {
         let pod = Arc::clone(&wanted.borrow().pod);
-        let mut knowledge = Knowledge::default();
-        if let Some(running) = &running {
-            let states = running.states.borrow().clone();
-            knowledge.sandbox = if states.is_some() {
-                Sandbox::Ready
-            } else {
-                Sandbox::Lost
-            };
-            knowledge.states = states.unwrap_or_default();
-        }
+        let states = running.as_ref().and_then(|running| running.states.borrow().clone());
+        let over = sandbox::over(&node.config, &pod);
+        let states = states.map(|states| together(&over, states));
+        let knowledge = Knowledge {
+            sandbox: match (&running, &states) {
+                (None, _) => Sandbox::Absent,
+                (Some(_), Some(_)) => Sandbox::Ready,
+                (Some(_), None) => Sandbox::Lost,
+            },
+            states: states.unwrap_or_else(|| sandbox::recover(&node.config, &pod, &States::new())),
+            ..Knowledge::default()
+        };
         Self {
             node,
             ipam,
@@ -131,6 +135,7 @@ impl Worker {
             pod,
             knowledge,
             running,
+            over,
             first_seen: Timestamp::now(),
             reported: None,
             failures: 0,
@@ -199,8 +204,12 @@ impl Worker {
     fn learn(&mut self) {
         let Some(running) = &mut self.running else { return };
         match running.states.borrow_and_update().clone() {
-            Some(states) => self.knowledge.states = states,
-            None => self.knowledge.sandbox = Sandbox::Lost,
+            Some(states) => self.knowledge.states = together(&self.over, states),
+            None if self.knowledge.sandbox == Sandbox::Lost => {}
+            None => {
+                self.knowledge.sandbox = Sandbox::Lost;
+                self.knowledge.states = sandbox::recover(&self.node.config, &self.pod, &self.knowledge.states);
+            }
         }
         self.publish();
     }
@@ -388,6 +397,13 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// What a shim reports, and what was over before it.
+fn together(over: &States, reported: States) -> States {
+    let mut states = over.clone();
+    states.extend(reported);
+    states
 }
 
 async fn states_changed(running: &mut Option<Running>) {

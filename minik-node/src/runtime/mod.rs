@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod cri_log;
+pub mod exits;
 pub mod image;
 pub mod protocol;
 pub mod shim;

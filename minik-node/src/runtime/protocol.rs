@@ -82,8 +82,16 @@ pub struct Failure {
 pub struct Exit {
     /// Exit code; 128 + signal for a killed process.
     pub code: i32,
-    /// The signal that killed it.
+    /// The signal that killed it; 0 when nobody saw it end.
     pub signal: Option<i32>,
+}
+
+impl Exit {
+    /// Of a process whose end nobody could collect: what the kubelet reports as `ContainerStatusUnknown`.
+    pub const LOST: Self = Self {
+        code: 137,
+        signal: Some(0),
+    };
 }
 
 /// The newest attempt of a container and the one before.

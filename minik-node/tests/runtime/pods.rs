@@ -353,7 +353,8 @@ async fn kubelet_endpoint() {
     node.api.put(pod("web", json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox", "command": ["sh", "-c", script]}]})));
     node.api.until("web", running).await;
     let socket = node.dir.path().join("kubelet.sock");
-    let server = kubelet::spawn(&socket, node.registry.clone(), node.shutdown.clone()).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let server = kubelet::spawn(listener, node.registry.clone(), node.shutdown.clone()).unwrap();
     assert_eq!(get(&node.registry, "/healthz").await, (200, "ok".to_owned()));
     assert_eq!(get(&node.registry, "/containerLogs/default/none/main").await.0, 404);
     assert_eq!(

@@ -10,6 +10,7 @@ use minik_node::agent::AgentConfig;
 use super::Process;
 use crate::cluster::{ClusterSpec, NodeSpec};
 use crate::provider::netns::node_netns;
+use crate::supervisor::KUBELET;
 
 /// Agent of a node.
 #[derive(Debug, Args)]
@@ -23,6 +24,9 @@ pub struct Agent {
 
 impl Agent {
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let mut inherited = super::inherited::sockets()?.into_iter();
+        let kubelet = inherited.find_map(|(name, socket)| (name == KUBELET).then_some(socket));
+        let kubelet = kubelet.context("no socket for the kubelet was passed")?;
         let spec = self.process.spec()?;
         let node = spec
             .node(&self.node)
@@ -30,7 +34,7 @@ impl Agent {
         node_netns(&spec, &node.name)?.enter()?;
         super::log_to_stderr();
         crate::cmd::runtime()?.block_on(async {
-            minik_node::agent::run(config(&spec, node), super::until_terminated()?).await?;
+            minik_node::agent::run(config(&spec, node), kubelet.into(), super::until_terminated()?).await?;
             Ok(ExitCode::SUCCESS)
         })
     }

@@ -1,27 +1,26 @@
 //! `minik internal apiserver`
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use minik_api::controllers::ControllerConfig;
 use minik_api::pki::{ClusterPki, ServerNames};
 use minik_api::server::{ApiConfig, Listeners};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::Process;
 use crate::cluster::ClusterSpec;
 use crate::kubeconfig::{self, Access};
-use crate::supervisor::{API_PORT, FIRST_LISTEN_FD};
+use crate::supervisor::API_PORT;
 
 /// Ports that NodePort Services may use, as kube-apiserver's `--service-node-port-range` has it.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 
 pub fn run(process: &Process) -> anyhow::Result<ExitCode> {
-    let inherited = inherited_sockets(&listen_names()?)?;
+    let inherited = super::inherited::sockets()?;
     super::log_to_stderr();
     let spec = process.spec()?;
     // Requests and controllers are many and short: a second core helps, and more only cost memory.
@@ -90,44 +89,6 @@ pub fn pki(spec: &ClusterSpec) -> anyhow::Result<ClusterPki> {
         .to_vec();
     let names = ServerNames::standard(&spec.cluster_domain, ips);
     ClusterPki::load_or_create(&spec.pki_dir(), &names).context("prepare the cluster's certificates")
-}
-
-/// `LISTEN_FDNAMES`, checked against `LISTEN_FDS` (`sd_listen_fds(3)`; our parent is the supervisor, so there is
-/// no `LISTEN_PID` to tell its word from another's).
-fn listen_names() -> anyhow::Result<Vec<String>> {
-    let names = std::env::var("LISTEN_FDNAMES").context("read LISTEN_FDNAMES")?;
-    let count: usize = std::env::var("LISTEN_FDS")
-        .context("read LISTEN_FDS")?
-        .parse()
-        .context("parse LISTEN_FDS")?;
-    let names: Vec<String> = names.split(':').map(str::to_owned).collect();
-    if names.len() != count {
-        bail!(
-            "LISTEN_FDS says {count} sockets and LISTEN_FDNAMES names {}",
-            names.len()
-        );
-    }
-    Ok(names)
-}
-
-/// Takes the sockets; from here on they are not passed to any child.
-fn inherited_sockets(names: &[String]) -> anyhow::Result<Vec<(String, OwnedFd)>> {
-    (FIRST_LISTEN_FD..)
-        .zip(names)
-        .map(|(fd, name)| {
-            let socket = take(fd).with_context(|| format!("take inherited socket {name}"))?;
-            Ok((name.clone(), socket))
-        })
-        .collect()
-}
-
-fn take(fd: RawFd) -> nix::Result<OwnedFd> {
-    // SAFETY: the process has just started and opened nothing itself: the number is either the supervisor's
-    // socket or free, and if it is free the next call fails.
-    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    fcntl(socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    // SAFETY: it is open, and nobody else here will close it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// By name: who connects to which socket is who is asking.

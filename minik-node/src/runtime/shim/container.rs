@@ -1,13 +1,14 @@
 //! One container of the shim: its newest attempt, the one before, and what is open for them.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use jiff::Timestamp;
 
 use super::log::{Output, fifo};
 use super::process::{Process, Stdio};
+use crate::runtime::exits;
 use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit, Failure};
 use crate::runtime::spec::{ContainerSpec, SandboxSpec, Stdin, stdin_fifo};
 
@@ -111,7 +112,7 @@ impl Container {
             exit,
             start_error: None,
         });
-        save(&exit_file(state_dir, &self.spec.name), &self.state)?;
+        exits::save(state_dir, &self.spec.name, &self.state)?;
         Ok(Some((exit, live.output.attached())))
     }
 }
@@ -124,20 +125,4 @@ fn input(spec: &ContainerSpec, dir: &Path) -> io::Result<(Option<File>, File)> {
     let path = stdin_fifo(dir, &spec.id);
     let ours = fifo(&path)?;
     Ok((Some(ours), File::open(&path)?))
-}
-
-/// Where a container's end is kept: `STATE/exits/NAME.json`, a [`ContainerState`].
-pub fn exit_file(state_dir: &Path, container: &str) -> PathBuf {
-    state_dir.join("exits").join(format!("{container}.json"))
-}
-
-fn save(path: &Path, state: &ContainerState) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec(state)?)?;
-    file.sync_data()?;
-    fs::rename(&temporary, path)
 }

@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::connection::{Connection, Input};
 use super::container::Container;
 use super::process::{Process, Stdio, failure};
+use crate::runtime::exits;
 use crate::runtime::protocol::{Exec, Failure, Reply, Request};
 use crate::runtime::spec::{ContainerSpec, SandboxSpec, Stdin};
 
@@ -246,7 +247,10 @@ impl Server<'_> {
                 return Err(failure(128, format!("container {name} is running")));
             }
             Some(container) => Some(container.state.current.clone()),
-            None => None,
+            // An attempt that another shim of the Pod held, or the one before a reboot.
+            None => exits::read(&self.state_dir, &name)
+                .map_err(|error| failure(128, format!("read the last end of container {name}: {error}")))?
+                .map(|state| state.current),
         };
         let container = Container::start(spec, previous, self.dir, id)
             .map_err(|error| failure(128, format!("start container {name}: {error}")))?;
