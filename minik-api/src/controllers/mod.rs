@@ -16,6 +16,7 @@ mod bootstrap;
 mod cache;
 mod context;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod error;
 mod garbage;
@@ -104,6 +105,7 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!("deployment", deployment::DeploymentController::new(shared())),
         controller!("replicaset", replicaset::ReplicaSetController::new(shared())),
         controller!("scheduler", scheduler::Scheduler::new(shared())),
+        controller!("disruption", disruption::DisruptionController::new(shared())),
         controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(shared())),
         controller!("taint eviction", taint_eviction::TaintEviction::new(shared())),
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
@@ -112,6 +114,10 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!(
             "root ca certificate publisher",
             root_ca::RootCaPublisher::new(shared(), config.root_ca_pem.clone())
+        ),
+        controller!(
+            "persistent volumes",
+            volumes::VolumeController::new(shared(), config.volumes_dir.clone())
         ),
         controller!("volume protection", volume_protection::VolumeProtection::new(shared())),
         controller!(
