@@ -19,6 +19,7 @@ mod helm;
 mod kubectl;
 mod lesson;
 mod manifests;
+mod nodes;
 mod pods;
 mod proxy;
 mod readme;
