@@ -10,6 +10,7 @@ mod addresses;
 mod endpoints;
 mod nodes;
 mod scheduling;
+mod storage;
 
 use std::time::{Duration, Instant};
 

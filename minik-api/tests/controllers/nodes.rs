@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -168,4 +169,42 @@ async fn a_cordoned_node_and_one_tainted_by_hand() {
     nodes.patch("worker2", &PatchParams::default(), &taint).await.unwrap();
     eventually!(cluster.pods("default").await, |pods: &Vec<Pod>| nodes_of(pods)
         == ["worker1"; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_counts_its_pods_and_evictions_ask_it() {
+    let cluster = Cluster::start(&["worker1"], true).await;
+    let budgets = cluster.api::<PodDisruptionBudget>("default");
+    let budget = json!({
+        "metadata": {"name": "web"},
+        "spec": {"maxUnavailable": "34%", "selector": {"matchLabels": {"app": "web"}}},
+    });
+    let budget = serde_json::from_value(budget).unwrap();
+    budgets.create(&PostParams::default(), &budget).await.unwrap();
+    cluster.deploy("default", "web", 3).await;
+    let counted = |allowed: i32| {
+        move |budget: &PodDisruptionBudget| {
+            let status = budget.status.as_ref();
+            status.is_some_and(|status| {
+                (status.current_healthy, status.expected_pods, status.disruptions_allowed)
+                    == (Some(3), Some(3), Some(allowed))
+            })
+        }
+    };
+    let seen = eventually!(budgets.get("web").await.unwrap(), counted(2));
+    let conditions = seen.status.unwrap().conditions.unwrap();
+    assert_eq!(
+        (conditions[0].type_.as_str(), conditions[0].reason.as_str()),
+        ("DisruptionAllowed", "SufficientPods")
+    );
+    let strict = Patch::Merge(json!({"spec": {"maxUnavailable": 0}}));
+    budgets.patch("web", &PatchParams::default(), &strict).await.unwrap();
+    eventually!(budgets.get("web").await.unwrap(), counted(0));
+    let pods = cluster.api::<Pod>("default");
+    let name = cluster.pods("default").await.remove(0).metadata.name.unwrap();
+    let refused = pods.evict(&name, &kube::api::EvictParams::default()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("violate the pod's disruption budget"),
+        "{refused}"
+    );
 }

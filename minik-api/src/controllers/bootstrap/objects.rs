@@ -272,10 +272,10 @@ mod tests {
             pod_cidr: "10.244.0.0/16".parse().unwrap(),
             cluster_domain: "example.com".into(),
             cluster_dns: "10.96.0.10".parse().unwrap(),
-            volumes_dir: "/nonexistent".into(),
-            root_ca_pem: "a certificate".into(),
+            advertise_address: "172.30.0.10".parse().unwrap(),
             advertise_port: 6443,
             dns_kubeconfig: "kind: Config\n".into(),
+            volumes_dir: "/nonexistent".into(),
             root_ca_pem: "a certificate".into(),
         }
     }

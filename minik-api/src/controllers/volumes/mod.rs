@@ -199,14 +199,13 @@ impl VolumeController {
     }
 
     async fn provision(&self, claim: &Arc<PersistentVolumeClaim>, class: &StorageClass) -> Result<(), ReconcileError> {
-        let now = Timestamp::now();
         let tell = |severity, reason, message| {
             let note = Note {
                 severity,
                 reason,
                 message,
             };
-            self.provisioner.record(&**claim, note, now);
+            self.provisioner.record(&**claim, note, Timestamp::now());
         };
         let made = match provision::volume(&self.directory, claim, class) {
             Ok(made) => made,
