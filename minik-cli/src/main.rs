@@ -11,6 +11,7 @@ mod crash;
 mod errors;
 mod kubeconfig;
 mod parameters;
+mod power;
 mod preflight;
 mod processes;
 mod progress;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
     Service, ServiceAccount,
@@ -33,6 +34,8 @@ pub struct Context {
     pub namespaces: Arc<Cache<Namespace>>,
     /// Nodes.
     pub nodes: Arc<Cache<Node>>,
+    /// Leases.
+    pub leases: Arc<Cache<Lease>>,
     /// Pods.
     pub pods: Arc<Cache<Pod>>,
     /// Services.
@@ -100,6 +103,7 @@ impl Context {
             recorder,
             namespaces: Arc::default(),
             nodes: Arc::default(),
+            leases: Arc::default(),
             pods: Arc::default(),
             services: Arc::default(),
             endpoints: Arc::default(),
@@ -129,6 +133,7 @@ impl Context {
         vec![
             self.feed("watch namespaces", &self.namespaces),
             self.feed("watch nodes", &self.nodes),
+            self.feed("watch leases", &self.leases),
             self.feed("watch pods", &self.pods),
             self.feed("watch services", &self.services),
             self.feed("watch endpoints", &self.endpoints),

@@ -63,6 +63,15 @@ pub enum ReconcileError {
         #[source]
         source: kube::core::ParseExpressionError,
     },
+    /// The data of a volume.
+    #[error("cannot remove the data of {what}")]
+    Disk {
+        /// Kind and name of the object.
+        what: String,
+        /// What the file system says.
+        #[source]
+        source: std::io::Error,
+    },
     /// Waiting for volumes to be made.
     #[error("volumes are not there after {seconds} s")]
     Volumes {
@@ -91,6 +100,7 @@ impl ReconcileError {
             Self::Read { .. }
             | Self::Discover(_)
             | Self::Selector { .. }
+            | Self::Disk { .. }
             | Self::Volumes { .. }
             | Self::Serialise { .. } => false,
         }

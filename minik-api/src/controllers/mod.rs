@@ -18,6 +18,7 @@ mod context;
 mod controller_ref;
 mod cronjob;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod error;
 mod expectations;
@@ -28,6 +29,7 @@ mod inventory;
 mod job;
 mod latest;
 mod namespace;
+mod node_lifecycle;
 mod owner;
 mod pod;
 mod pod_control;
@@ -43,6 +45,7 @@ mod service_cidr;
 mod service_ip;
 mod share;
 mod statefulset;
+mod taint_eviction;
 mod volume_protection;
 mod volumes;
 mod write;
@@ -121,12 +124,19 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!("cronjob", cronjob::CronJobController::new(shared())),
         controller!("ttl after finished", job::TtlController::new(shared())),
         controller!("scheduler", scheduler::Scheduler::new(shared())),
+        controller!("disruption", disruption::DisruptionController::new(shared())),
+        controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(shared())),
+        controller!("taint eviction", taint_eviction::TaintEviction::new(shared())),
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
         controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),
         controller!("endpointslicemirroring", endpoints::MirroringController::new(shared())),
         controller!(
             "root ca certificate publisher",
             root_ca::RootCaPublisher::new(shared(), config.root_ca_pem.clone())
+        ),
+        controller!(
+            "persistent volumes",
+            volumes::VolumeController::new(shared(), config.volumes_dir.clone())
         ),
         controller!("volume protection", volume_protection::VolumeProtection::new(shared())),
         controller!(

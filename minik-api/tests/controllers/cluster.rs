@@ -60,6 +60,7 @@ impl Cluster {
             advertise_address,
             advertise_port: 6443,
             dns_kubeconfig: "kind: Config\n".into(),
+            volumes_dir: "/nonexistent".into(),
             root_ca_pem: "a certificate".into(),
         };
         bootstrap(&client, &config).await.unwrap();

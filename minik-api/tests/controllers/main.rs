@@ -9,8 +9,10 @@ mod cluster;
 mod addresses;
 mod endpoints;
 mod jobs;
+mod nodes;
 mod scheduling;
 mod statefulset;
+mod storage;
 
 use std::time::{Duration, Instant};
 

@@ -21,7 +21,7 @@ use crate::provider::netns::provision;
 use crate::provider::survey::survey;
 use crate::store::{self, RunLock, WhenBusy, name_flag};
 use crate::supervisor::launch::launch;
-use crate::{client, readiness};
+use crate::{client, power, readiness};
 
 /// How long daemons left behind by a dead supervisor may take to stop.
 const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -181,7 +181,10 @@ impl Up {
         readiness::api(&client, spec).await?;
         step.done();
         let step = progress.step("nodes");
-        readiness::nodes(&client, spec, since, |node| step.detail(&format!("{node} is ready"))).await?;
+        readiness::nodes(&client, &power::only_on(spec), since, |node| {
+            step.detail(&format!("{node} is ready"))
+        })
+        .await?;
         step.done();
         if self.wait {
             let step = progress.step("DNS");
@@ -194,6 +197,7 @@ impl Up {
 
 /// Mends the network of a cluster that runs; tells what was wrong with it.
 async fn mend(spec: &ClusterSpec) -> anyhow::Result<Vec<String>> {
+    let spec = &power::only_on(spec);
     let faults = survey(spec).await.context("look at the nodes' network")?;
     // Always, since a way out of the machine is not among what is surveyed.
     provision(spec, &|_part| {}).await.context("mend the nodes' network")?;
@@ -209,11 +213,12 @@ async fn bring_up(mut spec: ClusterSpec, progress: &Progress) -> anyhow::Result<
     super::internal::apiserver::pki(&spec)?;
     step.done();
     let step = progress.step("network");
+    let on = power::only_on(&spec);
     if NetNs::find(&spec.fabric_netns())?.is_some() {
-        let faults = survey(&spec).await.context("look at the nodes' network")?;
+        let faults = survey(&on).await.context("look at the nodes' network")?;
         amiss.extend(faults.iter().map(ToString::to_string));
     }
-    provision(&spec, &|part| step.detail(part))
+    provision(&on, &|part| step.detail(part))
         .await
         .context("make the nodes' network")?;
     step.done();

@@ -23,6 +23,7 @@ use super::survey::survey;
 use super::underlay::{BRIDGE, DEAD_END, NODE_LINK, OUTSIDE_PORT, outside_link};
 use crate::cluster::ClusterSpec;
 use crate::errors::chain;
+use crate::power;
 
 /// First pause after a failed attempt; doubles up to the longest.
 const RETRY_FIRST: std::time::Duration = std::time::Duration::from_millis(20);
@@ -150,6 +151,8 @@ async fn disturbed(names: &AsyncFd<Names>, kept: &[Kept], links: &[String]) -> R
 /// Gives names back, then looks, and mends what is wrong.
 async fn mend(spec: &ClusterSpec, kept: &[Kept]) -> Result<(), ProviderError> {
     name_again(kept)?;
+    // What is switched off is as it should be.
+    let spec = &power::only_on(spec);
     let faults = survey(spec).await?;
     if faults.is_empty() {
         return Ok(());

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use super::backoff::Backoff;
 use super::sockets::{SocketError, Sockets};
 use crate::cluster::ClusterSpec;
+use crate::power;
 use crate::processes::pidfd_open;
 
 /// First inherited descriptor of the `sd_listen_fds(3)` protocol.
@@ -193,6 +194,16 @@ impl Child {
         let descriptor = pidfd_open(pid.as_raw()).map_err(|errno| failed(errno.into()))?;
         self.runs(Process { pid, descriptor }, now);
         Ok(())
+    }
+
+    /// The agent of a node that is switched off is not due before somebody says so.
+    pub fn rest_if_off(&mut self, spec: &ClusterSpec) {
+        if let Role::Agent(node) = &self.role
+            && self.due.is_some()
+            && power::is_off(spec, node)
+        {
+            self.due = None;
+        }
     }
 
     /// Notes that it runs, whoever started it.

@@ -20,6 +20,7 @@ mod kubectl;
 mod lesson;
 mod manifests;
 mod pod_life;
+mod nodes;
 mod pods;
 mod proxy;
 mod readme;

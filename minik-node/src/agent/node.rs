@@ -68,10 +68,31 @@ pub async fn keep(client: Client, config: AgentConfig, shutdown: CancellationTok
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        if let Some(Err(error)) = shutdown.run_until_cancelled(renew(&client, &config, None)).await {
+        let kept = async {
+            renew(&client, &config, None).await?;
+            vouch(&client, &config).await
+        };
+        if let Some(Err(error)) = shutdown.run_until_cancelled(kept).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "renew lease");
         }
     }
+}
+
+/// Says again that the node is ready where others have come to think it is not: after a pause of the whole machine, say.
+async fn vouch(client: &Client, config: &AgentConfig) -> kube::Result<()> {
+    let api: Api<Node> = Api::all(client.clone());
+    let node = api.get(&config.node).await?;
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    if ready {
+        return Ok(());
+    }
+    let patch = serde_json::json!({"status": status(config, Timestamp::now(), node.status.as_ref())});
+    api.patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        .map(drop)
 }
 
 async fn renew(client: &Client, config: &AgentConfig, owner: Option<String>) -> kube::Result<()> {

@@ -182,16 +182,19 @@ fn is_repelled(facts: &Facts, site: &Site) -> bool {
 
 /// Whether any toleration is about this taint.
 pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| {
-        let effect = toleration.effect.as_deref().unwrap_or_default();
-        let key = toleration.key.as_deref().unwrap_or_default();
-        let value = toleration.value.as_deref().unwrap_or_default();
-        let given = taint.value.as_deref().unwrap_or_default();
-        let exists = toleration.operator.as_deref() == Some("Exists");
-        (effect.is_empty() || effect == taint.effect)
-            && (key == taint.key || (key.is_empty() && exists))
-            && (exists || value == given)
-    })
+    tolerations.iter().any(|toleration| is_about(toleration, taint))
+}
+
+/// Whether a toleration is about a taint.
+pub fn is_about(toleration: &Toleration, taint: &Taint) -> bool {
+    let effect = toleration.effect.as_deref().unwrap_or_default();
+    let key = toleration.key.as_deref().unwrap_or_default();
+    let value = toleration.value.as_deref().unwrap_or_default();
+    let given = taint.value.as_deref().unwrap_or_default();
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    (effect.is_empty() || effect == taint.effect)
+        && (key == taint.key || (key.is_empty() && exists))
+        && (exists || value == given)
 }
 
 /// What is missing of the node's resources: everything that is, not the first thing.

@@ -39,6 +39,7 @@ use super::pod::node_name;
 use super::recorder::Recorder;
 pub use decide::Decision;
 use facts::Facts;
+pub use filter::is_about;
 use refusal::Event;
 pub use roster::Roster;
 pub use selector::NodeTerm;
