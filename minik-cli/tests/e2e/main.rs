@@ -26,4 +26,5 @@ mod reboot;
 mod recovery;
 mod rules;
 mod services;
+mod soak;
 mod vm;
