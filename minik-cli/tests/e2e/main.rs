@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 mod captured;
+mod care;
 mod clean;
 mod console;
 mod debug;
