@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 mod captured;
+mod care;
 mod clean;
 mod console;
 mod debug;
@@ -30,4 +31,5 @@ mod rules;
 mod seen;
 mod services;
 mod streams;
+mod soak;
 mod vm;
