@@ -7,6 +7,7 @@
 mod cluster;
 
 mod addresses;
+mod daemonset;
 mod endpoints;
 mod jobs;
 mod scheduling;

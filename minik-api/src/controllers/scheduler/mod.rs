@@ -39,6 +39,8 @@ use super::pod::node_name;
 use super::recorder::Recorder;
 pub use decide::Decision;
 use facts::Facts;
+pub use facts::demand;
+pub use filter::tolerates;
 use refusal::Event;
 pub use roster::Roster;
 pub use selector::NodeTerm;
