@@ -24,3 +24,4 @@ mod readme;
 mod rules;
 mod services;
 mod vm;
+mod workloads;
