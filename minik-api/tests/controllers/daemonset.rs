@@ -1,9 +1,9 @@
-//! DaemonSets and ReplicationControllers through the API.
+//! DaemonSets through the API.
 
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
-use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -55,36 +55,4 @@ async fn a_daemonset_runs_on_every_node_and_rolls() {
 
     sets.delete("agent", &DeleteParams::background()).await.unwrap();
     eventually!(cluster.pods("default").await, Vec::<Pod>::is_empty);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replicationcontroller_keeps_its_pods() {
-    let cluster = Cluster::start(&["worker1"], true).await;
-    let controllers = cluster.api::<ReplicationController>("default");
-    let controller: ReplicationController = serde_json::from_value(json!({
-        "metadata": {"name": "web"},
-        "spec": {"replicas": 2, "selector": {"app": "web"}, "template": {
-            "metadata": {"labels": {"app": "web"}},
-            "spec": {"containers": [{"name": "web", "image": "nginx"}]},
-        }},
-    }))
-    .unwrap();
-    controllers.create(&PostParams::default(), &controller).await.unwrap();
-    let available = |count: i32| {
-        move |controller: &ReplicationController| {
-            let status = controller.status.clone().unwrap_or_default();
-            status.available_replicas.unwrap_or(0) == count && status.replicas == count
-        }
-    };
-    eventually!(controllers.get("web").await.unwrap(), available(2));
-    let scale = Patch::Merge(json!({"spec": {"replicas": 1}}));
-    controllers
-        .patch_scale("web", &PatchParams::default(), &scale)
-        .await
-        .unwrap();
-    eventually!(controllers.get("web").await.unwrap(), available(1));
-    // It settles: nothing is written once all is as wanted.
-    let version = controllers.get("web").await.unwrap().resource_version();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(controllers.get("web").await.unwrap().resource_version(), version);
 }

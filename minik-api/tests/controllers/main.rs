@@ -12,6 +12,7 @@ mod endpoints;
 mod jobs;
 mod scheduling;
 mod statefulset;
+mod workloads;
 
 use std::time::{Duration, Instant};
 

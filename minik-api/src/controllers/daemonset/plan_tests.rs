@@ -126,7 +126,7 @@ impl World {
         }
         for pod in &plan.delete {
             self.change(&pod.name_any(), |pod| {
-                pod.metadata.deletion_timestamp = Some(Time(at(NOW)))
+                pod.metadata.deletion_timestamp = Some(Time(at(NOW)));
             });
         }
         for pod in &plan.create {
