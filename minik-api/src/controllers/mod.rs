@@ -17,6 +17,7 @@ mod cache;
 mod context;
 mod controller_ref;
 mod cronjob;
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
@@ -120,6 +121,7 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
             replicaset::ReplicationControllerController::new(shared())
         ),
         controller!("statefulset", statefulset::StatefulSetController::new(shared())),
+        controller!("daemonset", daemonset::DaemonSetController::new(shared())),
         controller!("job", job::JobController::new(shared())),
         controller!("cronjob", cronjob::CronJobController::new(shared())),
         controller!("ttl after finished", job::TtlController::new(shared())),

@@ -19,12 +19,8 @@ fn manifest(replicas: i32) -> StatefulSet {
             "selector": {"matchLabels": {"app": "nginx"}},
             "template": {
                 "metadata": {"labels": {"app": "nginx"}},
-                "spec": {"containers": [{"name": "nginx", "image": "nginx", "volumeMounts": [{"name": "www", "mountPath": "/www"}]}]},
+                "spec": {"containers": [{"name": "nginx", "image": "nginx"}]},
             },
-            "volumeClaimTemplates": [{
-                "metadata": {"name": "www"},
-                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-            }],
         },
     }))
     .unwrap()
@@ -50,13 +46,6 @@ async fn a_set_comes_up_rolls_and_shrinks_in_order() {
     let pods = cluster.pods("default").await;
     let names: Vec<_> = pods.iter().map(|pod| pod.name_any()).collect();
     assert_eq!(names, ["web-0", "web-1", "web-2"]);
-    let mut by_age = pods.clone();
-    by_age.sort_by_key(|pod| pod.resource_version().unwrap_or_default());
-    let claims = cluster.api::<PersistentVolumeClaim>("default");
-    let claims = claims.list(&ListParams::default()).await.unwrap().items;
-    let names: Vec<_> = claims.iter().map(|claim| claim.name_any()).collect();
-    assert_eq!(names, ["www-web-0", "www-web-1", "www-web-2"]);
-
     let template = json!({"spec": {"template": {"metadata": {"annotations": {"x": "2"}}}}});
     sets.patch("web", &PatchParams::default(), &Patch::Merge(template))
         .await
@@ -83,12 +72,41 @@ async fn a_set_comes_up_rolls_and_shrinks_in_order() {
     let events = cluster.api::<Event>("default");
     let told = |events: &Vec<Event>| {
         let has = |text: &str| events.iter().any(|event| event.message.as_deref() == Some(text));
-        has("create Claim www-web-0 Pod web-0 in StatefulSet web success")
-            && has("create Pod web-2 in StatefulSet web successful")
-            && has("delete Pod web-1 in StatefulSet web successful")
+        has("create Pod web-2 in StatefulSet web successful") && has("delete Pod web-1 in StatefulSet web successful")
     };
     eventually!(events.list(&ListParams::default()).await.unwrap().items, told);
 
     sets.delete("web", &DeleteParams::background()).await.unwrap();
     eventually!(cluster.pods("default").await, Vec::<Pod>::is_empty);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_gets_its_claims_first() {
+    let cluster = Cluster::start(&[], false).await;
+    let mut set = manifest(2);
+    let claim = json!([{
+        "metadata": {"name": "www"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }]);
+    let spec = set.spec.as_mut().unwrap();
+    spec.volume_claim_templates = serde_json::from_value(claim).unwrap();
+    spec.pod_management_policy = Some("Parallel".into());
+    let sets = cluster.api::<StatefulSet>("default");
+    sets.create(&PostParams::default(), &set).await.unwrap();
+    let pods = eventually!(cluster.pods("default").await, |pods: &Vec<Pod>| pods.len() == 2);
+    let volumes = pods[1].spec.as_ref().unwrap().volumes.as_ref().unwrap();
+    let source = volumes
+        .iter()
+        .find_map(|volume| volume.persistent_volume_claim.as_ref());
+    assert_eq!(source.unwrap().claim_name, "www-web-1");
+    let claims = cluster.api::<PersistentVolumeClaim>("default");
+    let claims = claims.list(&ListParams::default()).await.unwrap().items;
+    let names: Vec<_> = claims.iter().map(|claim| claim.name_any()).collect();
+    assert_eq!(names, ["www-web-0", "www-web-1"]);
+    let events = cluster.api::<Event>("default");
+    let told = |events: &Vec<Event>| {
+        let text = "create Claim www-web-0 Pod web-0 in StatefulSet web success";
+        events.iter().any(|event| event.message.as_deref() == Some(text))
+    };
+    eventually!(events.list(&ListParams::default()).await.unwrap().items, told);
 }

@@ -176,7 +176,7 @@ fn node(config: &AgentConfig, now: Timestamp) -> Node {
 }
 
 /// What the node gives to Pods.
-pub fn allocatable() -> BTreeMap<String, Quantity> {
+pub fn allocatable(config: &AgentConfig) -> BTreeMap<String, Quantity> {
     [
         (
             "cpu",
@@ -195,7 +195,7 @@ fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> Nod
         type_: type_.to_owned(),
         address,
     };
-    let resources = allocatable();
+    let resources = allocatable(config);
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", config.node_ip.to_string()),
@@ -285,9 +285,7 @@ fn storage(directory: &Path) -> String {
     let kibibytes = std::fs::create_dir_all(directory)
         .ok()
         .and_then(|()| nix::sys::statvfs::statvfs(directory).ok())
-        .map_or(0, |found| {
-            u64::from(found.blocks()) * u64::from(found.fragment_size()) / 1024
-        });
+        .map_or(0, |found| found.blocks() * found.fragment_size() / 1024);
     format!("{kibibytes}Ki")
 }
 

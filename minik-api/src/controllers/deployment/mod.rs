@@ -20,7 +20,7 @@ use kube::{Api, ResourceExt};
 use super::cache::{Cache, Key};
 use super::context::Context;
 use super::controller_ref::{Owner, claim_objects, follow, follow_owned};
-use super::error::{ReconcileError, found};
+use super::error::{ReconcileError, found, is_already_exists, server_message};
 use super::owner::{controller_of, is_controlled_by};
 use super::queue::{Queue, drive};
 use super::recorder::{Note, Recorder, Severity};
@@ -120,12 +120,7 @@ impl DeploymentController {
                 .is_none_or(|expressions| expressions.is_empty());
         if empty {
             let message = "This deployment is selecting all pods. A non-empty selector is required.".into();
-            let note = Note {
-                severity: Severity::Warning,
-                reason: "SelectingAll",
-                message,
-            };
-            self.recorder.record(deployment, note, Timestamp::now());
+            self.note(deployment, Severity::Warning, "SelectingAll", message);
         }
         empty
     }
@@ -149,13 +144,16 @@ impl DeploymentController {
         if let Some(replica_set) = plan.create {
             match write::create(&self.context.client, &replica_set).await {
                 Ok(created) => self.note_scaling(deployment, &created.name_any(), 0, sizes::wanted(&created)),
-                Err(ReconcileError::Create { source, .. }) if super::error::is_already_exists(&source) => {
+                Err(ReconcileError::Create { source, .. }) if is_already_exists(&source) => {
                     if !self.is_our_own(deployment, &replica_set).await? {
                         status = deployment.status.clone().unwrap_or_default();
                         status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.note_refusal(deployment, &replica_set.name_any(), &error).await?;
+                    return Err(error);
+                }
             }
         }
         for Resize { replica_set, from, to } in plan.update {
@@ -181,6 +179,28 @@ impl DeploymentController {
         if deployment.status.as_ref() != Some(&status) {
             deployment.status = Some(status);
             write::update_status(&self.context.client, &deployment).await?;
+        }
+        Ok(())
+    }
+
+    /// Says on the Deployment that its new ReplicaSet was refused, and in what words.
+    async fn note_refusal(
+        &self,
+        deployment: &Deployment,
+        replica_set: &str,
+        error: &ReconcileError,
+    ) -> Result<(), ReconcileError> {
+        let ReconcileError::Create { source, .. } = error else {
+            return Ok(());
+        };
+        let message = format!(
+            "Failed to create new replica set \"{replica_set}\": {}",
+            server_message(source)
+        );
+        let refused = status::refused(deployment, &message, Timestamp::now());
+        self.note(deployment, Severity::Warning, "ReplicaSetCreateError", message);
+        if refused.status != deployment.status {
+            write::update_status(&self.context.client, &refused).await?;
         }
         Ok(())
     }
@@ -212,9 +232,13 @@ impl DeploymentController {
         }
         let direction = if to > from { "up" } else { "down" };
         let message = format!("Scaled {direction} replica set {replica_set} from {from} to {to}");
+        self.note(deployment, Severity::Normal, "ScalingReplicaSet", message);
+    }
+
+    fn note(&self, deployment: &Deployment, severity: Severity, reason: &'static str, message: String) {
         let note = Note {
-            severity: Severity::Normal,
-            reason: "ScalingReplicaSet",
+            severity,
+            reason,
             message,
         };
         self.recorder.record(deployment, note, Timestamp::now());

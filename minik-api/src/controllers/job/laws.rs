@@ -89,9 +89,9 @@ proptest! {
         } else {
             prop_assert_eq!(status.succeeded.unwrap_or(0), ended(true));
         }
-        prop_assert_eq!(status.uncounted_terminated_pods.clone(), Some(Default::default()));
         prop_assert!(world.pods.values().all(|pod| !is_tracked(pod)));
         let plan = world.plan();
         prop_assert!(plan.status == status && plan.create.is_empty() && plan.release.is_empty());
+        prop_assert_eq!(status.uncounted_terminated_pods, Some(Default::default()));
     }
 }

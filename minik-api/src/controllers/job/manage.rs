@@ -173,7 +173,7 @@ impl Manage<'_> {
             let later = |other: &&Arc<Pod>| {
                 (earlier_failures(pod), finished_at(pod)) >= (earlier_failures(other), finished_at(other))
             };
-            if last.get(&index).is_none_or(|other| later(other)) {
+            if last.get(&index).is_none_or(later) {
                 last.insert(index, pod);
             }
         }

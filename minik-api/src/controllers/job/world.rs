@@ -156,14 +156,14 @@ impl World {
         let uid = pod.uid().unwrap();
         self.released.insert(uid.clone());
         self.change(&uid, |pod| {
-            pod.metadata.finalizers.as_mut().unwrap().retain(|f| f != TRACKING)
+            pod.metadata.finalizers.as_mut().unwrap().retain(|f| f != TRACKING);
         });
     }
 
     pub fn delete(&mut self, pod: &Pod) {
         let now = at(self.now);
         self.change(&pod.uid().unwrap(), |pod| {
-            pod.metadata.deletion_timestamp = Some(Time(now))
+            pod.metadata.deletion_timestamp = Some(Time(now));
         });
     }
 

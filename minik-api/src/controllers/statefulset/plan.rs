@@ -177,6 +177,9 @@ struct Pass<'a> {
     ordered: bool,
 }
 
+/// Pods whose numbers are wanted.
+type Kept<'p> = BTreeMap<i32, &'p Arc<Pod>>;
+
 /// Whether an ordered set may go on to the next Pod.
 #[derive(PartialEq, Eq)]
 enum Then {
@@ -225,7 +228,7 @@ impl Pass<'_> {
     }
 
     /// The Pods whose numbers are wanted, and those whose are not, highest first.
-    fn sorted(&self) -> (BTreeMap<i32, &Arc<Pod>>, Vec<(i32, &Arc<Pod>)>) {
+    fn sorted(&self) -> (Kept<'_>, Vec<(i32, &Arc<Pod>)>) {
         let first = start(self.view.set);
         let wanted = first..first.saturating_add(replicas(self.view.set));
         let numbered = self.view.pods.iter();
@@ -313,7 +316,7 @@ impl Pass<'_> {
     }
 
     /// The Pods of another revision that may go now.
-    fn outdated<'p>(&self, numbers: &[i32], kept: &BTreeMap<i32, &'p Arc<Pod>>) -> Vec<&'p Arc<Pod>> {
+    fn outdated<'p>(&self, numbers: &[i32], kept: &Kept<'p>) -> Vec<&'p Arc<Pod>> {
         let strategy = self
             .view
             .set
