@@ -9,15 +9,19 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 mod captured;
+mod care;
 mod clean;
 mod console;
 mod debug;
 mod egress;
 mod endure;
+mod heal;
 mod helm;
 mod kubectl;
 mod lesson;
 mod manifests;
+mod nodes;
+mod pod_life;
 mod pods;
 mod proxy;
 mod readme;
@@ -26,4 +30,7 @@ mod recovery;
 mod rules;
 mod seen;
 mod services;
+mod soak;
+mod streams;
 mod vm;
+mod workloads;

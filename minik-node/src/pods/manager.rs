@@ -32,6 +32,8 @@ pub struct Facts {
     pub uid: String,
     /// Its shim, while it has one.
     pub client: Option<ShimClient>,
+    /// File of its network namespace; `None` for a Pod in the node's own.
+    pub netns: Option<PathBuf>,
     /// What the shim reported last.
     pub states: States,
     /// Directory of its logs: `CONTAINER/ATTEMPT.log`.

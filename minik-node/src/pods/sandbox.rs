@@ -160,7 +160,7 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
             .map(|network| Path::new("/run/netns").join(&network.netns)),
         address,
         state_dir: directories.state.clone(),
-        tmpfs: volumes::memory(pod_spec, &directories, &agent::allocatable()),
+        tmpfs: volumes::memory(pod_spec, &directories, &agent::allocatable(&node.config)),
         shares: shares(pod_spec),
         host_ports: host_ports::of(pod_spec),
     };
@@ -190,23 +190,26 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
             Ok(())
         }
         Err(error) => {
-            if !spec.host_ports.is_empty()
-                && let Err(error) = node.host_ports.set(&spec.pod_uid, None).await
-            {
-                tracing::warn!(pod = worker.key(), error = chain(&error), "take the host ports back");
-            }
-            if let Some(network) = &network {
-                if let Err(error) = node.networks.detach(network).await {
-                    tracing::warn!(pod = worker.key(), error = chain(&error), "take the network back");
-                }
-                worker
-                    .ipam
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .release(address);
-            }
+            take_back(worker, &spec, network.as_ref()).await;
             Err(error)
         }
+    }
+}
+
+/// Undoes what was laid for a sandbox that did not come about.
+async fn take_back(worker: &Worker, spec: &SandboxSpec, network: Option<&PodNetwork>) {
+    let node = &worker.node;
+    if !spec.host_ports.is_empty()
+        && let Err(error) = node.host_ports.set(&spec.pod_uid, None).await
+    {
+        tracing::warn!(pod = worker.key(), error = chain(&error), "take the host ports back");
+    }
+    if let Some(network) = network {
+        if let Err(error) = node.networks.detach(network).await {
+            tracing::warn!(pod = worker.key(), error = chain(&error), "take the network back");
+        }
+        let mut ipam = worker.ipam.lock().unwrap_or_else(PoisonError::into_inner);
+        ipam.release(spec.address);
     }
 }
 

@@ -8,11 +8,13 @@ use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Secret, Servic
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRSpec};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::ControllerConfig;
 use crate::controllers::endpoints::{SERVICE_NAME, SKIP};
+use crate::controllers::volumes::PROVISIONER;
 
 /// The namespaces that always exist.
 pub const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -70,6 +72,26 @@ pub fn priority_classes() -> [PriorityClass; 2] {
             "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),
     ]
+}
+
+/// StorageClass `standard`, everyone's default: directories of this machine's disk, made when a Pod needs one.
+#[must_use]
+pub fn storage_class() -> StorageClass {
+    let default = (
+        "storageclass.kubernetes.io/is-default-class".to_owned(),
+        "true".to_owned(),
+    );
+    StorageClass {
+        metadata: ObjectMeta {
+            name: Some("standard".into()),
+            annotations: Some([default].into()),
+            ..ObjectMeta::default()
+        },
+        provisioner: PROVISIONER.into(),
+        reclaim_policy: Some("Delete".into()),
+        volume_binding_mode: Some("WaitForFirstConsumer".into()),
+        ..StorageClass::default()
+    }
 }
 
 /// Service `default/kubernetes`: the API server, at the first address of the service range.
@@ -261,6 +283,7 @@ mod tests {
             advertise_address: "172.30.0.10".parse().unwrap(),
             advertise_port: 6443,
             dns_kubeconfig: "kind: Config\n".into(),
+            volumes_dir: "/nonexistent".into(),
             root_ca_pem: "a certificate".into(),
         }
     }
