@@ -206,7 +206,7 @@ impl Worker {
                 directories,
             )
         });
-        if keeper.laid().is_none() {
+        if !keeper.is_complete() {
             plan.steps
                 .retain(|step| !matches!(step, Step::CreateSandbox | Step::Start(_)));
         }
@@ -338,8 +338,8 @@ async fn states_changed(running: &mut Option<Running>) {
 
 async fn volumes_laid(volumes: &mut Option<Keeper>) {
     match volumes {
-        Some(keeper) if keeper.laid().is_none() => keeper.complete().await,
-        _ => std::future::pending().await,
+        Some(keeper) => keeper.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -76,9 +76,14 @@ impl Keeper {
         self.laid.borrow().clone()
     }
 
-    /// Waits until all volumes are laid.
-    pub async fn complete(&mut self) {
-        if self.laid.wait_for(Option::is_some).await.is_err() {
+    /// Whether all volumes have been laid, so that [`changed`](Self::changed) tells of nothing older.
+    pub fn is_complete(&mut self) -> bool {
+        self.laid.borrow_and_update().is_some()
+    }
+
+    /// Waits until the answer of [`is_complete`](Self::is_complete) is another than it last was.
+    pub async fn changed(&mut self) {
+        if self.laid.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
