@@ -150,6 +150,16 @@ fn a_job_is_named_after_its_minute_and_remembers_its_time() {
 }
 
 #[test]
+fn times_of_one_minute_share_their_job() {
+    let mut world = World::new(cron_job("@every 20s"));
+    world.cron_job.metadata.creation_timestamp = Some(Time(at("2026-11-21T10:01:00Z")));
+    for second in [20, 40, 59] {
+        world.pass(&format!("2026-11-21T10:01:{second:02}Z"));
+    }
+    assert_eq!((world.jobs.len(), world.active()), (1, 1));
+}
+
+#[test]
 fn a_time_zone_moves_the_schedule_and_its_mark() {
     let mut cron_job = cron_job("0 19 * * *");
     cron_job.spec.time_zone = Some("Asia/Tokyo".into());

@@ -17,8 +17,7 @@ mod ttl;
 #[cfg(test)]
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -55,7 +54,6 @@ pub struct JobController {
     orphans: Arc<Queue<Key>>,
     pods: PodControl,
     latest: Arc<Latest>,
-    released: Arc<Released>,
 }
 
 impl Owner for Job {
@@ -69,36 +67,6 @@ impl Owner for Job {
     }
 }
 
-/// The Pods, by Job, whose finalizers have come off and that the cache still shows with them.
-#[derive(Default)]
-struct Released(Mutex<BTreeMap<String, BTreeSet<String>>>);
-
-impl Released {
-    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<String, BTreeSet<String>>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn of(&self, job: &Job) -> BTreeSet<String> {
-        self.with(|all| all.get(&job.uid().unwrap_or_default()).cloned().unwrap_or_default())
-    }
-
-    fn add(&self, job: &Job, pod: &Pod) {
-        let (job, pod) = (job.uid().unwrap_or_default(), pod.uid().unwrap_or_default());
-        self.with(|all| all.entry(job).or_default().insert(pod));
-    }
-
-    fn remove(&self, job: &str, pod: &Pod) {
-        self.with(|all| {
-            if let Some(pods) = all.get_mut(job) {
-                pods.remove(&pod.uid().unwrap_or_default());
-                if pods.is_empty() {
-                    all.remove(job);
-                }
-            }
-        });
-    }
-}
-
 impl JobController {
     /// A controller that learns of changes from now on.
     pub fn new(context: Arc<Context>) -> Self {
@@ -108,7 +76,6 @@ impl JobController {
             queue: Arc::default(),
             orphans: Arc::default(),
             latest: Arc::default(),
-            released: Arc::default(),
         };
         controller.watch_pods();
         controller.watch_jobs();
@@ -116,31 +83,23 @@ impl JobController {
     }
 
     fn watch_pods(&self) {
-        let (released, orphans, jobs) = (self.released.clone(), self.orphans.clone(), self.context.jobs.clone());
+        let (orphans, jobs) = (self.orphans.clone(), self.context.jobs.clone());
         self.context.pods.on_change(move |change| {
-            let Some(pod) = change.latest() else { return };
-            let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job");
-            let tracked = change.new.as_ref().is_some_and(|pod| is_tracked(pod));
-            if let Some(owner) = owner.filter(|_| !tracked) {
-                released.remove(&owner.uid, pod);
-            }
-            if tracked && !has_job(&jobs, pod) {
-                orphans.add(Key::of(&**pod));
-            }
+            let tracked = change.new.as_ref().filter(|pod| is_tracked(pod));
+            let lost = tracked.filter(|pod| !has_job(&jobs, pod));
+            lost.into_iter().for_each(|pod| orphans.add(Key::of(&**pod)));
         });
         follow_owned::<Job, Pod>(&self.context, &self.context.pods, &self.queue);
     }
 
     fn watch_jobs(&self) {
-        let (latest, released) = (self.latest.clone(), self.released.clone());
-        let (orphans, pods) = (self.orphans.clone(), self.context.pods.clone());
+        let (latest, orphans, pods) = (self.latest.clone(), self.orphans.clone(), self.context.pods.clone());
         self.context.jobs.on_change(move |change| {
             let Some(job) = change.old.as_ref().filter(|_| change.new.is_none()) else {
                 return;
             };
             let uid = job.uid().unwrap_or_default();
             latest.forget(&**job);
-            released.with(|all| all.remove(&uid));
             let (snapshot, namespace) = (pods.snapshot(), job.namespace().unwrap_or_default());
             let left = snapshot.in_namespace(&namespace);
             left.filter(|pod| is_tracked(pod) && is_controlled_by(&pod.metadata, &uid))
@@ -169,7 +128,6 @@ impl JobController {
             return Ok(());
         }
         let settled = self.pods.settled(&*job);
-        let released = self.released.of(&job);
         let snapshot = self.context.pods.snapshot();
         let candidates = snapshot.in_namespace(&key.namespace);
         let pods = claim_objects(&self.context.client, &*job, candidates).await?;
@@ -177,7 +135,6 @@ impl JobController {
             job: &job,
             pods: &pods,
             settled,
-            released: &released,
             now: Timestamp::now(),
         });
         // Its going is on the way, and with it a status that nobody will read.
@@ -192,7 +149,7 @@ impl JobController {
 
     async fn apply(&self, job: &Job, plan: Plan) -> Result<(), ReconcileError> {
         let mut status = plan.status;
-        self.release(job, &plan.discard).await?;
+        self.release(&plan.discard).await?;
         let going: Vec<_> = plan.discard.into_iter().chain(plan.delete).collect();
         if let Some((_, error)) = self.pods.delete(job, &going).await {
             return Err(error);
@@ -216,22 +173,15 @@ impl JobController {
         for note in plan.notes {
             self.pods.note(job, note.severity, note.reason, note.message);
         }
-        self.release(job, &plan.release).await?;
+        self.release(&plan.release).await?;
         failed.map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// Takes the finalizers off Pods that are counted, or will not be.
-    async fn release(&self, job: &Job, pods: &[Arc<Pod>]) -> Result<(), ReconcileError> {
-        let release = |pod: Arc<Pod>| async move {
-            self.released.add(job, &pod);
-            let result = write::remove_finalizer(&self.context.client, &*pod, TRACKING).await;
-            if result.is_err() {
-                self.released.remove(&job.uid().unwrap_or_default(), &pod);
-            }
-            result
-        };
-        let results = join_all(pods.iter().cloned().map(release)).await;
-        results.into_iter().collect()
+    async fn release(&self, pods: &[Arc<Pod>]) -> Result<(), ReconcileError> {
+        let client = &self.context.client;
+        let releases = pods.iter().map(|pod| write::remove_finalizer(client, &**pod, TRACKING));
+        join_all(releases).await.into_iter().collect()
     }
 
     /// Lets a Pod go that nobody will count.

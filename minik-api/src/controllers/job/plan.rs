@@ -1,6 +1,5 @@
 //! One pass of the job controller as a value. Pure; the loop in `mod.rs` carries it out.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +24,6 @@ pub struct View<'a> {
     pub pods: &'a [Arc<Pod>],
     /// Whether the cache shows every Pod that earlier passes created or deleted.
     pub settled: bool,
-    /// Uids of Pods whose finalizer has come off, though the cache may not show it.
-    pub released: &'a BTreeSet<String>,
     /// The time of the pass.
     pub now: Timestamp,
 }

@@ -1,8 +1,8 @@
 //! Counting a Job's ended Pods, each exactly once. Pure.
 //!
 //! A Pod carries a finalizer until it is counted. It is counted in three steps, each safe to repeat: its uid
-//! is written into `uncountedTerminatedPods`; the finalizer is taken off; the uid becomes one more in the
-//! count. Of an Indexed Job's successes the indexes themselves are the count.
+//! is written into `uncountedTerminatedPods`; the finalizer is taken off; and once that is seen the uid becomes one more
+//! in the count. Of an Indexed Job's successes the indexes themselves are the count.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,8 +40,7 @@ impl<'a> Tally<'a> {
     /// What the status and the Pods tell.
     pub fn of(view: &View<'a>, spec: &'a JobSpec) -> Self {
         let status = view.job.status.clone().unwrap_or_default();
-        let waits = |pod: &&Arc<Pod>| is_tracked(pod) && !view.released.contains(uid(pod));
-        let tracked: Vec<&Arc<Pod>> = view.pods.iter().filter(waits).collect();
+        let tracked: Vec<&Arc<Pod>> = view.pods.iter().filter(|pod| is_tracked(pod)).collect();
         let still: BTreeSet<&str> = tracked.iter().map(|pod| uid(pod)).collect();
         let noted = status.uncounted_terminated_pods.clone().unwrap_or_default();
         let fold = |uids: Option<Vec<String>>, count: Option<i32>| {

@@ -62,7 +62,6 @@ pub struct World {
     pub pods: BTreeMap<String, Arc<Pod>>,
     /// What the Pod cache shows.
     pub seen: Vec<Arc<Pod>>,
-    pub released: BTreeSet<String>,
     pub settled: bool,
     pub now: i64,
     pub made: u32,
@@ -79,7 +78,6 @@ impl World {
             job,
             pods: BTreeMap::new(),
             seen: Vec::new(),
-            released: BTreeSet::new(),
             settled: true,
             now: 1_000_000,
             made: 0,
@@ -101,8 +99,6 @@ impl World {
     pub fn see(&mut self) {
         self.seen = self.pods.values().cloned().collect();
         self.settled = true;
-        let tracked = |uid: &String| self.pods.get(uid).is_some_and(|pod| is_tracked(pod));
-        self.released.retain(|uid| tracked(uid));
     }
 
     pub fn plan(&self) -> Plan {
@@ -110,7 +106,6 @@ impl World {
             job: &self.job,
             pods: &self.seen,
             settled: self.settled,
-            released: &self.released,
             now: at(self.now),
         })
     }
@@ -154,7 +149,6 @@ impl World {
 
     pub fn release(&mut self, pod: &Pod) {
         let uid = pod.uid().unwrap();
-        self.released.insert(uid.clone());
         self.change(&uid, |pod| {
             pod.metadata.finalizers.as_mut().unwrap().retain(|f| f != TRACKING);
         });
