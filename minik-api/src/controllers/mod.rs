@@ -25,6 +25,7 @@ mod namespace;
 mod node_lifecycle;
 mod owner;
 mod pod;
+mod pod_gc;
 mod queue;
 mod recorder;
 mod replicaset;
@@ -107,6 +108,7 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!("scheduler", scheduler::Scheduler::new(shared())),
         controller!("disruption", disruption::DisruptionController::new(shared())),
         controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(shared())),
+        controller!("pod garbage collector", pod_gc::PodCollector::new(shared())),
         controller!("taint eviction", taint_eviction::TaintEviction::new(shared())),
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
         controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),

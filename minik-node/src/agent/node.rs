@@ -280,9 +280,7 @@ fn storage(directory: &Path) -> String {
     let kibibytes = std::fs::create_dir_all(directory)
         .ok()
         .and_then(|()| nix::sys::statvfs::statvfs(directory).ok())
-        .map_or(0, |found| {
-            u64::from(found.blocks()) * u64::from(found.fragment_size()) / 1024
-        });
+        .map_or(0, |found| found.blocks() * found.fragment_size() / 1024);
     format!("{kibibytes}Ki")
 }
 
