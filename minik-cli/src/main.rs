@@ -9,6 +9,7 @@ mod cluster;
 mod cmd;
 mod crash;
 mod errors;
+mod health;
 mod kubeconfig;
 mod parameters;
 mod power;

@@ -178,6 +178,14 @@ fn read(pid: i32) -> Option<Process> {
     })
 }
 
+/// A process's share of memory (`Pss`), in KiB; `None` when it has ended or may not be looked at.
+#[must_use]
+pub fn memory(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// What was done about the processes.
 #[derive(Debug, Default)]
 pub struct Ended {

@@ -7,6 +7,7 @@ mod links;
 mod node;
 
 pub use client::over_socket;
+pub(crate) use node::allocatable;
 
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixListener;
@@ -24,9 +25,10 @@ use crate::kernel::sysctl;
 use crate::kubelet::{self, KubeletError};
 use crate::plan::fabric::{self, Routes};
 use crate::pods::events::Events;
-use crate::pods::{self, NodeContext, Registry};
+use crate::pods::{self, NodeContext, Objects, Registry};
 use crate::proxy::{self, ProxyConfig};
 use crate::reconcile::fabric::{Fabric, FabricError};
+use crate::reconcile::host_ports::HostPortTable;
 use crate::reconcile::{self, Outcome, Status, Timing};
 use crate::runtime::image::Images;
 use crate::view::{self, ClusterView};
@@ -128,10 +130,14 @@ pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: Cancellat
     let images = Images::new(&config.image_dir);
     let links = links::keep(&config, networks.clone())?;
     let links = tokio::spawn(shutdown.clone().run_until_cancelled_owned(links));
+    let objects = Objects::new(client.clone());
+    let host_ports = HostPortTable::spawn(proxy_config.lock_file.clone(), shutdown.clone());
     let context = NodeContext {
         config,
         client,
         images,
+        objects,
+        host_ports,
         networks,
         view,
         program,

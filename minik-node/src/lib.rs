@@ -16,6 +16,7 @@ pub mod plan;
 pub mod pods;
 #[cfg(test)]
 mod private_net;
+pub mod probe;
 pub mod proxy;
 pub mod reconcile;
 pub mod runtime;

@@ -21,7 +21,10 @@ pub(super) fn may(node: &str, verb: &str, wanted: &Resource<'_>) -> bool {
         ("", "services" | "endpoints" | "nodes" | "namespaces" | "pods", "") if reads => true,
         ("discovery.k8s.io", "endpointslices", "") => reads,
         // One at a time, as a Pod refers to them; never the whole collection.
-        ("", "configmaps" | "secrets" | "serviceaccounts", "") => reads && !wanted.name.is_empty(),
+        ("", "configmaps" | "secrets" | "serviceaccounts" | "persistentvolumeclaims" | "persistentvolumes", "") => {
+            reads && !wanted.name.is_empty()
+        }
+        ("", "serviceaccounts", "token") => verb == "create",
         ("", "nodes", "") => verb == "create" || (writes && wanted.name == node),
         ("", "nodes", "status") => writes && wanted.name == node,
         ("", "pods", "") => verb == "delete",

@@ -6,10 +6,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
@@ -64,6 +66,18 @@ pub struct Context {
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     /// Deployments.
     pub deployments: Arc<Cache<Deployment>>,
+    /// ReplicationControllers.
+    pub replication_controllers: Arc<Cache<ReplicationController>>,
+    /// StatefulSets.
+    pub stateful_sets: Arc<Cache<StatefulSet>>,
+    /// DaemonSets.
+    pub daemon_sets: Arc<Cache<DaemonSet>>,
+    /// ControllerRevisions.
+    pub revisions: Arc<Cache<ControllerRevision>>,
+    /// Jobs.
+    pub jobs: Arc<Cache<Job>>,
+    /// CronJobs.
+    pub cron_jobs: Arc<Cache<CronJob>>,
 }
 
 /// Makes a task's future, as often as the task must be started.
@@ -105,6 +119,12 @@ impl Context {
             budgets: Arc::default(),
             replica_sets: Arc::default(),
             deployments: Arc::default(),
+            replication_controllers: Arc::default(),
+            stateful_sets: Arc::default(),
+            daemon_sets: Arc::default(),
+            revisions: Arc::default(),
+            jobs: Arc::default(),
+            cron_jobs: Arc::default(),
         }
     }
 
@@ -129,6 +149,12 @@ impl Context {
             self.feed("watch poddisruptionbudgets", &self.budgets),
             self.feed("watch replicasets", &self.replica_sets),
             self.feed("watch deployments", &self.deployments),
+            self.feed("watch replicationcontrollers", &self.replication_controllers),
+            self.feed("watch statefulsets", &self.stateful_sets),
+            self.feed("watch daemonsets", &self.daemon_sets),
+            self.feed("watch controllerrevisions", &self.revisions),
+            self.feed("watch jobs", &self.jobs),
+            self.feed("watch cronjobs", &self.cron_jobs),
         ]
     }
 

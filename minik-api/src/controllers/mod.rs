@@ -15,17 +15,27 @@
 mod bootstrap;
 mod cache;
 mod context;
+mod controller_ref;
+mod cronjob;
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
 mod error;
+mod expectations;
 mod garbage;
+mod hash;
+mod history;
 mod inventory;
+mod job;
+mod latest;
 mod namespace;
 mod node_lifecycle;
 mod owner;
 mod pod;
+mod pod_control;
 mod pod_gc;
+mod pod_rank;
 mod queue;
 mod recorder;
 mod replicaset;
@@ -35,6 +45,8 @@ mod scheduler;
 mod service_account;
 mod service_cidr;
 mod service_ip;
+mod share;
+mod statefulset;
 mod taint_eviction;
 mod volume_protection;
 mod volumes;
@@ -105,6 +117,15 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
     vec![
         controller!("deployment", deployment::DeploymentController::new(shared())),
         controller!("replicaset", replicaset::ReplicaSetController::new(shared())),
+        controller!(
+            "replicationcontroller",
+            replicaset::ReplicationControllerController::new(shared())
+        ),
+        controller!("statefulset", statefulset::StatefulSetController::new(shared())),
+        controller!("daemonset", daemonset::DaemonSetController::new(shared())),
+        controller!("job", job::JobController::new(shared())),
+        controller!("cronjob", cronjob::CronJobController::new(shared())),
+        controller!("ttl after finished", job::TtlController::new(shared())),
         controller!("scheduler", scheduler::Scheduler::new(shared())),
         controller!("disruption", disruption::DisruptionController::new(shared())),
         controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(shared())),

@@ -7,10 +7,14 @@
 mod cluster;
 
 mod addresses;
+mod daemonset;
 mod endpoints;
+mod jobs;
 mod nodes;
 mod scheduling;
+mod statefulset;
 mod storage;
+mod workloads;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,7 @@
 //! `minik up`
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -9,6 +10,8 @@ use jiff::Timestamp;
 use minik_node::kernel::netns::NetNs;
 use nix::sys::signal::Signal;
 
+use super::down::Down;
+use super::foreground::{self, Leave, Signals};
 use super::{Cluster, kubeconfig};
 use crate::cluster::{ClusterSpec, names};
 use crate::errors::Exit;
@@ -61,6 +64,9 @@ pub struct Up {
     /// Also wait until cluster DNS answers
     #[arg(long)]
     wait: bool,
+    /// Stay, see to it that the cluster runs, and stop it when told to end (SIGTERM, Ctrl-C)
+    #[arg(long)]
+    foreground: bool,
     /// Kubeconfig to add the cluster to, instead of KUBECONFIG's or ~/.kube/config
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -75,7 +81,7 @@ enum Mode {
 }
 
 impl Up {
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         if let Some(mode @ (Mode::Nftables | Mode::Ipvs)) = self.proxy_mode {
             let mode = mode
                 .to_possible_value()
@@ -86,10 +92,22 @@ impl Up {
         if !nix::unistd::Uid::effective().is_root() {
             bail!("minik up must run as root: run it with sudo");
         }
-        super::runtime()?.block_on(self.start())
+        let runtime = super::runtime()?;
+        runtime.block_on(self.start())?;
+        if !self.foreground {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut signals = runtime.block_on(async { Signals::listen() })?;
+        foreground::ready();
+        while let Leave::Lost = runtime.block_on(foreground::attend(&self.cluster.name, &mut signals))? {
+            eprintln!("the cluster's supervisor has died: starting another");
+            runtime.block_on(self.start())?;
+        }
+        drop(runtime);
+        Down::of(self.cluster, self.kubeconfig).run()
     }
 
-    async fn start(self) -> anyhow::Result<()> {
+    async fn start(&self) -> anyhow::Result<()> {
         let progress = Progress::new();
         let lock = RunLock::acquire(&self.cluster.name, WhenBusy::Refuse)?;
         let prepared = self.prepare(&progress).await;

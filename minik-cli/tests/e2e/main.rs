@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 mod captured;
+mod care;
 mod clean;
 mod console;
 mod debug;
@@ -20,11 +21,16 @@ mod kubectl;
 mod lesson;
 mod manifests;
 mod nodes;
+mod pod_life;
 mod pods;
 mod proxy;
 mod readme;
 mod reboot;
 mod recovery;
 mod rules;
+mod seen;
 mod services;
+mod soak;
+mod streams;
 mod vm;
+mod workloads;

@@ -175,12 +175,9 @@ fn node(config: &AgentConfig, now: Timestamp) -> Node {
     }
 }
 
-fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> NodeStatus {
-    let address = |type_: &str, address: String| NodeAddress {
-        type_: type_.to_owned(),
-        address,
-    };
-    let resources: BTreeMap<String, Quantity> = [
+/// What the node gives to Pods.
+pub fn allocatable(config: &AgentConfig) -> BTreeMap<String, Quantity> {
+    [
         (
             "cpu",
             std::thread::available_parallelism().map_or(1, usize::from).to_string(),
@@ -190,7 +187,15 @@ fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> Nod
         ("pods", MAX_PODS.to_owned()),
     ]
     .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
-    .into();
+    .into()
+}
+
+fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> NodeStatus {
+    let address = |type_: &str, address: String| NodeAddress {
+        type_: type_.to_owned(),
+        address,
+    };
+    let resources = allocatable(config);
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", config.node_ip.to_string()),

@@ -209,20 +209,20 @@ mod tests {
         Space::new().block_on(|| async {
             let monitor = Monitor::open().unwrap();
             let mut seen = std::collections::BTreeSet::new();
-            ip(&["link", "add", "a", "type", "veth", "peer", "name", "b"]);
-            ip(&["address", "add", "10.1.2.3/32", "dev", "a"]);
-            ip(&["link", "set", "a", "up"]);
-            ip(&["route", "add", "10.9.0.0/16", "dev", "a"]);
+            ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v1"]);
+            ip(&["address", "add", "10.1.2.3/32", "dev", "v0"]);
+            ip(&["link", "set", "v0", "up"]);
+            ip(&["route", "add", "10.9.0.0/16", "dev", "v0"]);
             ip(&["route", "del", "10.9.0.0/16"]);
             sysctl::set(&[sysctl("net.ipv4.conf.all.rp_filter", "2")]).unwrap();
-            ip(&["address", "del", "10.1.2.3/32", "dev", "a"]);
-            let last = Change::Address("a".to_owned());
+            ip(&["address", "del", "10.1.2.3/32", "dev", "v0"]);
+            let last = Change::Address("v0".to_owned());
             while !seen.contains(&last) {
                 seen.extend(monitor.changes().await.unwrap());
             }
             // `boot` is what iproute2 puts down as the protocol of a route that is made by hand.
             let route = Change::Route("10.9.0.0/16".parse().unwrap(), 3);
-            for expected in [Change::Link("a".to_owned()), route, Change::Parameter] {
+            for expected in [Change::Link("v0".to_owned()), route, Change::Parameter] {
                 assert!(seen.contains(&expected), "{expected:?} is not in {seen:?}");
             }
         });

@@ -3,6 +3,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::probe::go;
+
 /// First delay (`initialBackOff`).
 const FIRST: SignedDuration = SignedDuration::from_secs(10);
 /// Longest delay (`MaxContainerBackOff`); twice this without a failure starts over.
@@ -16,10 +18,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// After a failure at `now`, given what came before.
+    /// When something that ended at `since` is tried again at `now`, given what came before.
     #[must_use]
-    pub fn next(before: Option<Self>, now: Timestamp) -> Self {
-        let delay = match before.filter(|before| !before.expired(now)) {
+    pub fn next(before: Option<Self>, since: Timestamp, now: Timestamp) -> Self {
+        let delay = match before.filter(|before| !before.expired(since)) {
             Some(before) => (before.delay * 2).min(LONGEST),
             None => FIRST,
         };
@@ -30,22 +32,18 @@ impl Backoff {
     #[must_use]
     pub fn wait(self, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let until = since.saturating_add(self.delay).unwrap_or(Timestamp::MAX);
-        (!self.expired(now) && now < until).then_some(until)
+        (!self.expired(since) && now < until).then_some(until)
     }
 
     /// The delay as Go prints durations: `10s`, `1m20s`, `5m0s`.
     #[must_use]
     pub fn text(self) -> String {
-        let seconds = self.delay.as_secs();
-        if seconds < 60 {
-            format!("{seconds}s")
-        } else {
-            format!("{}m{}s", seconds / 60, seconds % 60)
-        }
+        go::duration(self.delay.unsigned_abs())
     }
 
-    fn expired(self, now: Timestamp) -> bool {
-        now.duration_since(self.updated) > LONGEST * 2
+    /// Whether what ended at `since` ran for so long that it is a first failure again.
+    fn expired(self, since: Timestamp) -> bool {
+        since.duration_since(self.updated) > LONGEST * 2
     }
 }
 
@@ -62,7 +60,7 @@ mod tests {
         let mut backoff = None;
         let mut texts = Vec::new();
         for _ in 0..7 {
-            let next = Backoff::next(backoff, at(0));
+            let next = Backoff::next(backoff, at(0), at(0));
             texts.push(next.text());
             backoff = Some(next);
         }
@@ -70,15 +68,17 @@ mod tests {
     }
 
     #[test]
-    fn ten_quiet_minutes_start_over() {
-        let late = Backoff::next(Some(Backoff::next(None, at(0))), at(0));
-        assert_eq!(Backoff::next(Some(late), at(601)).text(), "10s");
-        assert_eq!(late.wait(at(600), at(601)), None);
+    fn a_run_of_ten_minutes_starts_over() {
+        let late = Backoff::next(Some(Backoff::next(None, at(0), at(0))), at(0), at(0));
+        assert_eq!(Backoff::next(Some(late), at(601), at(601)).text(), "10s");
+        assert_eq!(late.wait(at(601), at(601)), None);
+        // What ran for less waits its time, however long ago it was started.
+        assert_eq!(late.wait(at(599), at(602)), Some(at(619)));
     }
 
     #[test]
     fn waiting_counts_from_the_end_of_the_container() {
-        let backoff = Backoff::next(None, at(0));
+        let backoff = Backoff::next(None, at(0), at(0));
         assert_eq!(backoff.wait(at(5), at(6)), Some(at(15)));
         assert_eq!(backoff.wait(at(5), at(15)), None);
     }

@@ -1,14 +1,16 @@
-//! ConfigMaps and Secrets that a Pod names, and the environment that is made of them.
+//! The environment of a container: its variables, in the order in which they may name each other.
 //!
-//! Fetched once before each container start, as the Pod's node is allowed to. Texts of what is missing are the
-//! kubelet's.
+//! Source: `makeEnvironmentVariables` of `pkg/kubelet/kubelet_pods.go`; texts of what is missing are the kubelet's.
+//! ConfigMaps and Secrets that variables name are read once before each start, as the Pod's node is allowed to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, PodSpec, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Api, Client};
 
+use super::downward::{self, DownwardError, PodFacts};
 use super::expand::expand;
 
 /// What failed.
@@ -47,18 +49,37 @@ pub enum ConfigError {
         /// Key.
         key: String,
     },
-    /// A field that the downward API does not offer here.
-    #[error("fieldPath {0} is not supported")]
-    Field(String),
+    /// A field or resource.
+    #[error(transparent)]
+    Downward(#[from] Arc<DownwardError>),
     /// A source that this version does not offer.
     #[error("environment variable {0}: its source is not supported")]
     Source(String),
 }
 
-/// Data by key.
-pub type Data = BTreeMap<String, Vec<u8>>;
+impl From<DownwardError> for ConfigError {
+    fn from(error: DownwardError) -> Self {
+        Self::Downward(Arc::new(error))
+    }
+}
 
-/// The objects that a Pod names; missing ones are absent.
+/// Texts by key.
+type Data = BTreeMap<String, String>;
+
+/// Where and for whom variables are made.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// The Pod.
+    pub pod: &'a Pod,
+    /// The container.
+    pub container: &'a Container,
+    /// What the Pod object does not tell yet.
+    pub facts: PodFacts,
+    /// What the node gives to Pods.
+    pub allocatable: BTreeMap<String, Quantity>,
+}
+
+/// The objects that a container's variables name; missing ones are absent.
 #[derive(Debug, Default)]
 pub struct Sources {
     namespace: String,
@@ -67,94 +88,58 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads every object that the Pod's variables and volumes name.
-    pub async fn fetch(client: &Client, namespace: &str, spec: &PodSpec) -> Result<Self, ConfigError> {
-        let (config_maps, secrets) = names(spec);
+    /// Reads every object that the container's variables name.
+    pub async fn fetch(client: &Client, namespace: &str, container: &Container) -> Result<Self, ConfigError> {
+        let (config_maps, secrets) = names(container);
         let mut sources = Self {
             namespace: namespace.to_owned(),
             ..Self::default()
         };
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
         for name in config_maps {
-            if let Some(object) = api
-                .get_opt(&name)
-                .await
-                .map_err(|source| get_error("configmap", namespace, &name, source))?
-            {
-                let text = object
-                    .data
-                    .into_iter()
-                    .flatten()
-                    .map(|(key, value)| (key, value.into_bytes()));
-                let binary = object
-                    .binary_data
-                    .into_iter()
-                    .flatten()
-                    .map(|(key, value)| (key, value.0));
-                sources.config_maps.insert(name, text.chain(binary).collect());
+            let found = api.get_opt(&name).await;
+            // Binary data is for volumes alone.
+            if let Some(object) = found.map_err(|source| get_error("configmap", namespace, &name, source))? {
+                sources.config_maps.insert(name, object.data.unwrap_or_default());
             }
         }
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
         for name in secrets {
-            if let Some(object) = api
-                .get_opt(&name)
-                .await
-                .map_err(|source| get_error("secret", namespace, &name, source))?
-            {
-                sources.secrets.insert(
-                    name,
-                    object
-                        .data
-                        .into_iter()
-                        .flatten()
-                        .map(|(key, value)| (key, value.0))
-                        .collect(),
-                );
+            let found = api.get_opt(&name).await;
+            if let Some(object) = found.map_err(|source| get_error("secret", namespace, &name, source))? {
+                let data = object.data.into_iter().flatten();
+                let data = data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()));
+                sources.secrets.insert(name, data.collect());
             }
         }
         Ok(sources)
     }
 
-    /// A ConfigMap's data; `None` when it may be missing and is.
-    pub fn config_map(&self, name: &str, optional: Option<bool>) -> Result<Option<&Data>, ConfigError> {
-        find("configmap", &self.config_maps, name, optional)
-    }
-
-    /// A Secret's data; `None` when it may be missing and is.
-    pub fn secret(&self, name: &str, optional: Option<bool>) -> Result<Option<&Data>, ConfigError> {
-        find("secret", &self.secrets, name, optional)
-    }
-
-    /// The variables that a container declares, on top of `base` (image and Services), in order.
+    /// The container's variables: those of Services, over them those of whole objects, over them its own, each of
+    /// which may name the ones before it.
     pub fn environment(
         &self,
-        pod: &Pod,
-        container: &Container,
-        base: BTreeMap<String, String>,
-        facts: &PodFacts,
+        setting: &Setting<'_>,
+        services: BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, String>, ConfigError> {
-        let mut env = base;
-        for from in container.env_from.iter().flatten() {
+        let mut env = services;
+        for from in setting.container.env_from.iter().flatten() {
             let data = if let Some(reference) = &from.config_map_ref {
-                self.config_map(&reference.name, reference.optional)?
+                find("configmap", &self.config_maps, &reference.name, reference.optional)?
             } else if let Some(reference) = &from.secret_ref {
-                self.secret(&reference.name, reference.optional)?
+                find("secret", &self.secrets, &reference.name, reference.optional)?
             } else {
                 None
             };
             let prefix = from.prefix.as_deref().unwrap_or_default();
-            env.extend(
-                data.into_iter()
-                    .flatten()
-                    .map(|(key, value)| (format!("{prefix}{key}"), text(value))),
-            );
+            let pairs = data.into_iter().flatten();
+            env.extend(pairs.map(|(key, value)| (format!("{prefix}{key}"), value.clone())));
         }
-        for variable in container.env.iter().flatten() {
+        for variable in setting.container.env.iter().flatten() {
+            let written = variable.value.as_deref().unwrap_or_default();
             let value = match &variable.value_from {
-                Some(source) => self.value(pod, &variable.name, source, facts)?,
-                None => Some(expand(variable.value.as_deref().unwrap_or_default(), |name| {
-                    env.get(name).cloned()
-                })),
+                Some(source) if written.is_empty() => self.value(setting, &variable.name, source)?,
+                _ => Some(expand(written, |name| env.get(name).cloned())),
             };
             if let Some(value) = value {
                 env.insert(variable.name.clone(), value);
@@ -165,23 +150,28 @@ impl Sources {
 
     fn value(
         &self,
-        pod: &Pod,
+        setting: &Setting<'_>,
         variable: &str,
         source: &EnvVarSource,
-        facts: &PodFacts,
     ) -> Result<Option<String>, ConfigError> {
         if let Some(reference) = &source.config_map_key_ref {
-            let data = self.config_map(&reference.name, reference.optional)?;
+            let data = find("configmap", &self.config_maps, &reference.name, reference.optional)?;
             return self.key("ConfigMap", &reference.name, &reference.key, reference.optional, data);
         }
         if let Some(reference) = &source.secret_key_ref {
-            let data = self.secret(&reference.name, reference.optional)?;
+            let data = find("secret", &self.secrets, &reference.name, reference.optional)?;
             return self.key("Secret", &reference.name, &reference.key, reference.optional, data);
         }
-        match &source.field_ref {
-            Some(reference) => field(pod, &reference.field_path, facts).map(Some),
-            None => Err(ConfigError::Source(variable.to_owned())),
+        if let Some(reference) = &source.field_ref {
+            let value = downward::variable_field(setting.pod, &reference.field_path, &setting.facts)?;
+            return Ok(Some(value));
         }
+        if let Some(selector) = &source.resource_field_ref {
+            let own = Some(setting.container);
+            let value = downward::resource(setting.pod, own, selector, &setting.allocatable)?;
+            return Ok(Some(value));
+        }
+        Err(ConfigError::Source(variable.to_owned()))
     }
 
     fn key(
@@ -193,7 +183,7 @@ impl Sources {
         data: Option<&Data>,
     ) -> Result<Option<String>, ConfigError> {
         match data.and_then(|data| data.get(key)) {
-            Some(value) => Ok(Some(text(value))),
+            Some(value) => Ok(Some(value.clone())),
             None if optional == Some(true) => Ok(None),
             None => Err(ConfigError::NoKey {
                 kind,
@@ -205,60 +195,16 @@ impl Sources {
     }
 }
 
-/// What the downward API tells that is not in the Pod object yet.
-#[derive(Debug, Clone)]
-pub struct PodFacts {
-    /// Name of the node.
-    pub node: String,
-    /// Address of the node.
-    pub host_ip: Ipv4Addr,
-    /// Address of the Pod.
-    pub pod_ip: Ipv4Addr,
-}
-
-fn field(pod: &Pod, path: &str, facts: &PodFacts) -> Result<String, ConfigError> {
-    let metadata = &pod.metadata;
-    let value = match path {
-        "metadata.name" => metadata.name.clone(),
-        "metadata.namespace" => metadata.namespace.clone(),
-        "metadata.uid" => metadata.uid.clone(),
-        "spec.nodeName" => Some(facts.node.clone()),
-        "spec.serviceAccountName" => pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()),
-        "status.podIP" | "status.podIPs" => Some(facts.pod_ip.to_string()),
-        "status.hostIP" | "status.hostIPs" => Some(facts.host_ip.to_string()),
-        _ => {
-            let mapped = |prefix: &str, map: &Option<BTreeMap<String, String>>| {
-                let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
-                Some(map.as_ref().and_then(|map| map.get(key).cloned()).unwrap_or_default())
-            };
-            let found = mapped("metadata.labels", &metadata.labels)
-                .or_else(|| mapped("metadata.annotations", &metadata.annotations));
-            return found.ok_or_else(|| ConfigError::Field(path.to_owned()));
-        }
-    };
-    Ok(value.unwrap_or_default())
-}
-
-fn names(spec: &PodSpec) -> (BTreeSet<String>, BTreeSet<String>) {
+fn names(container: &Container) -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut config_maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
-    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
-        for from in container.env_from.iter().flatten() {
-            config_maps.extend(from.config_map_ref.iter().map(|reference| reference.name.clone()));
-            secrets.extend(from.secret_ref.iter().map(|reference| reference.name.clone()));
-        }
-        for source in container
-            .env
-            .iter()
-            .flatten()
-            .filter_map(|variable| variable.value_from.as_ref())
-        {
-            config_maps.extend(source.config_map_key_ref.iter().map(|reference| reference.name.clone()));
-            secrets.extend(source.secret_key_ref.iter().map(|reference| reference.name.clone()));
-        }
+    for from in container.env_from.iter().flatten() {
+        config_maps.extend(from.config_map_ref.iter().map(|reference| reference.name.clone()));
+        secrets.extend(from.secret_ref.iter().map(|reference| reference.name.clone()));
     }
-    for volume in spec.volumes.iter().flatten() {
-        config_maps.extend(volume.config_map.iter().map(|source| source.name.clone()));
-        secrets.extend(volume.secret.iter().filter_map(|source| source.secret_name.clone()));
+    let variables = container.env.iter().flatten();
+    for source in variables.filter_map(|variable| variable.value_from.as_ref()) {
+        config_maps.extend(source.config_map_key_ref.iter().map(|reference| reference.name.clone()));
+        secrets.extend(source.secret_key_ref.iter().map(|reference| reference.name.clone()));
     }
     (config_maps, secrets)
 }
@@ -287,6 +233,5 @@ fn get_error(kind: &'static str, namespace: &str, name: &str, source: kube::Erro
     }
 }
 
-fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).into_owned()
-}
+#[cfg(test)]
+mod tests;

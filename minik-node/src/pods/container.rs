@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::expand::expand;
 use crate::runtime::image::Image;
-use crate::runtime::spec::{ContainerSpec, Mount, Stdin, User};
+use crate::runtime::spec::{ContainerSpec, Mount, Privileges, Stdin, User};
 
 /// The capabilities that container runtimes give by default.
 const DEFAULT_CAPABILITIES: [&str; 14] = [
@@ -35,7 +35,7 @@ pub struct Parts {
     pub image: std::sync::Arc<Image>,
     /// How often it was started before.
     pub attempt: u32,
-    /// All variables but the runtime's own.
+    /// All variables but those of the image and the runtime.
     pub env: BTreeMap<String, String>,
     /// Host name of the Pod.
     pub hostname: String,
@@ -80,6 +80,8 @@ pub fn spec(pod: &Pod, pod_spec: &PodSpec, container: &Container, parts: Parts) 
     if container.tty == Some(true) {
         env.insert("TERM".to_owned(), "xterm".to_owned());
     }
+    let of_image = image.env.iter().filter_map(|pair| pair.split_once('='));
+    env.extend(of_image.map(|(name, value)| (name.to_owned(), value.to_owned())));
     env.extend(parts.env);
     Ok(ContainerSpec {
         name: container.name.clone(),
@@ -98,6 +100,7 @@ pub fn spec(pod: &Pod, pod_spec: &PodSpec, container: &Container, parts: Parts) 
         read_only: context
             .and_then(|context| context.read_only_root_filesystem)
             .unwrap_or(false),
+        privileges: privileges(container),
         stdin: match (container.stdin, container.stdin_once) {
             (Some(true), Some(true)) => Stdin::Once,
             (Some(true), _) => Stdin::Open,
@@ -143,6 +146,17 @@ fn user(pod: &PodSpec, container: &Container) -> User {
             .flatten()
             .filter_map(|group| number(Some(group)))
             .collect(),
+    }
+}
+
+fn privileges(container: &Container) -> Privileges {
+    let Some(context) = &container.security_context else {
+        return Privileges::default();
+    };
+    Privileges {
+        privileged: context.privileged.unwrap_or(false),
+        unmasked: context.proc_mount.as_deref() == Some("Unmasked"),
+        no_new_privileges: context.allow_privilege_escalation == Some(false),
     }
 }
 

@@ -1,59 +1,22 @@
 //! What to do next for one Pod: a pure function of the Pod, what runs of it, and the time.
 //!
 //! Level-triggered: the worker carries the steps out, looks again, and asks again until there are none. Rules are
-//! the kubelet's (`computePodActions`): init containers one after another, then all others; ended containers
-//! start again as `restartPolicy` says, after a back-off; deletion stops, waits, kills, removes.
+//! the kubelet's (`computePodActions`): init containers one after another ([`init`]), then all others; ended
+//! containers start again as their policy says ([`restart`]), after a back-off; what must end is asked, waited for
+//! and killed ([`stop`]).
 
-use std::collections::BTreeMap;
+mod init;
+mod knowledge;
+pub mod restart;
+mod stop;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::backoff::Backoff;
-use crate::runtime::client::States;
-use crate::runtime::protocol::{ContainerState, Ended};
+pub use knowledge::{Failure, Health, Hook, Knowledge, Sandbox, Stage, Stopping, Trouble};
+use restart::{init_failed, is_over};
 
-/// A Pod's sandbox as its worker knows it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Sandbox {
-    /// None was made, or it was removed.
-    #[default]
-    Absent,
-    /// The shim answers.
-    Ready,
-    /// The shim died; what it left must go first.
-    Lost,
-}
-
-/// Why something could not be done, and when it is tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// For `state.waiting.reason`: `ErrImagePull`, `CreateContainerConfigError`.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-    /// When it happened last.
-    pub at: Timestamp,
-    /// How long to wait from then.
-    pub backoff: Backoff,
-}
-
-/// What a worker knows of its Pod beside the object itself.
-#[derive(Debug, Clone, Default)]
-pub struct Knowledge {
-    /// The sandbox.
-    pub sandbox: Sandbox,
-    /// What the shim reports, or reported last.
-    pub states: States,
-    /// Containers that could not be started.
-    pub troubles: BTreeMap<String, Trouble>,
-    /// The sandbox could not be made.
-    pub sandbox_trouble: Option<Trouble>,
-    /// Containers that were started again.
-    pub crashes: BTreeMap<String, Backoff>,
-    /// Containers asked to stop, and when they will be killed; `None` once they are.
-    pub stopping: BTreeMap<String, Option<Timestamp>>,
-}
+use super::shares::forbidden;
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +27,17 @@ pub enum Step {
     RemoveSandbox,
     /// Start a container by name.
     Start(String),
-    /// Ask a container to stop, to be killed at the given time.
-    Stop(String, Timestamp),
+    /// Say that a container is to end, and run what it wants to be run before.
+    Stop {
+        /// Its name.
+        container: String,
+        /// How long it has; at least a second.
+        grace: SignedDuration,
+        /// Why, for the `Killing` event.
+        why: String,
+    },
+    /// Send a container its stop signal, to be killed at the given time.
+    Signal(String, Timestamp),
     /// Kill a container.
     Kill(String),
     /// Tell the API server that the Pod is gone, and forget it.
@@ -77,7 +49,7 @@ pub enum Step {
 pub struct Plan {
     /// What to do.
     pub steps: Vec<Step>,
-    /// When the next back-off or grace period ends.
+    /// When the next back-off, grace period or deadline ends.
     pub wake: Option<Timestamp>,
 }
 
@@ -94,134 +66,135 @@ impl Plan {
     }
 }
 
+/// All that a decision is made from.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    pod: &'a Pod,
+    spec: &'a PodSpec,
+    knowledge: &'a Knowledge,
+    now: Timestamp,
+}
+
 /// Decides. `gone` says that the API server has no such Pod any more.
 #[must_use]
 pub fn decide(pod: &Pod, gone: bool, knowledge: &Knowledge, now: Timestamp) -> Plan {
     let Some(spec) = &pod.spec else { return Plan::default() };
-    if gone || pod.metadata.deletion_timestamp.is_some() {
-        return wind_down(pod, gone, knowledge, now);
-    }
-    if is_finished(pod, spec, knowledge) {
-        return Plan::of((knowledge.sandbox != Sandbox::Absent).then_some(Step::RemoveSandbox));
-    }
-    match knowledge.sandbox {
-        Sandbox::Lost => Plan::of([Step::RemoveSandbox]),
-        Sandbox::Absent => create(knowledge, now),
-        Sandbox::Ready => run(spec, knowledge, now),
-    }
-}
-
-fn create(knowledge: &Knowledge, now: Timestamp) -> Plan {
-    let wait = knowledge
-        .sandbox_trouble
-        .as_ref()
-        .and_then(|trouble| trouble.backoff.wait(trouble.at, now));
-    match wait {
-        Some(until) => Plan {
-            steps: Vec::new(),
-            wake: Some(until),
-        },
-        None => Plan::of([Step::CreateSandbox]),
-    }
-}
-
-fn wind_down(pod: &Pod, gone: bool, knowledge: &Knowledge, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
-    let deadline = match (&pod.metadata.deletion_timestamp, gone) {
-        (Some(time), false) => time.0,
-        _ => now,
+    let view = View {
+        pod,
+        spec,
+        knowledge,
+        now,
     };
-    for name in running(knowledge) {
-        match knowledge.stopping.get(name) {
-            Some(None) => {}
-            None if now < deadline => plan.steps.push(Step::Stop(name.clone(), deadline)),
-            Some(Some(kill_at)) if now < (*kill_at).min(deadline) => plan.wake_at((*kill_at).min(deadline)),
-            None | Some(Some(_)) => plan.steps.push(Step::Kill(name.clone())),
-        }
+    if gone || pod.metadata.deletion_timestamp.is_some() {
+        return view.wind_down(gone, true);
     }
-    if running(knowledge).next().is_none() {
-        if knowledge.sandbox != Sandbox::Absent {
-            plan.steps.push(Step::RemoveSandbox);
-        }
-        plan.steps.push(Step::Release);
+    if is_finished(pod, spec, knowledge, now) {
+        return view.wind_down(false, false);
+    }
+    let mut plan = match knowledge.sandbox {
+        Sandbox::Lost => Plan::of([Step::RemoveSandbox]),
+        Sandbox::Absent => view.create(),
+        Sandbox::Ready => view.run(),
+    };
+    if let Some(deadline) = deadline(pod, spec) {
+        plan.wake_at(deadline);
     }
     plan
 }
 
-fn running(knowledge: &Knowledge) -> impl Iterator<Item = &String> {
-    let alive = knowledge.sandbox == Sandbox::Ready;
-    knowledge
-        .states
-        .iter()
-        .filter(move |(_, state)| alive && state.current.ended.is_none())
-        .map(|(name, _)| name)
-}
+impl View<'_> {
+    fn create(&self) -> Plan {
+        let trouble = self.knowledge.sandbox_trouble.as_ref();
+        match trouble.and_then(|trouble| trouble.backoff.wait(trouble.at, self.now)) {
+            Some(until) => Plan {
+                steps: Vec::new(),
+                wake: Some(until),
+            },
+            None => Plan::of([Step::CreateSandbox]),
+        }
+    }
 
-fn run(spec: &PodSpec, knowledge: &Knowledge, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
-    let initialised = spec
-        .containers
-        .iter()
-        .any(|container| knowledge.states.contains_key(&container.name));
-    for container in spec.init_containers.iter().flatten() {
-        let state = knowledge.states.get(&container.name);
-        if is_sidecar(container) {
-            if !alive(state) {
-                start(container, knowledge, now, &mut plan);
-                if state.is_none() {
-                    return plan;
-                }
-            }
-        } else if !initialised && !succeeded(state) {
-            if !alive(state) {
-                start(container, knowledge, now, &mut plan);
-            }
+    fn run(&self) -> Plan {
+        let mut plan = Plan::default();
+        if !self.initialise(&mut plan) {
             return plan;
         }
+        // One container after another: each waits for the `postStart` of those before it.
+        let mut blocked = false;
+        for container in &self.spec.containers {
+            if self.knowledge.alive(&container.name) {
+                self.keep_or_stop(container, "Container", ", will be restarted", &mut plan);
+            } else if !blocked && !is_over(self.spec, container, self.knowledge) {
+                self.start(container, &mut plan);
+                let lifecycle = container.lifecycle.as_ref();
+                blocked = lifecycle.is_some_and(|lifecycle| lifecycle.post_start.is_some()) && !plan.steps.is_empty();
+            }
+            blocked |= self.knowledge.starts(&container.name);
+        }
+        plan
     }
-    for container in &spec.containers {
-        let state = knowledge.states.get(&container.name);
-        if !alive(state) && state.is_none_or(|state| restarts(spec, container, state)) {
-            start(container, knowledge, now, &mut plan);
+
+    /// Stops a running container that must not go on as it is, and goes on stopping one that was begun with.
+    fn keep_or_stop(&self, container: &Container, noun: &str, suffix: &str, plan: &mut Plan) {
+        let name = &container.name;
+        let restarted = || {
+            let again = restart::after(self.spec, container, 137);
+            if again { suffix } else { "" }
+        };
+        let default = grace(self.pod);
+        let probe_grace = |probe: Option<i64>| {
+            let deleted = self.pod.metadata.deletion_grace_period_seconds.is_some();
+            probe.filter(|_| !deleted).map_or(default, SignedDuration::from_secs)
+        };
+        let health = self.knowledge.health(name);
+        let fails = |verdict| verdict == Some(crate::probe::schedule::Verdict::Failure);
+        let of = |probe: &Option<k8s_openapi::api::core::v1::Probe>| {
+            probe_grace(probe.as_ref().and_then(|probe| probe.termination_grace_period_seconds))
+        };
+        if self.knowledge.changed(container) {
+            let why = format!("{noun} {name} definition changed{suffix}");
+            self.stop(name, default, why, plan);
+        } else if fails(health.and_then(|health| health.liveness)) {
+            let why = format!("{noun} {name} failed liveness probe{}", restarted());
+            self.stop(name, of(&container.liveness_probe), why, plan);
+        } else if fails(health.and_then(|health| health.startup)) {
+            let why = format!("{noun} {name} failed startup probe{}", restarted());
+            self.stop(name, of(&container.startup_probe), why, plan);
+        } else if self.knowledge.post_start_failed(name) {
+            self.stop(name, default, "FailedPostStartHook".to_owned(), plan);
+        } else if self.knowledge.stopping(name).is_some() {
+            self.stop(name, default, String::new(), plan);
         }
     }
-    plan
+
+    fn start(&self, container: &Container, plan: &mut Plan) {
+        match wait(&container.name, self.knowledge, self.now) {
+            Some(until) => plan.wake_at(until),
+            None => plan.steps.push(Step::Start(container.name.clone())),
+        }
+    }
 }
 
-fn start(container: &Container, knowledge: &Knowledge, now: Timestamp, plan: &mut Plan) {
-    match wait(&container.name, knowledge, now) {
-        Some(until) => plan.wake_at(until),
-        None => plan.steps.push(Step::Start(container.name.clone())),
-    }
+/// How long the Pod's containers have to end, unless a probe says otherwise.
+fn grace(pod: &Pod) -> SignedDuration {
+    let deletion = pod.metadata.deletion_grace_period_seconds;
+    let spec = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    SignedDuration::from_secs(deletion.or(spec).unwrap_or(30))
 }
 
 /// Until when a container must wait; for `CrashLoopBackOff` and `ImagePullBackOff`.
 #[must_use]
 pub fn wait(name: &str, knowledge: &Knowledge, now: Timestamp) -> Option<Timestamp> {
-    let trouble = knowledge
-        .troubles
-        .get(name)
-        .and_then(|trouble| trouble.backoff.wait(trouble.at, now));
+    let trouble = knowledge.troubles.get(name);
+    let trouble = trouble.and_then(|trouble| trouble.backoff.wait(trouble.at, now));
     trouble.or_else(|| crash_wait(name, knowledge, now))
 }
 
 /// Until when a container that ended must wait.
 #[must_use]
 pub fn crash_wait(name: &str, knowledge: &Knowledge, now: Timestamp) -> Option<Timestamp> {
-    let ended = ended(knowledge.states.get(name)?)?;
+    let ended = knowledge.states.get(name)?.current.ended.as_ref()?;
     knowledge.crashes.get(name)?.wait(ended.at, now)
-}
-
-fn alive(state: Option<&ContainerState>) -> bool {
-    state.is_some_and(|state| state.current.ended.is_none())
-}
-
-fn ended(state: &ContainerState) -> Option<&Ended> {
-    state.current.ended.as_ref()
-}
-
-fn succeeded(state: Option<&ContainerState>) -> bool {
-    state.and_then(ended).is_some_and(|ended| ended.exit.code == 0)
 }
 
 /// An init container that runs beside the others (`restartPolicy: Always`).
@@ -230,39 +203,27 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// Whether a container that ended so is to run again.
-fn restarts(spec: &PodSpec, container: &Container, state: &ContainerState) -> bool {
-    if is_sidecar(container) {
-        return true;
-    }
-    match spec.restart_policy.as_deref() {
-        Some("Never") => false,
-        Some("OnFailure") => !succeeded(Some(state)),
-        _ => true,
-    }
+/// When the Pod has run for as long as it may (`activeDeadlineSeconds`).
+#[must_use]
+pub fn deadline(pod: &Pod, spec: &PodSpec) -> Option<Timestamp> {
+    let started = pod.status.as_ref()?.start_time.as_ref()?.0;
+    let seconds = SignedDuration::from_secs(spec.active_deadline_seconds?);
+    Some(started.saturating_add(seconds).unwrap_or(Timestamp::MAX))
 }
 
-/// Whether every container has ended for good.
+/// Whether the Pod is over: every container has ended for good, or must.
 #[must_use]
-pub fn is_finished(pod: &Pod, spec: &PodSpec, knowledge: &Knowledge) -> bool {
+pub fn is_finished(pod: &Pod, spec: &PodSpec, knowledge: &Knowledge, now: Timestamp) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) {
-        return true;
-    }
-    let over = |container: &Container| {
-        let state = knowledge.states.get(&container.name);
-        state.is_some_and(|state| !alive(Some(state)) && !restarts(spec, container, state))
-    };
-    spec.containers.iter().all(over) || init_failed(spec, knowledge)
-}
-
-/// Whether an init container failed that must not be tried again.
-#[must_use]
-pub fn init_failed(spec: &PodSpec, knowledge: &Knowledge) -> bool {
-    spec.init_containers.iter().flatten().any(|container| {
-        let state = knowledge.states.get(&container.name);
-        state.is_some_and(|state| !alive(Some(state)) && !succeeded(Some(state)) && !restarts(spec, container, state))
-    })
+    matches!(phase, Some("Succeeded" | "Failed"))
+        || forbidden(spec).is_some()
+        || deadline(pod, spec).is_some_and(|deadline| deadline <= now)
+        || init_failed(spec, knowledge)
+        || !spec.containers.is_empty()
+            && spec
+                .containers
+                .iter()
+                .all(|container| is_over(spec, container, knowledge))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateRunning, ContainerStateTerminated, ContainerStatus, Pod, PodSpec};
 
+use super::decide::restart;
 use crate::runtime::client::States;
 use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit};
 
@@ -35,14 +36,11 @@ pub fn recover(pod: &Pod, reported: &States, saved: &States, now: Timestamp) -> 
 #[must_use]
 pub fn kept(spec: &PodSpec, states: &States) -> States {
     let is_over = |name: &str, state: &ContainerState| {
-        let succeeded = state.current.ended.as_ref().is_some_and(|ended| ended.exit.code == 0);
-        let is_main = spec.containers.iter().any(|container| container.name == name);
-        is_main
-            && match spec.restart_policy.as_deref() {
-                Some("Never") => true,
-                Some("OnFailure") => succeeded,
-                _ => false,
-            }
+        let container = spec.containers.iter().find(|container| container.name == name);
+        let ended = state.current.ended.as_ref();
+        container
+            .zip(ended)
+            .is_some_and(|(container, ended)| !restart::after(spec, container, ended.exit.code))
     };
     let kept = states.iter().filter(|(name, state)| is_over(name, state));
     kept.map(|(name, state)| (name.clone(), state.clone())).collect()

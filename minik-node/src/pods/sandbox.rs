@@ -9,21 +9,20 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
-use super::config::Sources;
-use super::decide::Sandbox;
+use super::decide::{Sandbox, is_finished};
 use super::files::{self, ClusterDns};
+use super::hostname::{self, Names};
 use super::ipam::Ipam;
 use super::lost;
+use super::shares::shares;
 use super::volumes::{self, Directories};
 use super::worker::{PodError, Worker, chain};
-use crate::agent::AgentConfig;
+use crate::agent::{self, AgentConfig};
+use crate::plan::host_ports::{self, PodPorts};
 use crate::plan::pod_network::PodNetwork;
 use crate::runtime::client::{ShimClient, ShimClientError, States};
 use crate::runtime::exits;
 use crate::runtime::spec::SandboxSpec;
-
-/// Longest host name that the kernel and DNS take.
-const MAX_HOSTNAME: usize = 63;
 
 /// A shim and what it reports: `None` once it has died.
 #[derive(Debug)]
@@ -125,16 +124,9 @@ fn saved(config: &AgentConfig, pod: &Pod) -> (PathBuf, States) {
     (state_dir, saved)
 }
 
-/// The Pod's host name.
-pub fn hostname(pod: &Pod) -> String {
-    let given = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.hostname.clone())
-        .filter(|name| !name.is_empty());
-    let mut name = given.or_else(|| pod.metadata.name.clone()).unwrap_or_default();
-    name.truncate(MAX_HOSTNAME);
-    name.trim_end_matches(['-', '.']).to_owned()
+/// What the Pod is called.
+pub fn names(config: &AgentConfig, pod: &Pod) -> Result<Names, hostname::TooLong> {
+    hostname::names(pod, &config.node, &config.cluster_domain)
 }
 
 /// Makes volumes, network, files and shim, in the order in which they need each other.
@@ -143,6 +135,7 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
     let pod = std::sync::Arc::clone(&worker.pod);
     let Some(pod_spec) = &pod.spec else { return Ok(()) };
     let directories = directories(&node.config, worker.uid());
+    let names = names(&node.config, &pod)?;
     let host_network = pod_spec.host_network.unwrap_or(false);
     let address = if host_network {
         node.config.node_ip
@@ -161,45 +154,62 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
         pod_namespace: worker.namespace().to_owned(),
         pod_name: worker.name().to_owned(),
         pod_uid: worker.uid().to_owned(),
-        hostname: hostname(&pod),
+        hostname: names.kernel.clone(),
         netns: network
             .as_ref()
             .map(|network| Path::new("/run/netns").join(&network.netns)),
         address,
         state_dir: directories.state.clone(),
-        tmpfs: volumes::tmpfs(pod_spec, &directories),
+        tmpfs: volumes::memory(pod_spec, &directories, &agent::allocatable(&node.config)),
+        shares: shares(pod_spec),
+        host_ports: host_ports::of(pod_spec),
     };
     let made = async {
         if let Some(network) = &network {
             node.networks.attach(network).await?;
         }
-        write_files(&pod, &directories, &node.config, &spec)?;
+        if !spec.host_ports.is_empty() {
+            let pod = PodPorts {
+                address,
+                ports: spec.host_ports.clone(),
+            };
+            node.host_ports.set(&spec.pod_uid, Some(pod)).await?;
+        }
+        let omitted = write_files(&pod, &directories, &node.config, &spec, &names)?;
+        for text in omitted {
+            worker.events.warning(&pod, None, "DNSConfigForming", text);
+        }
         let client = ShimClient::spawn(&node.program, &directories.run, &spec)?;
         Ok::<_, PodError>(Running::follow(client, spec.clone()).await?)
     };
     match made.await {
         Ok(running) => {
             worker.running = Some(running);
-            worker.knowledge.sandbox = Sandbox::Ready;
-            worker.knowledge.sandbox_trouble = None;
-            worker.over = lost::kept(pod_spec, &worker.knowledge.states);
-            worker.knowledge.states.clone_from(&worker.over);
+            worker.knowledge.renew();
             worker.publish();
             Ok(())
         }
         Err(error) => {
-            if let Some(network) = &network {
-                if let Err(error) = node.networks.detach(network).await {
-                    tracing::warn!(pod = worker.key(), error = chain(&error), "take the network back");
-                }
-                worker
-                    .ipam
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .release(address);
-            }
+            take_back(worker, &spec, network.as_ref()).await;
             Err(error)
         }
+    }
+}
+
+/// Undoes what was laid for a sandbox that did not come about.
+async fn take_back(worker: &Worker, spec: &SandboxSpec, network: Option<&PodNetwork>) {
+    let node = &worker.node;
+    if !spec.host_ports.is_empty()
+        && let Err(error) = node.host_ports.set(&spec.pod_uid, None).await
+    {
+        tracing::warn!(pod = worker.key(), error = chain(&error), "take the host ports back");
+    }
+    if let Some(network) = network {
+        if let Err(error) = node.networks.detach(network).await {
+            tracing::warn!(pod = worker.key(), error = chain(&error), "take the network back");
+        }
+        let mut ipam = worker.ipam.lock().unwrap_or_else(PoisonError::into_inner);
+        ipam.release(spec.address);
     }
 }
 
@@ -209,8 +219,17 @@ fn allocate(worker: &Worker) -> Result<std::net::Ipv4Addr, PodError> {
         .ok_or(PodError::NoAddress(worker.node.config.node_pod_cidr))
 }
 
-fn write_files(pod: &Pod, directories: &Directories, config: &AgentConfig, spec: &SandboxSpec) -> Result<(), PodError> {
-    let Some(pod_spec) = &pod.spec else { return Ok(()) };
+/// Writes the files of `/etc`; gives what did not fit into `resolv.conf`.
+fn write_files(
+    pod: &Pod,
+    directories: &Directories,
+    config: &AgentConfig,
+    spec: &SandboxSpec,
+    names: &Names,
+) -> Result<Vec<String>, PodError> {
+    let Some(pod_spec) = &pod.spec else {
+        return Ok(Vec::new());
+    };
     let error = |operation, path: &Path| {
         let path = path.to_owned();
         move |source| PodError::File {
@@ -222,55 +241,48 @@ fn write_files(pod: &Pod, directories: &Directories, config: &AgentConfig, spec:
     for dir in [&directories.run, &directories.state] {
         fs::create_dir_all(dir).map_err(error("create", dir))?;
     }
-    let machine = match &config.resolv_conf {
-        None => None,
-        Some(path) => match fs::read_to_string(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error("read", path)(source)),
-            text => Some(text.unwrap_or_default()),
-        },
+    let read = |path: &Path| match fs::read_to_string(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(error("read", path)(source)),
+        text => Ok(text.unwrap_or_default()),
     };
+    let machine = config.resolv_conf.as_deref().map(read).transpose()?;
     let dns = ClusterDns {
         address: config.cluster_dns,
         domain: config.cluster_domain.clone(),
     };
-    let domain = pod_spec.subdomain.as_ref().filter(|name| !name.is_empty());
-    let domain = domain.map(|name| format!("{name}.{}.svc.{}", spec.pod_namespace, config.cluster_domain));
+    let resolv_conf = files::resolv_conf(pod_spec, &spec.pod_namespace, &dns, machine.as_deref());
+    let hosts = if pod_spec.host_network == Some(true) {
+        files::node_hosts(pod_spec, &read(Path::new("/etc/hosts"))?)
+    } else {
+        files::hosts(pod_spec, spec.address, &names.host, names.domain.as_deref())
+    };
+    let hostname = format!("{}\n", names.kernel);
     for (name, text) in [
-        (
-            "resolv.conf",
-            files::resolv_conf(pod_spec, &spec.pod_namespace, &dns, machine.as_deref()),
-        ),
-        (
-            "hosts",
-            files::hosts(pod_spec, spec.address, &spec.hostname, domain.as_deref()),
-        ),
-        ("hostname", format!("{}\n", spec.hostname)),
+        ("resolv.conf", &resolv_conf.text),
+        ("hosts", &hosts),
+        ("hostname", &hostname),
     ] {
         let path = directories.state.join(name);
         fs::write(&path, text).map_err(error("write", &path))?;
     }
-    Ok(())
+    Ok(resolv_conf.omitted)
 }
 
-/// Lays the Pod's volumes; the error is the kubelet's event for the first that fails.
-pub fn set_up_volumes(worker: &Worker, sources: &Sources) -> Result<(), String> {
-    let directories = directories(&worker.node.config, worker.uid());
-    let volumes = worker.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    for volume in volumes {
-        volumes::set_up(volume, &directories, sources)
-            .map_err(|error| format!("MountVolume.SetUp failed for volume {:?} : {error}", volume.name))?;
-    }
-    Ok(())
-}
-
-/// Ends the shim and takes network and run directory away; logs and volumes stay until the Pod is forgotten.
+/// Ends the shim and takes network and run directory away. Volumes on disk stay until the Pod is over, logs until it
+/// is forgotten.
 pub async fn remove(worker: &mut Worker) -> Result<(), PodError> {
+    if let Some(keeper) = worker.volumes.take() {
+        keeper.end().await;
+    }
     if let Some(running) = &mut worker.running {
         running.client.shutdown().await?;
         // The last ends arrive before the connection closes.
         let ended = running.states.wait_for(Option::is_none).await.is_ok();
         tracing::trace!(ended, "shim ended");
         let spec = running.spec.clone();
+        if !spec.host_ports.is_empty() {
+            worker.node.host_ports.set(&spec.pod_uid, None).await?;
+        }
         if spec.netns.is_some() {
             let config = &worker.node.config;
             let network = PodNetwork::new(
@@ -290,6 +302,10 @@ pub async fn remove(worker: &mut Worker) -> Result<(), PodError> {
     let directories = directories(&worker.node.config, worker.uid());
     remove_dir(&directories.run)?;
     remove_dir(&directories.state.join("containers"))?;
+    let over = |spec| is_finished(&worker.pod, spec, &worker.knowledge, Timestamp::now());
+    if worker.pod.spec.as_ref().is_some_and(over) {
+        remove_dir(&directories.state.join("volumes"))?;
+    }
     worker.running = None;
     worker.knowledge.sandbox = Sandbox::Absent;
     worker.publish();
@@ -297,8 +313,13 @@ pub async fn remove(worker: &mut Worker) -> Result<(), PodError> {
 }
 
 /// Removes what is left of a Pod that is gone.
-pub fn forget(worker: &Worker) -> Result<(), PodError> {
-    remove_dir(&directories(&worker.node.config, worker.uid()).state)?;
+pub async fn forget(worker: &mut Worker) -> Result<(), PodError> {
+    if let Some(keeper) = worker.volumes.take() {
+        keeper.end().await;
+    }
+    let directories = directories(&worker.node.config, worker.uid());
+    remove_dir(&directories.run)?;
+    remove_dir(&directories.state)?;
     remove_dir(&logs(&worker.node.config, &worker.pod))?;
     worker.registry.remove(&worker.pod);
     Ok(())

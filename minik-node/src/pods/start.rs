@@ -4,23 +4,27 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::backoff::Backoff;
-use super::config::{PodFacts, Sources};
+use super::config::{Setting, Sources};
 use super::container::{self, Parts};
-use super::decide::Trouble;
-use super::sandbox::{self, directories, hostname};
+use super::decide::{Failure, Trouble};
+use super::downward::PodFacts;
+use super::sandbox::{self, directories, names};
 use super::service_env;
-use super::volumes;
+use super::termination;
+use super::volumes::keeper::Keeper;
+use super::volumes::mounts;
 use super::worker::{PodError, Worker, chain};
+use crate::agent;
 use crate::runtime::client::ShimClientError;
 use crate::runtime::image::{Image, ImageError};
-use crate::runtime::spec::{ContainerSpec, Mount};
+use crate::runtime::spec::{Access, ContainerSpec, Mount};
 
 /// Attempts whose logs are kept: the present one and the one before, for `kubectl logs --previous`.
 const KEPT_LOGS: u32 = 2;
@@ -53,67 +57,56 @@ pub async fn start(worker: &mut Worker, name: &str) -> Result<(), PodError> {
     if let Some(oldest) = spec.attempt.checked_sub(KEPT_LOGS) {
         remove_log(&spec.log.with_file_name(format!("{oldest}.log")))?;
     }
-    warn_of_probes(worker, container);
     worker.events.normal(&pod, Some(name), "Created", "Container created");
-    if worker.knowledge.states.contains_key(name) {
-        let now = Timestamp::now();
-        let backoff = Backoff::next(worker.knowledge.crashes.get(name).copied(), now);
+    let ended = worker.knowledge.current(name).and_then(|run| run.ended.as_ref());
+    if let Some(since) = ended.map(|ended| ended.at) {
+        let before = worker.knowledge.crashes.get(name).copied();
+        let backoff = Backoff::next(before, since, Timestamp::now());
         worker.knowledge.crashes.insert(name.to_owned(), backoff);
     }
     let id = spec.id.clone();
-    launch(worker, name, spec).await?;
+    let launched = launch(worker, name, spec).await?;
     worker
         .until(|states| states.get(name).is_some_and(|state| state.current.id == id))
         .await;
+    if launched {
+        worker.post_start(name, id);
+    }
     Ok(())
 }
 
-/// A probe that is silently not run would be a lie about readiness.
-fn warn_of_probes(worker: &Worker, container: &Container) {
-    for (probe, kind, meaning) in [
-        (
-            &container.readiness_probe,
-            "readiness",
-            "the container counts as ready as soon as it runs",
-        ),
-        (
-            &container.liveness_probe,
-            "liveness",
-            "the container is restarted only when it ends",
-        ),
-        (
-            &container.startup_probe,
-            "startup",
-            "the container counts as started as soon as it runs",
-        ),
-    ] {
-        if probe.is_some() {
-            let message = format!("this version of minik does not run {kind} probes: {meaning}");
+/// Says whether the program runs.
+async fn launch(worker: &mut Worker, name: &str, spec: ContainerSpec) -> Result<bool, PodError> {
+    let Some(running) = &worker.running else {
+        return Ok(false);
+    };
+    let id = spec.id.clone();
+    match running.client.start(spec).await {
+        Ok(()) => {
             worker
                 .events
-                .warning(&worker.pod, Some(&container.name), "ProbeNotRun", message);
+                .normal(&worker.pod, Some(name), "Started", "Container started");
+            Ok(true)
         }
-    }
-}
-
-async fn launch(worker: &Worker, name: &str, spec: ContainerSpec) -> Result<(), PodError> {
-    let Some(running) = &worker.running else { return Ok(()) };
-    match running.client.start(spec).await {
-        Ok(()) => worker
-            .events
-            .normal(&worker.pod, Some(name), "Started", "Container started"),
         // The shim's state has it as an attempt that ended with `StartError`.
         Err(ShimClientError::Refused(failure)) => {
             worker
                 .events
                 .warning(&worker.pod, Some(name), "Failed", format!("Error: {}", failure.message));
+            let failure = Failure {
+                id,
+                reason: "RunContainerError",
+                message: failure.message,
+            };
+            worker.knowledge.failures.insert(name.to_owned(), failure);
+            Ok(false)
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }
 
-fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+/// A container of a Pod by name.
+pub(super) fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     let spec = pod.spec.as_ref()?;
     spec.init_containers
         .iter()
@@ -124,7 +117,8 @@ fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
 
 fn trouble(worker: &mut Worker, name: &str, reason: &str, message: String) {
     let now = Timestamp::now();
-    let backoff = Backoff::next(worker.knowledge.troubles.get(name).map(|trouble| trouble.backoff), now);
+    let before = worker.knowledge.troubles.get(name).map(|trouble| trouble.backoff);
+    let backoff = Backoff::next(before, now, now);
     worker.knowledge.troubles.insert(
         name.to_owned(),
         Trouble {
@@ -213,51 +207,85 @@ async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> R
         return Err(config_error("the Pod has no spec".to_owned()));
     };
     let node = &worker.node;
-    let sources = Sources::fetch(&node.client, worker.namespace(), pod_spec)
+    let sources = Sources::fetch(&node.client, worker.namespace(), container)
         .await
         .map_err(|error| config_error(chain(&error)))?;
-    sandbox::set_up_volumes(worker, &sources).map_err(|message| ("ContainerCreating", "FailedMount", message))?;
-    let facts = PodFacts {
-        node: node.config.node.clone(),
-        host_ip: node.config.node_ip,
-        pod_ip: worker.address(),
+    let setting = Setting {
+        pod,
+        container,
+        facts: PodFacts {
+            node: node.config.node.clone(),
+            host_ip: node.config.node_ip,
+            pod_ip: worker.address(),
+        },
+        allocatable: agent::allocatable(&node.config),
     };
     let env = sources
-        .environment(pod, container, base_environment(worker, &image), &facts)
+        .environment(&setting, of_services(worker))
         .map_err(|error| config_error(chain(&error)))?;
     let directories = directories(&node.config, worker.uid());
-    let mut mounts = files(&directories.state, pod_spec.host_network.unwrap_or(false));
-    mounts.extend(volumes::mounts(pod_spec, container, &directories).map_err(|error| config_error(chain(&error)))?);
-    let attempt = attempt(worker, &container.name);
+    let laid = worker.volumes.as_ref().and_then(Keeper::laid).unwrap_or_default();
+    let mut mounts = files(&directories.state, container);
+    let volumes = mounts::mounts(container, &laid, &env);
+    mounts.extend(volumes.map_err(|error| (error.reason(), "Failed", chain(&error)))?);
+    let attempt = attempt(worker, &container.name).map_err(|error| config_error(chain(&error)))?;
+    let message = termination::prepare(&directories.state, container, attempt);
+    mounts.extend(message.map_err(|error| config_error(format!("make termination message file: {error}")))?);
+    let names = names(&node.config, pod).map_err(|error| config_error(error.to_string()))?;
     let parts = Parts {
         image,
         attempt,
         env,
-        hostname: hostname(pod),
+        hostname: names.kernel,
         mounts,
         writable: directories.state.join("containers").join(&container.name),
         log: sandbox::logs(&node.config, pod)
             .join(&container.name)
             .join(format!("{attempt}.log")),
     };
-    container::spec(pod, pod_spec, container, parts).map_err(config_error)
+    let mut spec = container::spec(pod, pod_spec, container, parts).map_err(config_error)?;
+    let lifecycle = container.lifecycle.as_ref();
+    if let Some(signal) = lifecycle.and_then(|lifecycle| signal_number(lifecycle.stop_signal.as_deref()?)) {
+        spec.stop_signal = signal;
+    }
+    Ok(spec)
 }
 
-fn files(state: &std::path::Path, host_network: bool) -> Vec<Mount> {
-    let names: &[&str] = if host_network {
-        &["resolv.conf", "hosts"]
-    } else {
-        &["resolv.conf", "hosts", "hostname"]
+/// `SIGUSR1`, `SIGRTMIN+3`: a name that the API has checked.
+fn signal_number(name: &str) -> Option<i32> {
+    let real_time = |base: i32, rest: &str| match rest {
+        "" => Some(base),
+        rest => Some(base + rest.parse::<i32>().ok()?),
     };
-    let mount = |name: &&str| Mount {
+    if let Some(rest) = name.strip_prefix("SIGRTMIN") {
+        return real_time(libc::SIGRTMIN(), rest);
+    }
+    if let Some(rest) = name.strip_prefix("SIGRTMAX") {
+        return real_time(libc::SIGRTMAX(), rest);
+    }
+    name.parse::<nix::sys::signal::Signal>()
+        .ok()
+        .map(|signal| signal as i32)
+}
+
+/// The files that every container finds, where it has not mounted its own.
+fn files(state: &Path, container: &Container) -> Vec<Mount> {
+    let own = |target: &Path| {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        mounts.any(|mount| Path::new(&mount.mount_path) == target)
+    };
+    let mount = |name: &str| Mount {
         source: state.join(name),
-        target: PathBuf::from("/etc").join(name),
-        read_only: false,
+        target: Path::new("/etc").join(name),
+        access: Access::ReadWrite,
+        sub_path: None,
     };
-    names.iter().map(mount).collect()
+    let mounts = ["resolv.conf", "hosts", "hostname"].map(mount);
+    mounts.into_iter().filter(|mount| !own(&mount.target)).collect()
 }
 
-fn base_environment(worker: &Worker, image: &Image) -> BTreeMap<String, String> {
+/// The variables of the Services that are there now.
+fn of_services(worker: &Worker) -> BTreeMap<String, String> {
     let links = worker
         .pod
         .spec
@@ -266,34 +294,30 @@ fn base_environment(worker: &Worker, image: &Image) -> BTreeMap<String, String> 
         .unwrap_or(true);
     let view = worker.node.view.borrow().clone();
     let services = view.iter().flat_map(|view| view.services.values()).map(Arc::as_ref);
-    let mut env = service_env::variables(services, worker.namespace(), links);
-    env.extend(
-        image
-            .env
-            .iter()
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned())),
-    );
-    env
+    service_env::variables(services, worker.namespace(), links)
 }
 
-/// One more than the newest attempt that shim or API remember.
-fn attempt(worker: &Worker, name: &str) -> u32 {
-    if let Some(state) = worker.knowledge.states.get(name) {
-        return state.current.attempt.saturating_add(1);
+/// One more than the newest attempt that the shim knows or, in a new sandbox, that has a log.
+fn attempt(worker: &Worker, name: &str) -> Result<u32, PodError> {
+    if let Some(run) = worker.knowledge.current(name) {
+        return Ok(run.attempt.saturating_add(1));
     }
-    let status = worker.pod.status.as_ref();
-    let mut statuses = status.into_iter().flat_map(|status| {
-        status
-            .container_statuses
-            .iter()
-            .chain(&status.init_container_statuses)
-            .flatten()
-    });
-    let known = statuses.find(|status| status.name == name && status.container_id.is_some());
-    known.map_or(0, |status| {
-        u32::try_from(status.restart_count).unwrap_or(0).saturating_add(1)
-    })
+    let path = sandbox::logs(&worker.node.config, &worker.pod).join(name);
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(source) => {
+            let operation = "list";
+            return Err(PodError::File {
+                operation,
+                path,
+                source,
+            });
+        }
+    };
+    let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+    let attempts = names.filter_map(|name| name.to_str()?.strip_suffix(".log")?.parse::<u32>().ok());
+    Ok(attempts.max().map_or(0, |newest| newest.saturating_add(1)))
 }
 
 fn remove_log(path: &std::path::Path) -> Result<(), PodError> {

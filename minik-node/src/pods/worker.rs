@@ -2,85 +2,34 @@
 //!
 //! Owns the Pod's knowledge. Waits for the API object, the shim's states and the next deadline; polls nothing.
 
+mod api;
+mod context;
+mod steps;
+mod tasks;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
-use super::decide::{Knowledge, Sandbox, Step, Trouble, crash_wait, decide};
+use super::decide::{Knowledge, Plan, Sandbox, Step, crash_wait, decide, is_finished};
 use super::events::Events;
 use super::ipam::Ipam;
 use super::manager::{Facts, Registry};
+use super::probes::Probes;
 use super::sandbox::{self, Running};
-use super::start;
-use super::status::{Addresses, status};
-use crate::agent::AgentConfig;
-use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
-use crate::runtime::client::{ShimClientError, States};
-use crate::runtime::image::Images;
-use crate::view::ClusterView;
+use super::volumes::keeper::Keeper;
+use super::{start, termination};
+use crate::runtime::client::States;
 
-/// Everything that the workers of a node share.
-pub struct NodeContext {
-    /// The node.
-    pub config: AgentConfig,
-    /// The API server.
-    pub client: Client,
-    /// Images of this machine.
-    pub images: Images,
-    /// Pod links.
-    pub networks: PodNetworks,
-    /// Services, for environment variables.
-    pub view: watch::Receiver<Option<Arc<ClusterView>>>,
-    /// The program that has the shim: this one.
-    pub program: PathBuf,
-}
-
-/// What a worker could not do; it tries again.
-#[derive(Debug, thiserror::Error)]
-pub enum PodError {
-    /// All addresses of the node's range are taken.
-    #[error("no address is free in {0}")]
-    NoAddress(ipnet::Ipv4Net),
-    /// The Pod's link.
-    #[error("lay the network")]
-    Network(#[from] PodNetworkError),
-    /// The Pod's shim.
-    #[error(transparent)]
-    Shim(#[from] ShimClientError),
-    /// A directory or file of the Pod.
-    #[error("{operation} {path}")]
-    File {
-        /// For example `remove`.
-        operation: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A request to the API server.
-    #[error("{0}")]
-    Api(&'static str, #[source] Box<kube::Error>),
-}
-
-/// The newest that the API says of a Pod.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    /// The object.
-    pub pod: Arc<Pod>,
-    /// Whether the API server has it no more.
-    pub gone: bool,
-}
+pub use context::{NodeContext, PodError, Wanted};
+use tasks::Report;
 
 /// One Pod at work.
 pub struct Worker {
@@ -92,9 +41,12 @@ pub struct Worker {
     pub(super) pod: Arc<Pod>,
     pub(super) knowledge: Knowledge,
     pub(super) running: Option<Running>,
-    /// Containers that ended in an earlier sandbox and must not run again.
-    pub(super) over: States,
+    /// While the Pod is not over.
+    pub(super) volumes: Option<Keeper>,
     pub(super) first_seen: Timestamp,
+    probes: Probes,
+    /// Probes and hooks under way.
+    tasks: JoinSet<Report>,
     /// What the API was told last.
     reported: Option<PodStatus>,
     /// Failed attempts to talk to the API in a row.
@@ -114,16 +66,19 @@ impl Worker {
         running: Option<Running>,
     ) -> Self {
         let pod = Arc::clone(&wanted.borrow().pod);
-        let states = running.as_ref().and_then(|running| running.states.borrow().clone());
-        let over = sandbox::over(&node.config, &pod);
-        let states = states.map(|states| together(&over, states));
+        let states = running.as_ref().map(|running| running.states.borrow().clone());
+        let former = sandbox::over(&node.config, &pod).into_iter();
+        let (sandbox, states) = match states {
+            Some(Some(states)) => (Sandbox::Ready, states),
+            lost => {
+                let sandbox = lost.map_or(Sandbox::Absent, |_| Sandbox::Lost);
+                (sandbox, sandbox::recover(&node.config, &pod, &States::new()))
+            }
+        };
         let knowledge = Knowledge {
-            sandbox: match (&running, &states) {
-                (None, _) => Sandbox::Absent,
-                (Some(_), Some(_)) => Sandbox::Ready,
-                (Some(_), None) => Sandbox::Lost,
-            },
-            states: states.unwrap_or_else(|| sandbox::recover(&node.config, &pod, &States::new())),
+            sandbox,
+            states,
+            former: former.map(|(name, state)| (name, state.current)).collect(),
             ..Knowledge::default()
         };
         Self {
@@ -135,8 +90,10 @@ impl Worker {
             pod,
             knowledge,
             running,
-            over,
+            volumes: None,
             first_seen: Timestamp::now(),
+            probes: Probes::default(),
+            tasks: JoinSet::new(),
             reported: None,
             failures: 0,
             announced: BTreeMap::new(),
@@ -149,37 +106,70 @@ impl Worker {
             let Wanted { pod, gone } = self.wanted.borrow_and_update().clone();
             self.pod = pod;
             self.learn();
-            let plan = decide(&self.pod, gone, &self.knowledge, Timestamp::now());
-            let mut retry = None;
-            for step in &plan.steps {
-                match self.carry_out(step, gone).await {
-                    Ok(true) => return,
-                    Ok(false) => self.failures = 0,
-                    Err(error) => {
-                        self.failed(step, &error);
-                        retry = Some(self.retry_at());
-                        break;
-                    }
-                }
-            }
+            self.ask_probes(Timestamp::now());
+            let mut plan = decide(&self.pod, gone, &self.knowledge, Timestamp::now());
+            self.keep_volumes(gone, &mut plan);
+            let mut retry = match self.carry_out(&plan, gone).await {
+                Progress::Over => return,
+                Progress::Done => None,
+                Progress::Failed => Some(self.retry_at()),
+            };
             if retry.is_none() && !plan.steps.is_empty() && !shutdown.is_cancelled() {
                 continue;
             }
             self.announce_back_offs();
             if !gone && let Err(error) = self.report().await {
-                tracing::warn!(
-                    pod = self.key(),
-                    error = &error as &dyn std::error::Error,
-                    "report status"
-                );
+                self.not_reported(&error);
                 retry = Some(self.retry_at());
             }
+            let wake = retry.into_iter().chain(plan.wake).chain(self.probes.wake()).min();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = self.wanted.changed() => if changed.is_err() { return },
                 () = states_changed(&mut self.running) => {}
-                () = sleep_until(retry.into_iter().chain(plan.wake).min()) => {}
+                () = volumes_laid(&mut self.volumes) => {}
+                Some(report) = self.tasks.join_next() => self.take_joined(report),
+                () = sleep_until(wake) => {}
             }
+        }
+    }
+
+    /// Does what is planned, in order, until something fails.
+    async fn carry_out(&mut self, plan: &Plan, gone: bool) -> Progress {
+        for step in &plan.steps {
+            // How the containers ended must be known before what remembers it goes.
+            let last_words = matches!(step, Step::RemoveSandbox | Step::Release);
+            if last_words
+                && !gone
+                && let Err(error) = self.report().await
+            {
+                self.not_reported(&error);
+                return Progress::Failed;
+            }
+            match self.do_step(step, gone).await {
+                Ok(true) => return Progress::Over,
+                Ok(false) => self.failures = 0,
+                Err(error) => {
+                    self.failed(step, &error);
+                    return Progress::Failed;
+                }
+            }
+        }
+        Progress::Done
+    }
+
+    fn not_reported(&self, error: &PodError) {
+        tracing::warn!(
+            pod = self.key(),
+            error = error as &dyn std::error::Error,
+            "report status"
+        );
+    }
+
+    fn take_joined(&mut self, report: Result<Report, tokio::task::JoinError>) {
+        match report {
+            Ok(report) => self.take(report),
+            Err(error) => tracing::error!(pod = self.key(), %error, "a probe or hook died"),
         }
     }
 
@@ -200,18 +190,61 @@ impl Worker {
         }
     }
 
+    /// Lays the Pod's volumes before anything of it is made, and keeps them until it is over.
+    fn keep_volumes(&mut self, gone: bool, plan: &mut Plan) {
+        let over = |spec| is_finished(&self.pod, spec, &self.knowledge, Timestamp::now());
+        if gone || self.pod.spec.as_ref().is_none_or(over) {
+            return;
+        }
+        let keeper = self.volumes.get_or_insert_with(|| {
+            let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+            let directories = sandbox::directories(&self.node.config, uid);
+            Keeper::spawn(
+                Arc::clone(&self.node),
+                self.events.clone(),
+                self.wanted.clone(),
+                directories,
+            )
+        });
+        if keeper.laid().is_none() {
+            plan.steps
+                .retain(|step| !matches!(step, Step::CreateSandbox | Step::Start(_)));
+        }
+    }
+
     /// Takes over what the shim says.
     fn learn(&mut self) {
         let Some(running) = &mut self.running else { return };
         match running.states.borrow_and_update().clone() {
-            Some(states) => self.knowledge.states = together(&self.over, states),
-            None if self.knowledge.sandbox == Sandbox::Lost => {}
+            Some(states) => self.knowledge.states = states,
+            None if self.knowledge.sandbox != Sandbox::Ready => {}
             None => {
-                self.knowledge.sandbox = Sandbox::Lost;
-                self.knowledge.states = sandbox::recover(&self.node.config, &self.pod, &self.knowledge.states);
+                let states = sandbox::recover(&self.node.config, &self.pod, &self.knowledge.states);
+                self.knowledge.lose(states);
             }
         }
+        self.read_messages();
         self.publish();
+    }
+
+    /// Reads what runs that have ended left to be told, once.
+    fn read_messages(&mut self) {
+        let state = sandbox::directories(&self.node.config, self.uid()).state;
+        let logs = sandbox::logs(&self.node.config, &self.pod);
+        let known = std::mem::take(&mut self.knowledge.messages);
+        let mut messages = BTreeMap::new();
+        for (name, container) in &self.knowledge.states {
+            for attempt in std::iter::once(&container.current).chain(&container.previous) {
+                let spec = start::find(&self.pod, name).filter(|_| attempt.ended.is_some());
+                let Some(spec) = spec else { continue };
+                let text = match known.get(&attempt.id) {
+                    Some(text) => text.clone(),
+                    None => termination::message(&state, &logs, spec, attempt),
+                };
+                messages.insert(attempt.id.clone(), text);
+            }
+        }
+        self.knowledge.messages = messages;
     }
 
     /// Tells the kubelet's endpoint where the Pod's containers are.
@@ -219,125 +252,11 @@ impl Worker {
         let facts = Facts {
             uid: self.uid().to_owned(),
             client: self.running.as_ref().map(|running| running.client.clone()),
+            netns: self.running.as_ref().and_then(|running| running.spec.netns.clone()),
             states: self.knowledge.states.clone(),
             logs: sandbox::logs(&self.node.config, &self.pod),
         };
         self.registry.set(&self.pod, facts);
-    }
-
-    async fn carry_out(&mut self, step: &Step, gone: bool) -> Result<bool, PodError> {
-        match step {
-            Step::CreateSandbox => sandbox::create(self).await?,
-            Step::RemoveSandbox => sandbox::remove(self).await?,
-            Step::Start(name) => start::start(self, name).await?,
-            Step::Stop(name, kill_at) => {
-                self.events.normal(
-                    &self.pod,
-                    Some(name),
-                    "Killing",
-                    "Stopping container ".to_owned() + name,
-                );
-                let signal = self
-                    .knowledge
-                    .states
-                    .get(name)
-                    .map_or(libc::SIGTERM, |state| state.current.stop_signal);
-                self.signal(name, signal).await?;
-                self.knowledge.stopping.insert(name.clone(), Some(*kill_at));
-            }
-            Step::Kill(name) => {
-                self.signal(name, libc::SIGKILL).await?;
-                self.knowledge.stopping.insert(name.clone(), None);
-            }
-            Step::Release => {
-                if !gone {
-                    self.release().await?;
-                }
-                sandbox::forget(self)?;
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn signal(&self, container: &str, signal: i32) -> Result<(), PodError> {
-        match &self.running {
-            Some(running) => Ok(running.client.signal(container, signal).await?),
-            None => Ok(()),
-        }
-    }
-
-    async fn release(&self) -> Result<(), PodError> {
-        let preconditions = Preconditions {
-            uid: Some(self.uid().to_owned()),
-            resource_version: None,
-        };
-        let params = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(preconditions),
-            ..DeleteParams::default()
-        };
-        match self.api().delete(self.name(), &params).await {
-            Ok(_) => Ok(()),
-            // Gone already, or another Pod has the name.
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-            Err(error) => Err(PodError::Api("delete the Pod", Box::new(error))),
-        }
-    }
-
-    async fn report(&mut self) -> Result<(), PodError> {
-        let addresses = Addresses {
-            host: self.node.config.node_ip,
-            pod: self.running.as_ref().map(|running| running.spec.address),
-        };
-        let status = status(&self.pod, &self.knowledge, addresses, self.first_seen, Timestamp::now());
-        if self.reported.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let patch = serde_json::json!({"metadata": {"uid": self.uid()}, "status": status});
-        match self
-            .api()
-            .patch_status(self.name(), &PatchParams::default(), &Patch::Merge(patch))
-            .await
-        {
-            Ok(_) => {}
-            Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
-            Err(error) => return Err(PodError::Api("patch the Pod's status", Box::new(error))),
-        }
-        self.failures = 0;
-        self.reported = Some(status);
-        Ok(())
-    }
-
-    fn failed(&mut self, step: &Step, error: &PodError) {
-        let text = chain(error);
-        tracing::warn!(pod = self.key(), ?step, error = text, "step failed");
-        match step {
-            Step::CreateSandbox => {
-                self.events.warning(
-                    &self.pod,
-                    None,
-                    "FailedCreatePodSandBox",
-                    format!("Failed to create pod sandbox: {text}"),
-                );
-                let now = Timestamp::now();
-                let backoff = Backoff::next(
-                    self.knowledge.sandbox_trouble.as_ref().map(|trouble| trouble.backoff),
-                    now,
-                );
-                self.knowledge.sandbox_trouble = Some(Trouble {
-                    reason: "FailedCreatePodSandBox".to_owned(),
-                    message: text,
-                    at: now,
-                    backoff,
-                });
-            }
-            Step::RemoveSandbox => {
-                self.events
-                    .warning(&self.pod, None, "FailedKillPod", format!("error killing pod: {text}"));
-            }
-            _ => {}
-        }
     }
 
     /// 10 ms, doubling to 5 s.
@@ -358,10 +277,6 @@ impl Worker {
             tracing::trace!(seen, "shim states");
         }
         self.learn();
-    }
-
-    fn api(&self) -> Api<Pod> {
-        Api::namespaced(self.node.client.clone(), self.namespace())
     }
 
     pub(super) fn key(&self) -> String {
@@ -388,6 +303,16 @@ impl Worker {
     }
 }
 
+/// How far a plan was carried out.
+enum Progress {
+    /// Wholly.
+    Done,
+    /// To a step that failed.
+    Failed,
+    /// To the end of the Pod.
+    Over,
+}
+
 /// An error and its causes in one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -399,13 +324,6 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What a shim reports, and what was over before it.
-fn together(over: &States, reported: States) -> States {
-    let mut states = over.clone();
-    states.extend(reported);
-    states
-}
-
 async fn states_changed(running: &mut Option<Running>) {
     match running {
         // A closed channel has been seen as `None` before: the shim is lost and there is nothing to wait for.
@@ -415,6 +333,13 @@ async fn states_changed(running: &mut Option<Running>) {
             }
         }
         None => std::future::pending().await,
+    }
+}
+
+async fn volumes_laid(volumes: &mut Option<Keeper>) {
+    match volumes {
+        Some(keeper) if keeper.laid().is_none() => keeper.complete().await,
+        _ => std::future::pending().await,
     }
 }
 

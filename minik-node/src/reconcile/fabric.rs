@@ -113,7 +113,7 @@ impl Reconciler for Fabric {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "changes of the node's routes are noticed by the next look only");
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
         }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::host_ports::HostPort;
+
 /// File name of a [`SandboxSpec`] in a Pod's run directory.
 pub const SANDBOX_FILE: &str = "sandbox.json";
 /// File name of the shim's socket in a Pod's run directory.
@@ -30,8 +32,49 @@ pub struct SandboxSpec {
     pub address: Ipv4Addr,
     /// Directory that survives the machine's reboot: exit codes, writable layers, volumes.
     pub state_dir: PathBuf,
-    /// Where the shim mounts file systems in memory that the containers share: `emptyDir` with `medium: Memory`.
-    pub tmpfs: Vec<PathBuf>,
+    /// File systems in memory that the shim mounts and the containers share: `emptyDir` with `medium: Memory`.
+    pub tmpfs: Vec<Memory>,
+    /// What else it shares, and with whom.
+    #[serde(default)]
+    pub shares: Shares,
+    /// Ports of the node that lead to the Pod, so that an agent that comes later knows.
+    #[serde(default)]
+    pub host_ports: Vec<HostPort>,
+}
+
+/// A file system in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    /// Bytes that it may hold; the kernel's half of the memory where nothing is said.
+    pub size: Option<u64>,
+    /// Group that may write to it, beside everybody.
+    pub group: Option<u32>,
+}
+
+/// Which namespaces a Pod's containers have in common, and with whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    /// Whose processes a container sees.
+    pub processes: Processes,
+    /// Whether shared memory and message queues are the node's.
+    pub node_ipc: bool,
+    /// Kernel parameters of the Pod's namespaces, as paths below `/proc/sys` with what is written there.
+    pub sysctls: Vec<(PathBuf, String)>,
+}
+
+/// Whose processes a container sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Processes {
+    /// Its own.
+    #[default]
+    Container,
+    /// The Pod's: `shareProcessNamespace`.
+    Pod,
+    /// The node's: `hostPID`.
+    Node,
 }
 
 impl SandboxSpec {
@@ -73,6 +116,9 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// Whether the root file system is read-only.
     pub read_only: bool,
+    /// What else the container may do.
+    #[serde(default)]
+    pub privileges: Privileges,
     /// Where its input comes from.
     #[serde(default)]
     pub stdin: Stdin,
@@ -80,6 +126,17 @@ pub struct ContainerSpec {
     pub stop_signal: i32,
     /// Log file in CRI format.
     pub log: PathBuf,
+}
+
+/// What a container may do beyond its capabilities.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privileges {
+    /// Whether it sees the machine's devices, and all of `/proc` and `/sys` to write to.
+    pub privileged: bool,
+    /// Whether `/proc` is not masked (`procMount: Unmasked`).
+    pub unmasked: bool,
+    /// Whether programs cannot gain what their caller has not (`allowPrivilegeEscalation: false`).
+    pub no_new_privileges: bool,
 }
 
 /// What a container reads on its standard input.
@@ -119,6 +176,21 @@ pub struct Mount {
     pub source: PathBuf,
     /// Absolute path in the container; made when it is missing.
     pub target: PathBuf,
-    /// Whether writing is refused.
-    pub read_only: bool,
+    /// Who may write.
+    pub access: Access,
+    /// Directory below `source` that is meant, where only the shim sees `source`; made when it is missing.
+    #[serde(default)]
+    pub sub_path: Option<PathBuf>,
+}
+
+/// What a container may do at a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Access {
+    /// Everything.
+    ReadWrite,
+    /// Read, though what is mounted below it may be written.
+    ReadOnly,
+    /// Read, and nothing below may be written either.
+    ReadOnlyThroughout,
 }

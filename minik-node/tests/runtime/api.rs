@@ -1,4 +1,5 @@
-//! As much of an API server as a Pod manager talks to: one kind that is watched, everything else taken note of.
+//! As much of an API server as a Pod manager talks to: Pods and what they name are watched, tokens issued, everything
+//! else taken note of.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -24,7 +25,10 @@ struct Objects {
     /// By path.
     pods: Vec<(String, Value)>,
     others: Vec<(String, Value)>,
-    changes: Vec<Value>,
+    /// Changes of Pods and others, with the paths of the objects.
+    changes: Vec<(String, Value)>,
+    /// Bodies of requests for tokens.
+    tokens: Vec<Value>,
     events: Vec<Value>,
 }
 
@@ -41,9 +45,31 @@ impl Api {
         api
     }
 
-    /// Adds an object that is only read.
+    /// Adds or replaces an object that is only read.
     pub fn add(&self, path: &str, object: Value) {
-        self.state.lock().unwrap().others.push((path.to_owned(), object));
+        let mut state = self.state.lock().unwrap();
+        state.others.retain(|(other, _)| other != path);
+        let mut object = object;
+        object["metadata"]["resourceVersion"] = json!((state.changes.len() + 1).to_string());
+        state.others.push((path.to_owned(), object.clone()));
+        let event = json!({"type": "MODIFIED", "object": object});
+        state.changes.push((path.to_owned(), event));
+        let version = state.changes.len();
+        drop(state);
+        self.changed.send_replace(version);
+    }
+
+    /// Bodies of all requests for tokens so far.
+    pub fn token_requests(&self) -> Vec<Value> {
+        self.state.lock().unwrap().tokens.clone()
+    }
+
+    /// Changes a Pod's metadata.
+    pub fn annotate(&self, name: &str, key: &str, value: &str) {
+        let path = format!("/api/v1/namespaces/default/pods/{name}");
+        self.change(&path, "MODIFIED", |pod| {
+            pod["metadata"]["annotations"][key] = json!(value);
+        });
     }
 
     /// Creates or replaces a Pod.
@@ -61,6 +87,29 @@ impl Api {
             pod["metadata"]["deletionTimestamp"] = json!(at.to_string());
             pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
         });
+    }
+
+    /// Every status that a Pod had, as it changed.
+    pub fn statuses(&self, name: &str) -> Vec<Value> {
+        let changes = self.state.lock().unwrap().changes.clone();
+        let of_pod = changes.iter().map(|(_, change)| &change["object"]);
+        let of_pod = of_pod.filter(|pod| pod["metadata"]["name"] == name);
+        of_pod.map(|pod| pod["status"].clone()).collect()
+    }
+
+    /// Sets a condition of a Pod, as some controller does.
+    pub fn set_condition(&self, name: &str, kind: &str, value: &str) {
+        let path = format!("/api/v1/namespaces/default/pods/{name}");
+        let condition = json!({"type": kind, "status": value});
+        self.change(&path, "MODIFIED", |pod| {
+            merge_conditions(&mut pod["status"]["conditions"], &[condition]);
+        });
+    }
+
+    /// Takes a Pod away at once, as `kubectl delete --force --grace-period=0` does.
+    pub fn forget(&self, name: &str) {
+        let path = format!("/api/v1/namespaces/default/pods/{name}");
+        self.change(&path, "DELETED", |_| {});
     }
 
     /// `reason: message` of every event so far.
@@ -117,6 +166,11 @@ impl Api {
         waited.unwrap_or_else(|_| panic!("not in time: {:#}\n{:#?}", find()["status"], self.events()))
     }
 
+    fn has(&self, path: &str) -> bool {
+        let state = self.state.lock().unwrap();
+        state.pods.iter().any(|(other, _)| other == path)
+    }
+
     fn change(&self, path: &str, kind: &str, edit: impl FnOnce(&mut Value)) -> Value {
         let mut state = self.state.lock().unwrap();
         let version = state.changes.len() + 1;
@@ -135,7 +189,9 @@ impl Api {
         if kind == "DELETED" {
             state.pods.retain(|(other, _)| other != path);
         }
-        state.changes.push(json!({"type": kind, "object": pod}));
+        state
+            .changes
+            .push((path.to_owned(), json!({"type": kind, "object": pod})));
         drop(state);
         self.changed.send_replace(version);
         pod
@@ -149,24 +205,40 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     let path = parts.uri.path().to_owned();
     let query = parts.uri.query().unwrap_or_default();
     match parts.method {
-        Method::GET if path == "/api/v1/pods" && query.contains("watch=true") => watch_pods(&api, query),
+        Method::GET if query.contains("watch=true") => watch_all(&api, path, query),
         Method::GET if path == "/api/v1/pods" => {
             let state = api.state.lock().unwrap();
             let items: Vec<Value> = state.pods.iter().map(|(_, pod)| pod.clone()).collect();
             Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": state.changes.len().to_string()}, "items": items})).into_response()
         }
-        Method::PATCH if path.ends_with("/status") => {
+        Method::PATCH if path.ends_with("/status") && api.has(path.trim_end_matches("/status")) => {
             Json(api.change(path.trim_end_matches("/status"), "MODIFIED", |pod| merge(pod, &body))).into_response()
         }
-        Method::DELETE => {
+        Method::DELETE if api.has(&path) => {
             assert_eq!(body["gracePeriodSeconds"], 0);
             Json(api.change(&path, "DELETED", |_| {})).into_response()
+        }
+        Method::GET if query.contains("fieldSelector=metadata.name") => {
+            let state = api.state.lock().unwrap();
+            let wanted = |object: &&(String, Value)| selected(&path, query, &object.0);
+            let items: Vec<&Value> = state.others.iter().filter(wanted).map(|(_, object)| object).collect();
+            Json(json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": state.changes.len().to_string()}, "items": items})).into_response()
+        }
+        Method::POST if path.ends_with("/token") => {
+            let mut state = api.state.lock().unwrap();
+            state.tokens.push(body.clone());
+            let seconds = body["spec"]["expirationSeconds"].as_i64().unwrap();
+            let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+            let status =
+                json!({"token": format!("token-{}", state.tokens.len()), "expirationTimestamp": end.to_string()});
+            let answer = json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "spec": body["spec"], "status": status});
+            (StatusCode::CREATED, Json(answer)).into_response()
         }
         Method::POST if path.ends_with("/events") => {
             api.state.lock().unwrap().events.push(body.clone());
             (StatusCode::CREATED, Json(body)).into_response()
         }
-        Method::PATCH => Json(body).into_response(),
+        Method::PATCH if path.contains("/events/") => Json(body).into_response(),
         _ => {
             let state = api.state.lock().unwrap();
             match state.others.iter().find(|(other, _)| *other == path) {
@@ -177,24 +249,45 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     }
 }
 
-fn watch_pods(api: &Api, query: &str) -> Response {
+/// Whether a list or watch of `collection` has the object.
+fn selected(collection: &str, query: &str, object: &str) -> bool {
+    if collection == "/api/v1/pods" {
+        return object.contains("/pods/");
+    }
+    let name = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("fieldSelector=metadata.name%3D"));
+    object
+        .rsplit_once('/')
+        .is_some_and(|(parent, last)| parent == collection && Some(last) == name)
+}
+
+fn watch_all(api: &Api, path: String, query: &str) -> Response {
     let from = query
         .split('&')
         .find_map(|pair| pair.strip_prefix("resourceVersion="))
         .unwrap()
         .parse::<usize>()
         .unwrap();
+    let query = query.to_owned();
     let stream = futures::stream::unfold(
         (api.clone(), api.changed.subscribe(), from),
-        |(api, mut changed, next)| async move {
-            loop {
-                changed.borrow_and_update();
-                let change = api.state.lock().unwrap().changes.get(next).cloned();
-                if let Some(change) = change {
-                    let line = Bytes::from(format!("{change}\n"));
-                    return Some((Ok::<_, std::io::Error>(line), (api, changed, next + 1)));
+        move |(api, mut changed, mut next)| {
+            let (path, query) = (path.clone(), query.clone());
+            async move {
+                loop {
+                    changed.borrow_and_update();
+                    let change = api.state.lock().unwrap().changes.get(next).cloned();
+                    let Some((object, change)) = change else {
+                        changed.changed().await.ok()?;
+                        continue;
+                    };
+                    next += 1;
+                    if selected(&path, &query, &object) {
+                        let line = Bytes::from(format!("{change}\n"));
+                        return Some((Ok::<_, std::io::Error>(line), (api, changed, next)));
+                    }
                 }
-                changed.changed().await.ok()?;
             }
         },
     );
@@ -207,10 +300,33 @@ fn merge(target: &mut Value, patch: &Value) {
             if !target.is_object() {
                 *target = json!({});
             }
-            for (key, value) in patch {
-                merge(&mut target[key], value);
+            for (key, value) in patch.iter().filter(|(key, _)| !key.starts_with('$')) {
+                match value.as_array().filter(|_| key == "conditions") {
+                    Some(conditions) => merge_conditions(&mut target[key], conditions),
+                    None => merge(&mut target[key], value),
+                }
+            }
+            for key in patch.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key) {
+                target.as_object_mut().unwrap().remove(key);
             }
         }
         other => *target = other.clone(),
+    }
+}
+
+/// By type, as a strategic merge does.
+fn merge_conditions(target: &mut Value, patch: &[Value]) {
+    if !target.is_array() {
+        *target = json!([]);
+    }
+    let target = target.as_array_mut().unwrap();
+    for condition in patch {
+        match target.iter_mut().find(|known| known["type"] == condition["type"]) {
+            Some(known) => merge(known, condition),
+            None => {
+                target.push(json!({}));
+                merge(target.last_mut().unwrap(), condition);
+            }
+        }
     }
 }

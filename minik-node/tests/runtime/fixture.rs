@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use minik_node::kernel::netns::NetNs;
 use minik_node::runtime::client::{ShimClient, States, Watch};
 use minik_node::runtime::image::{Image, Images};
-use minik_node::runtime::spec::{ContainerSpec, SandboxSpec, Stdin, User};
+use minik_node::runtime::spec::{ContainerSpec, Privileges, SandboxSpec, Shares, Stdin, User};
 
 pub struct Fixture {
     pub dir: tempfile::TempDir,
@@ -32,6 +32,8 @@ impl Fixture {
             address: [127, 0, 0, 1].into(),
             state_dir: dir.path().join("state"),
             tmpfs: Vec::new(),
+            shares: Shares::default(),
+            host_ports: Vec::new(),
         };
         let client = ShimClient::spawn(&std::env::current_exe().unwrap(), &dir.path().join("run"), &spec).unwrap();
         let images = Images::new(&dir.path().join("images"));
@@ -94,6 +96,7 @@ impl Fixture {
             .to_vec(),
             mounts: Vec::new(),
             read_only: false,
+            privileges: Privileges::default(),
             stdin: Stdin::default(),
             stop_signal: image.stop_signal,
             log: self.dir.path().join(format!("logs/{name}/0.log")),

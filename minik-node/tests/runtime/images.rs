@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 use minik_node::kernel::netns::NetNs;
-use minik_node::runtime::spec::Mount;
+use minik_node::runtime::spec::{Access, Mount};
 
 use crate::fixture::Fixture;
 use crate::trial;
@@ -62,7 +62,8 @@ async fn lesson() {
     spec.mounts = vec![Mount {
         source: conf,
         target: "/etc/nginx/conf.d/default.conf".into(),
-        read_only: true,
+        access: Access::ReadOnly,
+        sub_path: None,
     }];
     pod.client.start(spec).await.unwrap();
     let answer = get(&pod, "10.0.0.1");

@@ -7,14 +7,19 @@
 
 mod api;
 mod fixture;
+mod grpc;
 mod images;
+mod life;
 mod pods;
+mod probes;
+mod seen;
 mod shim;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use minik_node::kernel::netns::NetNs;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -25,11 +30,37 @@ fn main() -> ExitCode {
             dir: PathBuf::from(dir),
         });
     }
-    let trials = [shim::trials(), images::trials(), pods::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials = [
+        shim::trials(),
+        images::trials(),
+        pods::trials(),
+        life::trials(),
+        probes::trials(),
+        seen::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// One test on a tokio runtime whose every thread is in the network namespace of a node of its own, as an agent's are:
+/// what is dialled is dialled from there.
+fn trial_in_node<F>(name: &'static str, test: fn(pods::Node) -> F) -> Trial
+where
+    F: Future<Output = ()> + 'static,
+{
+    Trial::test(name, move || {
+        let cluster = pods::fresh_cluster();
+        let netns = NetNs::create(&format!("minik.{cluster}.worker1"))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .on_thread_start(move || netns.enter().unwrap())
+            .enable_all()
+            .build()?;
+        runtime.block_on(async { test(pods::Node::of(cluster)).await });
+        Ok(())
+    })
 }
 
 /// One test on a tokio runtime of its own.

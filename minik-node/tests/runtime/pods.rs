@@ -11,7 +11,8 @@ use minik_node::agent::{AgentConfig, over_socket};
 use minik_node::kernel::netns::NetNs;
 use minik_node::kernel::pod_network::PodNetworks;
 use minik_node::kubelet;
-use minik_node::pods::{self, NodeContext, Registry};
+use minik_node::pods::{self, NodeContext, Objects, Registry};
+use minik_node::reconcile::host_ports::HostPortTable;
 use minik_node::runtime::image::Images;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -26,33 +27,36 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("pods::a_pod_runs_is_reported_and_goes_without_a_trace", life),
         trial("pods::a_restarted_agent_adopts_what_runs", restart),
-        trial("pods::a_failing_container_backs_off", crash_loop),
-        trial("pods::an_unknown_image_is_reported", unknown_image),
-        trial("pods::a_finished_pod_keeps_its_end", finished),
         trial("pods::init_containers_come_first", init),
         trial("pods::logs_follow_and_exec_exits_as_kubectl_expects", kubelet_endpoint),
         trial("pods::a_missing_config_map_holds_the_container_back", missing_config),
     ]
 }
 
-struct Node {
-    dir: tempfile::TempDir,
+pub struct Node {
+    pub dir: tempfile::TempDir,
     cluster: String,
-    netns: NetNs,
-    api: Api,
-    registry: Registry,
+    pub netns: NetNs,
+    pub api: Api,
+    pub registry: Registry,
     shutdown: CancellationToken,
     manager: Option<JoinHandle<()>>,
 }
 
+/// A name that no other test has.
+pub fn fresh_cluster() -> String {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("rt{}x{count}", std::process::id())
+}
+
 impl Node {
-    fn new() -> Self {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let cluster = format!(
-            "rt{}x{}",
-            std::process::id(),
-            COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-        );
+    pub fn new() -> Self {
+        Self::of(fresh_cluster())
+    }
+
+    /// The node of a cluster of this name.
+    pub fn of(cluster: String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let netns = NetNs::create(&format!("minik.{cluster}.worker1")).unwrap();
         let api = Api::serve(&dir.path().join("api.sock"));
@@ -69,7 +73,7 @@ impl Node {
         node
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let path = |name: &str| self.dir.path().join(name);
         let config = AgentConfig {
             cluster: self.cluster.clone(),
@@ -89,28 +93,35 @@ impl Node {
             image_dir: path("images"),
         };
         let view = tokio::sync::watch::channel(Some(std::sync::Arc::default())).1;
+        self.shutdown = CancellationToken::new();
         let context = NodeContext {
             client: over_socket(&config.api_socket),
             images: Images::new(&config.image_dir),
+            objects: Objects::new(over_socket(&config.api_socket)),
+            host_ports: HostPortTable::spawn(path("xtables.lock"), self.shutdown.clone()),
             networks: PodNetworks::open_in(&self.netns).unwrap(),
             view,
             program: std::env::current_exe().unwrap(),
             config,
         };
         self.registry = Registry::default();
-        self.shutdown = CancellationToken::new();
         self.manager = Some(pods::spawn(context, self.registry.clone(), self.shutdown.clone()));
     }
 
-    async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         self.shutdown.cancel();
         self.manager.take().unwrap().await.unwrap();
     }
 
     /// Deletes the Pod and checks that nothing of it is left.
-    async fn finish(&mut self, name: &str) {
+    pub async fn finish(&mut self, name: &str) {
         self.api.delete(name, 0);
         self.api.until(name, Value::is_null).await;
+        self.finish_gone().await;
+    }
+
+    /// Checks that nothing is left once no Pod is.
+    pub async fn finish_gone(&mut self) {
         let pods = format!("minik.{}.pod.", self.cluster);
         let deadline = Instant::now() + Duration::from_secs(5);
         while !self.registry.names().is_empty() && Instant::now() < deadline {
@@ -151,7 +162,7 @@ impl Drop for Node {
     }
 }
 
-fn pod(name: &str, spec: Value) -> Value {
+pub fn pod(name: &str, spec: Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "generation": 1},
@@ -160,11 +171,11 @@ fn pod(name: &str, spec: Value) -> Value {
     })
 }
 
-fn running(pod: &Value) -> bool {
+pub fn running(pod: &Value) -> bool {
     pod["status"]["phase"] == "Running" && pod["status"]["containerStatuses"][0]["state"]["running"].is_object()
 }
 
-fn condition<'a>(pod: &'a Value, name: &str) -> &'a str {
+pub fn condition<'a>(pod: &'a Value, name: &str) -> &'a str {
     let conditions = pod["status"]["conditions"].as_array().unwrap();
     conditions.iter().find(|condition| condition["type"] == name).unwrap()["status"]
         .as_str()
@@ -250,69 +261,6 @@ async fn restart() {
     node.finish("web").await;
 }
 
-async fn crash_loop() {
-    let mut node = Node::new();
-    node.api.put(pod(
-        "bad",
-        json!({"containers": [{"name": "main", "image": "busybox", "command": ["sh", "-c", "exit 3"]}]}),
-    ));
-    let waiting =
-        |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff";
-    let bad = node.api.until("bad", waiting).await;
-    let status = &bad["status"]["containerStatuses"][0];
-    assert_eq!(
-        status["state"]["waiting"]["message"],
-        "back-off 10s restarting failed container=main pod=bad_default(uid-bad)"
-    );
-    assert_eq!(
-        (
-            status["restartCount"].as_i64(),
-            status["lastState"]["terminated"]["exitCode"].as_i64()
-        ),
-        (Some(1), Some(3))
-    );
-    assert_eq!(
-        (bad["status"]["phase"].as_str(), condition(&bad, "Ready")),
-        (Some("Running"), "False")
-    );
-    let event = "BackOff: Back-off restarting failed container main in pod bad_default(uid-bad)";
-    node.api.until_event(event).await;
-    node.finish("bad").await;
-}
-
-async fn unknown_image() {
-    let mut node = Node::new();
-    node.api.put(pod(
-        "db",
-        json!({"containers": [{"name": "main", "image": "mysql:5.7"}]}),
-    ));
-    let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull";
-    let db = node.api.until("db", waiting).await;
-    assert_eq!(db["status"]["phase"], "Pending");
-    let message = db["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
-        .as_str()
-        .unwrap();
-    assert!(message.contains("there are: busybox"), "{message}");
-    node.api
-        .until_event("Failed: Failed to pull image \"mysql:5.7\": ")
-        .await;
-    node.finish("db").await;
-}
-
-async fn finished() {
-    let mut node = Node::new();
-    node.api.put(pod("job", json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox", "command": ["echo", "done"]}]})));
-    let job = node.api.until("job", |pod| pod["status"]["phase"] == "Succeeded").await;
-    let terminated = &job["status"]["containerStatuses"][0]["state"]["terminated"];
-    assert_eq!(
-        (terminated["reason"].as_str(), terminated["exitCode"].as_i64()),
-        (Some("Completed"), Some(0))
-    );
-    let log = get(&node.registry, "/containerLogs/default/job/main").await;
-    assert_eq!(log, (200, "done\n".to_owned()));
-    node.finish("job").await;
-}
-
 async fn init() {
     let mut node = Node::new();
     let mount = json!([{"name": "shared", "mountPath": "/shared"}]);
@@ -337,7 +285,7 @@ async fn init() {
     node.finish("staged").await;
 }
 
-async fn get(registry: &Registry, path: &str) -> (u16, String) {
+pub async fn get(registry: &Registry, path: &str) -> (u16, String) {
     let response = kubelet::router(registry.clone())
         .oneshot(Request::get(path).body(axum::body::Body::empty()).unwrap())
         .await
@@ -455,7 +403,7 @@ async fn exec(socket: &std::path::Path, query: &str, input: &[u8]) -> Executed {
 
 async fn missing_config() {
     let mut node = Node::new();
-    let container = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", "echo $GREETING; cat /conf/file; ls -l /conf/file | cut -c1-10; exec sleep 1000"],
+    let container = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", "echo $GREETING; cat /conf/file; ls -lL /conf/file | cut -c1-10; exec sleep 1000"],
         "env": [{"name": "WHO", "value": "you"}, {"name": "GREETING", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "greeting"}}}],
         "volumeMounts": [{"name": "conf", "mountPath": "/conf"}]});
     let spec = json!({"volumes": [{"name": "conf", "configMap": {"name": "settings", "items": [{"key": "text", "path": "file", "mode": 0o440}]}}], "containers": [container]});

@@ -140,6 +140,7 @@ async fn ensure_system(client: &Client, config: &ControllerConfig) -> Result<(),
     })
     .await?;
     ensure(client, &objects::proxy_config(config), |_, _| false).await?;
+    ensure(client, &objects::dns_account(), |_, _| false).await?;
     ensure(client, &objects::dns_service(config).map_err(describe)?, |_, _| false).await?;
     ensure(client, &objects::dns_deployment(config).map_err(describe)?, |_, _| {
         false

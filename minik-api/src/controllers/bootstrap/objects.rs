@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRSpec};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -219,6 +219,14 @@ pub fn dns_deployment(config: &ControllerConfig) -> Result<Deployment, serde_jso
             },
         },
     }))
+}
+
+/// ServiceAccount `kube-system/coredns`, which the DNS Pods run as.
+pub fn dns_account() -> ServiceAccount {
+    ServiceAccount {
+        metadata: system("coredns"),
+        ..ServiceAccount::default()
+    }
 }
 
 /// Secret `kube-system/minik-dns`: how the DNS server reaches the API server.

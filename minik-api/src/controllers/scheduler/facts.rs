@@ -246,7 +246,7 @@ fn spread(given: &TopologySpreadConstraint, class: &Class) -> Spread {
     }
 }
 
-fn demand(spec: &PodSpec, affinity: &Affinity) -> NodeDemand {
+pub fn demand(spec: &PodSpec, affinity: &Affinity) -> NodeDemand {
     let required = affinity.node_affinity.as_ref();
     let required = required.and_then(|side| side.required_during_scheduling_ignored_during_execution.as_ref());
     NodeDemand {

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::runtime::protocol::{Attempt, Exit};
+use crate::pods::backoff::Backoff;
+use crate::probe::schedule::Verdict;
+use crate::runtime::client::States;
+use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + seconds).unwrap()
@@ -63,9 +66,61 @@ fn starts(names: &[&str]) -> Vec<Step> {
     names.iter().map(|name| Step::Start((*name).to_owned())).collect()
 }
 
-fn deleted(mut pod: Pod, deadline: i64) -> Pod {
-    pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(deadline)));
+fn deleted(mut pod: Pod, grace: i64) -> Pod {
+    pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(grace)));
+    pod.metadata.deletion_grace_period_seconds = Some(grace);
     pod
+}
+
+fn lose(knowledge: &mut Knowledge, pod: &Pod, now: Timestamp) {
+    if knowledge.sandbox == Sandbox::Ready {
+        let states = crate::pods::lost::recover(pod, &knowledge.states, &States::new(), now);
+        knowledge.lose(states);
+    }
+}
+
+fn seconds(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds)
+}
+
+fn stop(container: &str, grace: i64, why: &str) -> Step {
+    Step::Stop {
+        container: container.to_owned(),
+        grace: seconds(grace),
+        why: why.to_owned(),
+    }
+}
+
+fn stopping(grace: i64, stage: Stage) -> Stopping {
+    Stopping {
+        id: "id".into(),
+        since: at(0),
+        grace: seconds(grace),
+        stage,
+    }
+}
+
+fn waits_until(time: i64) -> Plan {
+    Plan {
+        steps: vec![],
+        wake: Some(at(time)),
+    }
+}
+
+/// Containers from JSON, ready to run.
+fn pod_of(spec: serde_json::Value) -> Pod {
+    serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap()
+}
+
+fn fails(kind: crate::probe::schedule::Kind) -> Health {
+    use crate::probe::schedule::Kind;
+    let verdict = |of| (of == kind).then_some(Verdict::Failure);
+    Health {
+        id: "id".into(),
+        startup: verdict(Kind::Startup),
+        readiness: verdict(Kind::Readiness),
+        liveness: verdict(Kind::Liveness),
+    }
 }
 
 #[test]
@@ -122,7 +177,7 @@ fn the_restart_policy_decides_about_what_ended() {
 #[test]
 fn a_container_that_keeps_failing_waits() {
     let mut knowledge = ready(&[("a", Some((5, 1)))]);
-    knowledge.crashes.insert("a".into(), Backoff::next(None, at(4)));
+    knowledge.crashes.insert("a".into(), Backoff::next(None, at(4), at(4)));
     let pod = pod("Always", &[], &["a"]);
     assert_eq!(
         decide(&pod, false, &knowledge, at(6)),
@@ -150,44 +205,254 @@ fn a_dead_shim_is_cleared_away_first() {
 fn deletion_asks_waits_kills_removes_and_releases() {
     let pod = deleted(pod("Always", &[], &["a"]), 30);
     let mut knowledge = ready(&[("a", None)]);
-    assert_eq!(
-        decide(&pod, false, &knowledge, at(0)).steps,
-        [Step::Stop("a".into(), at(30))]
-    );
-    knowledge.stopping.insert("a".into(), Some(at(30)));
-    assert_eq!(
-        decide(&pod, false, &knowledge, at(1)),
-        Plan {
-            steps: vec![],
-            wake: Some(at(30))
-        }
-    );
-    assert_eq!(decide(&pod, false, &knowledge, at(30)).steps, [Step::Kill("a".into())]);
-    knowledge.stopping.insert("a".into(), None);
-    assert_eq!(decide(&pod, false, &knowledge, at(31)), Plan::default());
+    let decided = |knowledge: &Knowledge, time| decide(&pod, false, knowledge, at(time));
+    assert_eq!(decided(&knowledge, 0).steps, [stop("a", 30, "Stopping container a")]);
+    knowledge.stopping.insert("a".into(), stopping(30, Stage::Waiting));
+    assert_eq!(decided(&knowledge, 0).steps, [Step::Signal("a".into(), at(30))]);
+    knowledge
+        .stopping
+        .insert("a".into(), stopping(30, Stage::Signalled(at(30))));
+    assert_eq!(decided(&knowledge, 1), waits_until(30));
+    assert_eq!(decided(&knowledge, 30).steps, [Step::Kill("a".into())]);
+    knowledge.stopping.insert("a".into(), stopping(30, Stage::Killed));
+    assert_eq!(decided(&knowledge, 31), Plan::default());
     let ended = ready(&[("a", Some((31, 137)))]);
+    assert_eq!(decided(&ended, 31).steps, [Step::RemoveSandbox, Step::Release]);
+}
+
+#[test]
+fn the_hook_is_part_of_the_grace_period_but_two_seconds_are_left() {
+    let pod = deleted(pod("Always", &[], &["a"]), 30);
+    let mut knowledge = ready(&[("a", None)]);
+    knowledge.stopping.insert("a".into(), stopping(30, Stage::Hook));
+    assert_eq!(decide(&pod, false, &knowledge, at(12)), waits_until(30));
+    // A hook that hangs has all of it.
     assert_eq!(
-        decide(&pod, false, &ended, at(31)).steps,
-        [Step::RemoveSandbox, Step::Release]
+        decide(&pod, false, &knowledge, at(30)).steps,
+        [Step::Signal("a".into(), at(32))]
+    );
+    // One that ends leaves the rest, in whole seconds.
+    knowledge.stopping.insert("a".into(), stopping(30, Stage::Waiting));
+    let later = at(12).saturating_add(SignedDuration::from_millis(900)).unwrap();
+    let until = later.saturating_add(seconds(18)).unwrap();
+    assert_eq!(
+        decide(&pod, false, &knowledge, later).steps,
+        [Step::Signal("a".into(), until)]
     );
 }
 
 #[test]
-fn a_pod_that_the_api_forgot_is_killed_at_once() {
+fn a_pod_that_the_api_forgot_has_a_moment_left() {
     let knowledge = ready(&[("a", None)]);
-    assert_eq!(
-        decide(&pod("Always", &[], &["a"]), true, &knowledge, at(0)).steps,
-        [Step::Kill("a".into())]
-    );
+    let plan = decide(&pod("Always", &[], &["a"]), true, &knowledge, at(0));
+    assert_eq!(plan.steps, [stop("a", 1, "Stopping container a")]);
 }
 
 #[test]
 fn a_shorter_grace_period_counts_from_when_it_is_said() {
     let mut knowledge = ready(&[("a", None)]);
-    knowledge.stopping.insert("a".into(), Some(at(30)));
-    let pod = deleted(pod("Always", &[], &["a"]), 2);
-    assert_eq!(decide(&pod, false, &knowledge, at(1)).wake, Some(at(2)));
-    assert_eq!(decide(&pod, false, &knowledge, at(2)).steps, [Step::Kill("a".into())]);
+    knowledge
+        .stopping
+        .insert("a".into(), stopping(30, Stage::Signalled(at(30))));
+    let shorter = deleted(pod("Always", &[], &["a"]), 5);
+    let plan = decide(&shorter, false, &knowledge, at(10));
+    assert_eq!(plan.steps, [stop("a", 5, "Stopping container a")]);
+    let longer = deleted(pod("Always", &[], &["a"]), 60);
+    assert_eq!(decide(&longer, false, &knowledge, at(10)), waits_until(30));
+}
+
+#[test]
+fn failing_probes_restart_a_container() {
+    use crate::probe::schedule::Kind;
+    let probe = |grace: serde_json::Value| json!({"exec": {}, "terminationGracePeriodSeconds": grace});
+    let spec = |policy: &str, grace: serde_json::Value| {
+        pod_of(json!({"restartPolicy": policy, "terminationGracePeriodSeconds": 60,
+            "containers": [{"name": "a", "image": "busybox", "livenessProbe": probe(grace.clone()), "startupProbe": probe(grace)}]}))
+    };
+    for (pod, kind, grace, why) in [
+        (
+            spec("Always", json!(null)),
+            Kind::Liveness,
+            60,
+            "Container a failed liveness probe, will be restarted",
+        ),
+        (
+            spec("Always", json!(7)),
+            Kind::Liveness,
+            7,
+            "Container a failed liveness probe, will be restarted",
+        ),
+        (
+            spec("Never", json!(7)),
+            Kind::Liveness,
+            7,
+            "Container a failed liveness probe",
+        ),
+        (
+            spec("Always", json!(7)),
+            Kind::Startup,
+            7,
+            "Container a failed startup probe, will be restarted",
+        ),
+    ] {
+        let mut knowledge = ready(&[("a", None)]);
+        knowledge.health.insert("a".into(), fails(kind));
+        assert_eq!(decide(&pod, false, &knowledge, at(0)).steps, [stop("a", grace, why)]);
+        knowledge.health.insert(
+            "a".into(),
+            Health {
+                id: "before".into(),
+                ..fails(kind)
+            },
+        );
+        assert_eq!(
+            decide(&pod, false, &knowledge, at(0)),
+            Plan::default(),
+            "of an earlier run"
+        );
+    }
+    let mut knowledge = ready(&[("a", None)]);
+    knowledge.health.insert("a".into(), fails(Kind::Readiness));
+    assert_eq!(
+        decide(&spec("Always", json!(null)), false, &knowledge, at(0)),
+        Plan::default()
+    );
+}
+
+#[test]
+fn sidecars_start_first_and_the_rest_waits_until_they_have() {
+    let sidecar =
+        |name: &str| json!({"name": name, "image": "busybox", "restartPolicy": "Always", "startupProbe": {"exec": {}}});
+    let once = json!({"name": "i", "image": "busybox"});
+    let pod = pod_of(
+        json!({"initContainers": [sidecar("s"), once, sidecar("t")], "containers": [{"name": "a", "image": "busybox"}]}),
+    );
+    let started = |knowledge: &mut Knowledge, name: &str| {
+        let health = Health {
+            id: "id".into(),
+            startup: Some(Verdict::Success),
+            ..Health::default()
+        };
+        knowledge.health.insert(name.to_owned(), health);
+    };
+    let steps = |knowledge: &Knowledge| decide(&pod, false, knowledge, at(0)).steps;
+    assert_eq!(steps(&ready(&[])), starts(&["s"]));
+    let mut knowledge = ready(&[("s", None)]);
+    assert_eq!(steps(&knowledge), [], "its startup probe has not succeeded");
+    started(&mut knowledge, "s");
+    assert_eq!(steps(&knowledge), starts(&["i"]));
+    let mut knowledge = ready(&[("s", Some((0, 1))), ("i", None)]);
+    assert_eq!(
+        steps(&knowledge),
+        starts(&["s"]),
+        "it is started again beside what comes after it"
+    );
+    knowledge = ready(&[("s", None), ("i", Some((0, 0))), ("t", None)]);
+    started(&mut knowledge, "t");
+    assert_eq!(
+        steps(&knowledge),
+        starts(&["a"]),
+        "what has passed holds nothing up again"
+    );
+    knowledge = ready(&[("s", None), ("t", Some((0, 0))), ("a", None)]);
+    assert_eq!(steps(&knowledge), starts(&["t"]), "for the Pod's whole life");
+}
+
+#[test]
+fn sidecars_end_after_all_others_the_last_first() {
+    let sidecar = |name: &str| json!({"name": name, "image": "busybox", "restartPolicy": "Always"});
+    let spec =
+        json!({"initContainers": [sidecar("s"), sidecar("t")], "containers": [{"name": "a", "image": "busybox"}]});
+    let pod = deleted(pod_of(spec), 30);
+    let mut knowledge = ready(&[("a", None), ("s", None), ("t", None)]);
+    for name in ["a", "s", "t"] {
+        knowledge.stopping.insert(name.into(), stopping(30, Stage::Waiting));
+    }
+    let steps = |knowledge: &Knowledge, time| decide(&pod, false, knowledge, at(time)).steps;
+    let signal = |name: &str, until| Step::Signal(name.into(), at(until));
+    assert_eq!(steps(&knowledge, 0), [signal("a", 30)]);
+    knowledge.states.insert("a".into(), state(Some((3, 0))));
+    assert_eq!(steps(&knowledge, 3), [signal("t", 30)]);
+    knowledge.states.insert("t".into(), state(Some((4, 0))));
+    assert_eq!(steps(&knowledge, 4), [signal("s", 30)]);
+    // When there is no time left nobody waits.
+    let mut late = ready(&[("a", None), ("s", None)]);
+    late.stopping.insert("a".into(), stopping(30, Stage::Killed));
+    late.stopping.insert("s".into(), stopping(30, Stage::Waiting));
+    assert_eq!(steps(&late, 30), [signal("s", 32)]);
+}
+
+#[test]
+fn a_finished_pod_takes_its_sidecars_along() {
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "s", "image": "busybox", "restartPolicy": "Always"}],
+        "containers": [{"name": "a", "image": "busybox"}]});
+    let pod = pod_of(spec);
+    let knowledge = ready(&[("a", Some((0, 0))), ("s", None)]);
+    assert_eq!(
+        decide(&pod, false, &knowledge, at(0)).steps,
+        [stop("s", 30, "Stopping container s")]
+    );
+    let knowledge = ready(&[("a", Some((0, 0))), ("s", Some((1, 143)))]);
+    assert_eq!(decide(&pod, false, &knowledge, at(1)).steps, [Step::RemoveSandbox]);
+}
+
+#[test]
+fn a_post_start_hook_holds_up_the_containers_after_it() {
+    let pod = pod("Always", &[], &["a", "b"]);
+    let mut knowledge = ready(&[("a", None)]);
+    knowledge.hooks.insert("a".into(), Hook::Running("id".into()));
+    assert_eq!(decide(&pod, false, &knowledge, at(0)), Plan::default());
+    knowledge.hooks.insert("a".into(), Hook::Failed("id".into()));
+    assert_eq!(
+        decide(&pod, false, &knowledge, at(0)).steps,
+        [stop("a", 30, "FailedPostStartHook"), starts(&["b"])[0].clone()]
+    );
+}
+
+#[test]
+fn a_deadline_ends_a_pod() {
+    let mut pod = pod_of(json!({"activeDeadlineSeconds": 5, "containers": [{"name": "a", "image": "busybox"}]}));
+    let status = json!({"startTime": at(0).to_string()});
+    pod.status = Some(serde_json::from_value(status).unwrap());
+    let knowledge = ready(&[("a", None)]);
+    assert_eq!(decide(&pod, false, &knowledge, at(4)), waits_until(5));
+    assert_eq!(
+        decide(&pod, false, &knowledge, at(5)).steps,
+        [stop("a", 30, "Stopping container a")]
+    );
+}
+
+#[test]
+fn a_lost_sandbox_is_made_again_unless_nothing_may_run_twice() {
+    for (policy, runs, again) in [
+        ("Always", vec![("a", None), ("b", Some((0, 0)))], starts(&["a", "b"])),
+        ("OnFailure", vec![("a", None), ("b", Some((0, 0)))], starts(&["a"])),
+        ("Never", vec![("a", None), ("b", Some((0, 0)))], vec![]),
+    ] {
+        let pod = pod(policy, &[], &["a", "b"]);
+        let mut knowledge = ready(&runs);
+        lose(&mut knowledge, &pod, at(1));
+        assert_eq!(decide(&pod, false, &knowledge, at(1)).steps, [Step::RemoveSandbox]);
+        knowledge.sandbox = Sandbox::Absent;
+        let plan = decide(&pod, false, &knowledge, at(1));
+        if again.is_empty() {
+            assert_eq!(plan, Plan::default(), "{policy}");
+            continue;
+        }
+        assert_eq!(plan.steps, [Step::CreateSandbox], "{policy}");
+        knowledge.renew();
+        assert_eq!(decide(&pod, false, &knowledge, at(1)).steps, again, "{policy}");
+    }
+}
+
+#[test]
+fn another_image_is_another_container() {
+    let pod = pod_of(json!({"containers": [{"name": "a", "image": "nginx"}]}));
+    let plan = decide(&pod, false, &ready(&[("a", None)]), at(0));
+    assert_eq!(
+        plan.steps,
+        [stop("a", 30, "Container a definition changed, will be restarted")]
+    );
 }
 
 /// Carries a step out on a node where everything succeeds; containers end as told by `codes`.
@@ -205,22 +470,44 @@ fn apply(
         });
     };
     match step {
-        Step::CreateSandbox => (knowledge.sandbox, knowledge.states) = (Sandbox::Ready, States::default()),
+        Step::CreateSandbox => knowledge.renew(),
         Step::RemoveSandbox => knowledge.sandbox = Sandbox::Absent,
         Step::Start(name) => {
-            if knowledge.states.contains_key(name) {
-                let next = Backoff::next(knowledge.crashes.get(name).copied(), now);
+            if let Some(ended) = knowledge.current(name).and_then(|run| run.ended.as_ref()) {
+                let next = Backoff::next(knowledge.crashes.get(name).copied(), ended.at, now);
                 knowledge.crashes.insert(name.clone(), next);
             }
             let mut fresh = state(None);
+            let before = knowledge.last(name).map_or(0, |run| run.attempt + 1);
+            fresh.current.id = format!("{name}-{before}");
+            fresh.current.attempt = before;
             if let Some(Some(code)) = codes.next() {
                 end(&mut fresh, code);
             }
             knowledge.states.insert(name.clone(), fresh);
         }
-        Step::Stop(name, until) => drop(knowledge.stopping.insert(name.clone(), Some(*until))),
+        Step::Stop { container, grace, .. } => {
+            let stopping = Stopping {
+                id: knowledge.states[container].current.id.clone(),
+                since: now,
+                grace: *grace,
+                stage: Stage::Waiting,
+            };
+            knowledge.stopping.insert(container.clone(), stopping);
+        }
+        Step::Signal(name, until) => {
+            let stopping = knowledge.stopping.get_mut(name).expect("signals only what is stopping");
+            stopping.stage = Stage::Signalled(*until);
+            if codes.next().is_some_and(|code| code.is_some()) {
+                end(knowledge.states.get_mut(name).expect("signals only what runs"), 143);
+            }
+        }
         Step::Kill(name) => {
-            knowledge.stopping.insert(name.clone(), None);
+            knowledge
+                .stopping
+                .get_mut(name)
+                .expect("kills only what is stopping")
+                .stage = Stage::Killed;
             end(knowledge.states.get_mut(name).expect("kills only what runs"), 137);
         }
         Step::Release => return true,
@@ -236,31 +523,45 @@ proptest! {
         policy in prop_oneof!["Always", "OnFailure", "Never"],
         codes in proptest::collection::vec(proptest::option::of(0..2), 0..20),
         inits in 0..3_usize,
-        lost in any::<bool>(),
+        sidecar in any::<bool>(),
+        losses in proptest::collection::vec(0..200_usize, 0..3),
+        sick in proptest::collection::vec(0..200_usize, 0..3),
     ) {
         let mut pod = pod(&policy, &["i", "j"][..inits.min(2)], &["a", "b"]);
+        if let Some(first) = pod.spec.as_mut().and_then(|spec| spec.init_containers.as_mut()?.first_mut()) {
+            first.restart_policy = sidecar.then(|| "Always".to_owned());
+        }
         let mut knowledge = Knowledge::default();
         let mut codes = codes.into_iter();
         let mut now = at(0);
         let mut rested = false;
-        for _ in 0..200 {
+        for round in 0..400 {
+            if losses.contains(&round) {
+                lose(&mut knowledge, &pod, now);
+            }
+            if sick.contains(&round) && let Some(id) = knowledge.current("a").map(|run| run.id.clone()) {
+                let health = Health { id, liveness: Some(Verdict::Failure), ..Health::default() };
+                knowledge.health.insert("a".into(), health);
+            }
             let plan = decide(&pod, false, &knowledge, now);
             for step in &plan.steps {
                 if let Step::Start(name) = step {
-                    prop_assert!(!alive(knowledge.states.get(name)), "{} runs already", name);
+                    prop_assert!(!knowledge.alive(name), "{} runs already", name);
+                    prop_assert_eq!(knowledge.sandbox, Sandbox::Ready);
+                    let ended = knowledge.last(name).and_then(|run| run.ended.as_ref());
+                    let done = policy == "Never" || policy == "OnFailure" && ended.is_some_and(|end| end.exit.code == 0);
+                    let regular = name == "a" || name == "b";
+                    prop_assert!(!(regular && ended.is_some() && done), "{} has had its run", name);
                 }
                 prop_assert!(!apply(&mut knowledge, step, now, &mut codes), "released without deletion");
             }
             match plan.wake {
                 Some(wake) => { prop_assert!(wake > now); now = wake; }
-                None if plan.steps.is_empty() => { rested = true; break; }
+                None if plan.steps.is_empty() && round > 200 => { rested = true; break; }
                 None => now = now.saturating_add(SignedDuration::from_millis(1)).unwrap(),
             }
         }
         prop_assert!(rested, "{knowledge:?}");
-        if lost && knowledge.sandbox == Sandbox::Ready {
-            knowledge.sandbox = Sandbox::Lost;
-        }
         pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now.saturating_add(SignedDuration::from_secs(30)).unwrap()));
         let mut released = false;
         for _ in 0..20 {

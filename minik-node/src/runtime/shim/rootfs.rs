@@ -5,12 +5,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::runtime::spec::{ContainerSpec, Mount};
+use crate::runtime::spec::{Access, ContainerSpec, Mount, Privileges};
 
 /// Paths that show the machine rather than the container.
 const MASKED: [&str; 10] = [
@@ -27,6 +27,7 @@ const MASKED: [&str; 10] = [
 ];
 /// Paths whose settings reach beyond the container.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const SEALED: MsFlags = MsFlags::MS_BIND.union(MsFlags::MS_REMOUNT).union(MsFlags::MS_RDONLY);
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// What failed, for the event that people read.
@@ -55,13 +56,14 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 /// Lays the container's mounts and makes them the root of the calling process. `shm` is the Pod's shared memory.
 pub fn enter(spec: &ContainerSpec, shm: &Path) -> Result<(), RootfsError> {
     let root = overlay(spec)?;
-    special(&root)?;
-    devices(&root, shm)?;
+    special(&root, spec.privileges)?;
+    devices(&root, shm, spec.privileges)?;
     for bind in &spec.mounts {
-        bind_into(&root, bind)?;
+        bind_into(&root, bind, spec.privileges)?;
     }
     pivot(&root)?;
-    restrict(spec.read_only)
+    restrict(spec.privileges)?;
+    if spec.read_only { seal_root() } else { Ok(()) }
 }
 
 fn overlay(spec: &ContainerSpec) -> Result<PathBuf, RootfsError> {
@@ -111,16 +113,21 @@ fn mount_at(source: &str, target: &Path, fstype: &str, flags: MsFlags, options: 
         .step(|| format!("mount {fstype} on {}", target.display()))
 }
 
-fn special(root: &Path) -> Result<(), RootfsError> {
+fn special(root: &Path, privileges: Privileges) -> Result<(), RootfsError> {
     let guarded = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let sys = if privileges.privileged {
+        guarded
+    } else {
+        guarded | MsFlags::MS_RDONLY
+    };
     for dir in ["proc", "sys", "dev"] {
         fs::create_dir_all(root.join(dir)).step(|| format!("create /{dir}"))?;
     }
     mount_at("proc", &root.join("proc"), "proc", guarded, "")?;
-    mount_at("sysfs", &root.join("sys"), "sysfs", guarded | MsFlags::MS_RDONLY, "")
+    mount_at("sysfs", &root.join("sys"), "sysfs", sys, "")
 }
 
-fn devices(root: &Path, shm: &Path) -> Result<(), RootfsError> {
+fn devices(root: &Path, shm: &Path, privileges: Privileges) -> Result<(), RootfsError> {
     let dev = root.join("dev");
     mount_at(
         "tmpfs",
@@ -129,10 +136,13 @@ fn devices(root: &Path, shm: &Path) -> Result<(), RootfsError> {
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_STRICTATIME,
         "mode=755,size=65536k",
     )?;
-    for name in DEVICES {
-        let target = dev.join(name);
-        fs::File::create(&target).step(|| format!("create /dev/{name}"))?;
-        bind(&Path::new("/dev").join(name), &target)?;
+    for name in DEVICES.map(str::to_owned) {
+        device(&dev, &name)?;
+    }
+    if privileges.privileged {
+        for name in machine_devices().step(|| "list /dev".to_owned())? {
+            device(&dev, &name)?;
+        }
     }
     for name in ["pts", "shm", "mqueue"] {
         fs::create_dir(dev.join(name)).step(|| format!("create /dev/{name}"))?;
@@ -159,6 +169,27 @@ fn devices(root: &Path, shm: &Path) -> Result<(), RootfsError> {
     Ok(())
 }
 
+fn device(dev: &Path, name: &str) -> Result<(), RootfsError> {
+    let target = dev.join(name);
+    fs::File::create(&target).step(|| format!("create /dev/{name}"))?;
+    bind(&Path::new("/dev").join(name), &target)
+}
+
+/// Names of the device files at the top of the machine's `/dev`, without those that every container has.
+fn machine_devices() -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir("/dev")? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let common = DEVICES.contains(&name.as_str()) || name == "console" || name == "ptmx";
+        if (kind.is_char_device() || kind.is_block_device()) && !common {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 fn bind(source: &Path, target: &Path) -> Result<(), RootfsError> {
     mount(
         Some(source),
@@ -170,9 +201,19 @@ fn bind(source: &Path, target: &Path) -> Result<(), RootfsError> {
     .step(|| format!("bind {} to {}", source.display(), target.display()))
 }
 
-fn bind_into(root: &Path, wanted: &Mount) -> Result<(), RootfsError> {
+fn bind_into(root: &Path, wanted: &Mount, privileges: Privileges) -> Result<(), RootfsError> {
+    let source = match &wanted.sub_path {
+        None => wanted.source.clone(),
+        Some(below) => {
+            let path = resolve(&wanted.source, below).step(|| format!("resolve subPath {}", below.display()))?;
+            if !path.exists() {
+                make_open(&wanted.source, &path).step(|| format!("create subPath {}", below.display()))?;
+            }
+            path
+        }
+    };
     let target = resolve(root, &wanted.target).step(|| format!("resolve {}", wanted.target.display()))?;
-    let made = if wanted.source.is_dir() {
+    let made = if source.is_dir() {
         fs::create_dir_all(&target)
     } else {
         target.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
@@ -184,13 +225,58 @@ fn bind_into(root: &Path, wanted: &Mount) -> Result<(), RootfsError> {
         })
     };
     made.step(|| format!("create mount point {}", wanted.target.display()))?;
-    bind(&wanted.source, &target)?;
-    let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NODEV;
-    if wanted.read_only {
+    bind(&source, &target)?;
+    let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+    if !privileges.privileged {
+        flags |= MsFlags::MS_NODEV;
+    }
+    if wanted.access != Access::ReadWrite {
         flags |= MsFlags::MS_RDONLY;
     }
     mount(None::<&str>, &target, None::<&str>, flags, None::<&str>)
-        .step(|| format!("restrict {}", wanted.target.display()))
+        .step(|| format!("restrict {}", wanted.target.display()))?;
+    if wanted.access == Access::ReadOnlyThroughout {
+        seal_below(&target).step(|| format!("seal all below {}", wanted.target.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes a directory below a volume, as open as the volume itself.
+fn make_open(volume: &Path, dir: &Path) -> io::Result<()> {
+    let permissions = fs::metadata(volume)?.permissions();
+    let mut at = volume.to_owned();
+    for part in dir.strip_prefix(volume).map_err(io::Error::other)?.components() {
+        at.push(part);
+        if !at.exists() {
+            fs::create_dir(&at)?;
+            fs::set_permissions(&at, permissions.clone())?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes writing from a mount and from all mounts below it (`mount_setattr(2)`).
+fn seal_below(target: &Path) -> io::Result<()> {
+    let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(target.as_os_str()))?;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: `path` ends with a NUL and `attributes` is the structure that this call reads, with its size; both
+    // outlive it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    nix::errno::Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
 /// Where `path` of the container lies under `root`, with the image's links read as the container reads them:
@@ -243,7 +329,10 @@ fn pivot(root: &Path) -> Result<(), RootfsError> {
     nix::unistd::chdir("/").step(|| "chdir /".to_owned())
 }
 
-fn restrict(read_only: bool) -> Result<(), RootfsError> {
+fn restrict(privileges: Privileges) -> Result<(), RootfsError> {
+    if privileges.privileged || privileges.unmasked {
+        return Ok(());
+    }
     for path in MASKED.map(Path::new) {
         if path.is_dir() {
             mount_at("tmpfs", path, "tmpfs", MsFlags::MS_RDONLY, "size=0")?;
@@ -251,24 +340,18 @@ fn restrict(read_only: bool) -> Result<(), RootfsError> {
             bind(Path::new("/dev/null"), path)?;
         }
     }
-    let sealed = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    let proc_flags = sealed | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let proc_flags = SEALED | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     for path in READ_ONLY.map(Path::new).into_iter().filter(|path| path.exists()) {
         bind(path, path)?;
         mount(None::<&str>, path, None::<&str>, proc_flags, None::<&str>)
             .step(|| format!("seal {}", path.display()))?;
     }
-    if read_only {
-        mount(
-            None::<&str>,
-            "/",
-            None::<&str>,
-            sealed | MsFlags::MS_NODEV,
-            None::<&str>,
-        )
-        .step(|| "seal /".to_owned())?;
-    }
     Ok(())
+}
+
+fn seal_root() -> Result<(), RootfsError> {
+    let none = None::<&str>;
+    mount(none, "/", none, SEALED | MsFlags::MS_NODEV, none).step(|| "seal /".to_owned())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
 
-use crate::runtime::spec::SandboxSpec;
+use crate::runtime::spec::{Memory, SandboxSpec};
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,15 @@ pub enum SandboxError {
     /// `sethostname`
     #[error("set host name {0}")]
     Hostname(String, #[source] nix::Error),
+    /// A kernel parameter.
+    #[error("set /proc/sys/{name}")]
+    Sysctl {
+        /// Path below `/proc/sys`.
+        name: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
     /// A shared memory file system.
     #[error("mount memory at {path}")]
     Memory {
@@ -47,13 +56,15 @@ pub fn enter(spec: &SandboxSpec, dir: &Path) -> Result<(), SandboxError> {
         Ok(_) | Err(nix::errno::Errno::EPERM) => {}
         Err(error) => return Err(SandboxError::Session(error)),
     }
-    let mut flags = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNS;
+    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
+    if !spec.shares.node_ipc {
+        flags |= CloneFlags::CLONE_NEWIPC;
+    }
     if let Some(path) = &spec.netns {
         join(path).map_err(|source| SandboxError::Network {
             path: path.clone(),
             source,
         })?;
-        flags |= CloneFlags::CLONE_NEWUTS;
     }
     nix::sched::unshare(flags).map_err(SandboxError::Unshare)?;
     mount(
@@ -64,12 +75,44 @@ pub fn enter(spec: &SandboxSpec, dir: &Path) -> Result<(), SandboxError> {
         None::<&str>,
     )
     .map_err(SandboxError::Unshare)?;
-    if spec.netns.is_some() {
-        nix::unistd::sethostname(&spec.hostname)
-            .map_err(|error| SandboxError::Hostname(spec.hostname.clone(), error))?;
+    nix::unistd::sethostname(&spec.hostname).map_err(|error| SandboxError::Hostname(spec.hostname.clone(), error))?;
+    for (name, value) in &spec.shares.sysctls {
+        std::fs::write(Path::new("/proc/sys").join(name), value).map_err(|source| SandboxError::Sysctl {
+            name: name.display().to_string(),
+            source,
+        })?;
     }
-    memory(&SandboxSpec::shm(dir), "mode=1777,size=65536k")?;
-    spec.tmpfs.iter().try_for_each(|path| memory(path, "mode=0777"))
+    let shm = SandboxSpec::shm(dir);
+    if spec.shares.node_ipc {
+        share_memory(&shm)?;
+    } else {
+        memory(&shm, "mode=1777,size=65536k")?;
+    }
+    spec.tmpfs
+        .iter()
+        .try_for_each(|wanted| memory(&wanted.path, &options(wanted)))
+}
+
+fn options(wanted: &Memory) -> String {
+    let mut options = match wanted.group {
+        Some(group) => format!("mode=2777,gid={group}"),
+        None => "mode=0777".to_owned(),
+    };
+    if let Some(size) = wanted.size {
+        options.push_str(&format!(",size={size}"));
+    }
+    options
+}
+
+/// The node's own shared memory in the place of the Pod's.
+fn share_memory(path: &Path) -> Result<(), SandboxError> {
+    let none = None::<&str>;
+    std::fs::create_dir_all(path)
+        .and_then(|()| mount(Some("/dev/shm"), path, none, MsFlags::MS_BIND, none).map_err(io::Error::from))
+        .map_err(|source| SandboxError::Memory {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn join(path: &Path) -> io::Result<()> {
