@@ -34,6 +34,7 @@ mod node_lifecycle;
 mod owner;
 mod pod;
 mod pod_control;
+mod pod_gc;
 mod pod_rank;
 mod queue;
 mod recorder;
@@ -128,6 +129,7 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
         controller!("scheduler", scheduler::Scheduler::new(shared())),
         controller!("disruption", disruption::DisruptionController::new(shared())),
         controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(shared())),
+        controller!("pod garbage collector", pod_gc::PodCollector::new(shared())),
         controller!("taint eviction", taint_eviction::TaintEviction::new(shared())),
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
         controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),

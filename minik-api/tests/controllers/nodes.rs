@@ -208,3 +208,30 @@ async fn a_budget_counts_its_pods_and_evictions_ask_it() {
         "{refused}"
     );
 }
+
+/// Non-graceful node shutdown: a node that somebody vouches for gives back the Pods that go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_out_of_service_lets_its_pods_go() {
+    let cluster = Cluster::start(&["worker1", "worker2"], false).await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let label = Patch::Merge(json!({"metadata": {"labels": {"here": "yes"}}}));
+    nodes.patch("worker1", &PatchParams::default(), &label).await.unwrap();
+    create(&cluster, "stuck", json!([])).await;
+    let pods = cluster.api::<Pod>("default");
+    let placed = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.is_some();
+    eventually!(pods.get("stuck").await.unwrap(), placed);
+    say_ready(&cluster, "worker1", "Unknown").await;
+    let lost = |seen: &Vec<String>| seen.len() == 2;
+    eventually!(taints(&cluster, "worker1").await, lost);
+    pods.delete("stuck", &kube::api::DeleteParams::default()).await.unwrap();
+    assert!(
+        pods.get("stuck").await.unwrap().metadata.deletion_timestamp.is_some(),
+        "its agent is not there to end it"
+    );
+    let taint = json!({"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"});
+    let mut all = nodes.get("worker1").await.unwrap();
+    let taint = serde_json::from_value(taint).unwrap();
+    all.spec.as_mut().unwrap().taints.get_or_insert_default().push(taint);
+    nodes.replace("worker1", &PostParams::default(), &all).await.unwrap();
+    eventually!(pods.get_opt("stuck").await.unwrap(), Option::<Pod>::is_none);
+}

@@ -229,7 +229,7 @@ mod tests {
             (condition.status.as_str(), condition.reason.as_str()),
             ("True", "SufficientPods")
         );
-        let mut again = first.clone();
+        let mut again = first;
         again.status = Some(seen.clone());
         assert_eq!(status(&again, &pods(2, 0), 2, at(60)).0, seen, "nothing to write");
         let (less, _) = status(&again, &pods(1, 1), 2, at(60));

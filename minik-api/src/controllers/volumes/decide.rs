@@ -312,7 +312,10 @@ mod tests {
             "c",
             json!({"claimRef": {"namespace": "default", "name": "data", "uid": "u"}}),
         );
-        assert_eq!(decide(&wanting, &[kept.clone()], Some(&late)), ClaimStep::Bind(kept));
+        assert_eq!(
+            decide(&wanting, std::slice::from_ref(&kept), Some(&late)),
+            ClaimStep::Bind(kept)
+        );
     }
 
     #[test]
