@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::decide::{Knowledge, deadline};
 use conditions::Conditions;
-pub use patch::patch;
+pub use patch::{is_known, patch};
 
 /// Addresses that a status names.
 #[derive(Debug, Clone, Copy)]

@@ -102,7 +102,7 @@ impl Api {
         let path = format!("/api/v1/namespaces/default/pods/{name}");
         let condition = json!({"type": kind, "status": value});
         self.change(&path, "MODIFIED", |pod| {
-            merge_conditions(&mut pod["status"]["conditions"], &[condition])
+            merge_conditions(&mut pod["status"]["conditions"], &[condition]);
         });
     }
 
