@@ -105,6 +105,36 @@ pub fn of_cluster(cluster: &str) -> io::Result<BTreeMap<i32, Belonging>> {
         .collect())
 }
 
+/// Every process that would end with the node's machine, but the caller: its agent, the shims and containers of its Pods,
+/// and whatever else runs in its namespaces.
+///
+/// # Errors
+/// As for [`of_cluster`], and that of listing the node's Pods.
+pub fn of_node(cluster: &str, node: &str) -> io::Result<BTreeSet<i32>> {
+    let directory = names::run_dir(cluster).join("nodes").join(node);
+    let prefix = names::netns_prefix(cluster);
+    let mut own = BTreeSet::from([format!("{prefix}{node}")]);
+    match fs::read_dir(directory.join("pods")) {
+        Ok(pods) => {
+            for pod in pods {
+                own.insert(format!("{prefix}pod.{}", pod?.file_name().to_string_lossy()));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let all = of_cluster(cluster)?.into_iter();
+    let ends = |pid: i32, how: &Belonging| match how {
+        Belonging::Internal { node: Some(of), .. } => of == node,
+        Belonging::Internal { .. } => {
+            let dir = read(pid).and_then(|process| flag(&process.arguments, "--dir").map(str::to_owned));
+            dir.is_some_and(|dir| Path::new(&dir).starts_with(&directory))
+        }
+        Belonging::Inside { namespace } => own.contains(namespace),
+    };
+    Ok(all.filter(|(pid, how)| ends(*pid, how)).map(|(pid, _)| pid).collect())
+}
+
 /// Whether the caller stands in one of the cluster's own namespaces, where ending the cluster would end it too.
 ///
 /// # Errors
@@ -146,6 +176,14 @@ fn read(pid: i32) -> Option<Process> {
         arguments: process.cmdline().unwrap_or_default(),
         network,
     })
+}
+
+/// A process's share of memory (`Pss`), in KiB; `None` when it has ended or may not be looked at.
+#[must_use]
+pub fn memory(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// What was done about the processes.

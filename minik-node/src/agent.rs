@@ -3,6 +3,7 @@
 //! Owns the node's Node object, its Lease and the kubelet socket. Decides nothing about packets.
 
 mod client;
+mod links;
 mod node;
 
 pub use client::over_socket;
@@ -18,7 +19,7 @@ use ipnet::Ipv4Net;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::kernel::netlink::NetlinkError;
+use crate::kernel::monitor::MonitorError;
 use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
 use crate::kernel::sysctl;
 use crate::kubelet::{self, KubeletError};
@@ -26,16 +27,17 @@ use crate::plan::fabric::{self, Routes};
 use crate::pods::events::Events;
 use crate::pods::{self, NodeContext, Objects, Registry};
 use crate::proxy::{self, ProxyConfig};
-use crate::reconcile::fabric::Fabric;
+use crate::reconcile::fabric::{Fabric, FabricError};
+use crate::reconcile::host_ports::HostPortTable;
 use crate::reconcile::{self, Outcome, Status, Timing};
 use crate::runtime::image::Images;
 use crate::view::{self, ClusterView};
 
-/// Routes are looked over as often as rules, and tried again as soon.
+/// Routes are looked over as often as rules, and tried again as soon. They wait for a link that is being mended.
 const FABRIC_TIMING: Timing = Timing {
     resync: Duration::from_secs(30),
     retry_min: Duration::from_millis(10),
-    retry_max: Duration::from_secs(10),
+    retry_max: Duration::from_secs(1),
 };
 
 /// What an agent is told when it starts. It finds out everything else from the API and the kernel.
@@ -80,9 +82,12 @@ pub enum AgentError {
     /// The node's netlink sockets.
     #[error("open the node's network")]
     Network(#[from] PodNetworkError),
-    /// The fabric's netlink socket.
+    /// The fabric's netlink sockets.
     #[error("open the fabric's network")]
-    Fabric(#[from] NetlinkError),
+    Fabric(#[from] FabricError),
+    /// The watch over Pods' links.
+    #[error(transparent)]
+    Links(#[from] MonitorError),
     /// The kubelet's socket.
     #[error("start the kubelet endpoint")]
     Kubelet(#[from] KubeletError),
@@ -123,12 +128,16 @@ pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: Cancellat
         () = shutdown.cancelled() => {}
     }
     let images = Images::new(&config.image_dir);
+    let links = links::keep(&config, networks.clone())?;
+    let links = tokio::spawn(shutdown.clone().run_until_cancelled_owned(links));
     let objects = Objects::new(client.clone());
+    let host_ports = HostPortTable::spawn(proxy_config.lock_file.clone(), shutdown.clone());
     let context = NodeContext {
         config,
         client,
         images,
         objects,
+        host_ports,
         networks,
         view,
         program,
@@ -136,6 +145,9 @@ pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: Cancellat
     let pods = pods::spawn(context, registry, shutdown.clone());
 
     shutdown.cancelled().await;
+    if let Err(error) = links.await {
+        tracing::error!(%error, "the watch over Pods' links died");
+    }
     for task in [pods, lease, endpoint] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a task of the agent died");

@@ -59,6 +59,12 @@ impl std::fmt::Display for Key {
 #[derive(Debug)]
 pub struct Snapshot<K>(OrdMap<Key, Arc<K>>);
 
+impl<K> Default for Snapshot<K> {
+    fn default() -> Self {
+        Self(OrdMap::new())
+    }
+}
+
 impl<K> Snapshot<K> {
     /// The object with this key.
     pub fn get(&self, key: &Key) -> Option<&Arc<K>> {

@@ -6,13 +6,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -29,6 +34,8 @@ pub struct Context {
     pub namespaces: Arc<Cache<Namespace>>,
     /// Nodes.
     pub nodes: Arc<Cache<Node>>,
+    /// Leases.
+    pub leases: Arc<Cache<Lease>>,
     /// Pods.
     pub pods: Arc<Cache<Pod>>,
     /// Services.
@@ -51,10 +58,26 @@ pub struct Context {
     pub claims: Arc<Cache<PersistentVolumeClaim>>,
     /// PersistentVolumes.
     pub volumes: Arc<Cache<PersistentVolume>>,
+    /// StorageClasses.
+    pub storage_classes: Arc<Cache<StorageClass>>,
+    /// PodDisruptionBudgets.
+    pub budgets: Arc<Cache<PodDisruptionBudget>>,
     /// ReplicaSets.
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     /// Deployments.
     pub deployments: Arc<Cache<Deployment>>,
+    /// ReplicationControllers.
+    pub replication_controllers: Arc<Cache<ReplicationController>>,
+    /// StatefulSets.
+    pub stateful_sets: Arc<Cache<StatefulSet>>,
+    /// DaemonSets.
+    pub daemon_sets: Arc<Cache<DaemonSet>>,
+    /// ControllerRevisions.
+    pub revisions: Arc<Cache<ControllerRevision>>,
+    /// Jobs.
+    pub jobs: Arc<Cache<Job>>,
+    /// CronJobs.
+    pub cron_jobs: Arc<Cache<CronJob>>,
 }
 
 /// Makes a task's future, as often as the task must be started.
@@ -80,6 +103,7 @@ impl Context {
             recorder,
             namespaces: Arc::default(),
             nodes: Arc::default(),
+            leases: Arc::default(),
             pods: Arc::default(),
             services: Arc::default(),
             endpoints: Arc::default(),
@@ -91,8 +115,16 @@ impl Context {
             config_maps: Arc::default(),
             claims: Arc::default(),
             volumes: Arc::default(),
+            storage_classes: Arc::default(),
+            budgets: Arc::default(),
             replica_sets: Arc::default(),
             deployments: Arc::default(),
+            replication_controllers: Arc::default(),
+            stateful_sets: Arc::default(),
+            daemon_sets: Arc::default(),
+            revisions: Arc::default(),
+            jobs: Arc::default(),
+            cron_jobs: Arc::default(),
         }
     }
 
@@ -101,6 +133,7 @@ impl Context {
         vec![
             self.feed("watch namespaces", &self.namespaces),
             self.feed("watch nodes", &self.nodes),
+            self.feed("watch leases", &self.leases),
             self.feed("watch pods", &self.pods),
             self.feed("watch services", &self.services),
             self.feed("watch endpoints", &self.endpoints),
@@ -112,8 +145,16 @@ impl Context {
             self.feed("watch configmaps", &self.config_maps),
             self.feed("watch persistentvolumeclaims", &self.claims),
             self.feed("watch persistentvolumes", &self.volumes),
+            self.feed("watch storageclasses", &self.storage_classes),
+            self.feed("watch poddisruptionbudgets", &self.budgets),
             self.feed("watch replicasets", &self.replica_sets),
             self.feed("watch deployments", &self.deployments),
+            self.feed("watch replicationcontrollers", &self.replication_controllers),
+            self.feed("watch statefulsets", &self.stateful_sets),
+            self.feed("watch daemonsets", &self.daemon_sets),
+            self.feed("watch controllerrevisions", &self.revisions),
+            self.feed("watch jobs", &self.jobs),
+            self.feed("watch cronjobs", &self.cron_jobs),
         ]
     }
 

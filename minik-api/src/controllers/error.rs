@@ -63,6 +63,21 @@ pub enum ReconcileError {
         #[source]
         source: kube::core::ParseExpressionError,
     },
+    /// The data of a volume.
+    #[error("cannot remove the data of {what}")]
+    Disk {
+        /// Kind and name of the object.
+        what: String,
+        /// What the file system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Waiting for volumes to be made.
+    #[error("volumes are not there after {seconds} s")]
+    Volumes {
+        /// How long was waited.
+        seconds: u64,
+    },
     /// A value that does not serialise.
     #[error("cannot serialise {what}")]
     Serialise {
@@ -82,7 +97,12 @@ impl ReconcileError {
             | Self::Update { source, .. }
             | Self::UpdateStatus { source, .. }
             | Self::Delete { source, .. } => is_conflict(source),
-            Self::Read { .. } | Self::Discover(_) | Self::Selector { .. } | Self::Serialise { .. } => false,
+            Self::Read { .. }
+            | Self::Discover(_)
+            | Self::Selector { .. }
+            | Self::Disk { .. }
+            | Self::Volumes { .. }
+            | Self::Serialise { .. } => false,
         }
     }
 

@@ -15,14 +15,26 @@
 mod bootstrap;
 mod cache;
 mod context;
+mod controller_ref;
+mod cronjob;
+mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod error;
+mod expectations;
 mod garbage;
+mod hash;
+mod history;
 mod inventory;
+mod job;
+mod latest;
 mod namespace;
+mod node_lifecycle;
 mod owner;
 mod pod;
+mod pod_control;
+mod pod_rank;
 mod queue;
 mod recorder;
 mod replicaset;
@@ -32,7 +44,11 @@ mod scheduler;
 mod service_account;
 mod service_cidr;
 mod service_ip;
+mod share;
+mod statefulset;
+mod taint_eviction;
 mod volume_protection;
+mod volumes;
 mod write;
 
 use std::sync::Arc;
@@ -45,6 +61,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use bootstrap::{BootstrapError, ControllerConfig, NAMESPACES, bootstrap};
 pub use error::ReconcileError;
+
+/// The scheduler's decisions without the loop around them, for those who measure them.
+pub mod scheduling {
+    pub use super::cache::{Key, Snapshot};
+    pub use super::scheduler::{Decision, Roster, Volumes};
+}
 
 use context::{Context, MakeTask, Task, task};
 use inventory::Inventory;
@@ -94,13 +116,29 @@ fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: Contr
     vec![
         controller!("deployment", deployment::DeploymentController::new(shared())),
         controller!("replicaset", replicaset::ReplicaSetController::new(shared())),
+        controller!(
+            "replicationcontroller",
+            replicaset::ReplicationControllerController::new(shared())
+        ),
+        controller!("statefulset", statefulset::StatefulSetController::new(shared())),
+        controller!("daemonset", daemonset::DaemonSetController::new(shared())),
+        controller!("job", job::JobController::new(shared())),
+        controller!("cronjob", cronjob::CronJobController::new(shared())),
+        controller!("ttl after finished", job::TtlController::new(shared())),
         controller!("scheduler", scheduler::Scheduler::new(shared())),
+        controller!("disruption", disruption::DisruptionController::new(shared())),
+        controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(shared())),
+        controller!("taint eviction", taint_eviction::TaintEviction::new(shared())),
         controller!("endpoints", endpoints::EndpointsController::new(shared())),
         controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),
         controller!("endpointslicemirroring", endpoints::MirroringController::new(shared())),
         controller!(
             "root ca certificate publisher",
             root_ca::RootCaPublisher::new(shared(), config.root_ca_pem.clone())
+        ),
+        controller!(
+            "persistent volumes",
+            volumes::VolumeController::new(shared(), config.volumes_dir.clone())
         ),
         controller!("volume protection", volume_protection::VolumeProtection::new(shared())),
         controller!(

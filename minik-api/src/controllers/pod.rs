@@ -1,5 +1,7 @@
 //! Questions about Pods that several controllers ask. Pure.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
@@ -64,4 +66,20 @@ pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
 /// The node that the Pod is bound to.
 pub fn node_name(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// When the next of these Pods will have been Ready for `min_ready_seconds`, at least a second from now.
+pub fn next_available<'a>(
+    pods: impl Iterator<Item = &'a Pod>,
+    min_ready_seconds: i32,
+    now: Timestamp,
+) -> Option<Duration> {
+    if min_ready_seconds <= 0 {
+        return None;
+    }
+    let waiting = pods.filter(|pod| is_ready(pod) && !is_available(pod, min_ready_seconds, now));
+    let left =
+        waiting.filter_map(|pod| Some(i64::from(min_ready_seconds) - now.duration_since(ready_since(pod)?).as_secs()));
+    left.min()
+        .map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1)))
 }

@@ -92,11 +92,20 @@ pub async fn update_status<K: Kind>(client: &Client, object: &K) -> Result<K, Re
 
 /// DELETEs exactly this object; that it is gone already is no error.
 pub async fn delete<K: Kind>(client: &Client, object: &K) -> Result<(), ReconcileError> {
+    delete_by(client, object, DeleteParams::background()).await
+}
+
+/// DELETEs exactly this object once what it owns is gone; that it is gone already is no error.
+pub async fn delete_with_dependents<K: Kind>(client: &Client, object: &K) -> Result<(), ReconcileError> {
+    delete_by(client, object, DeleteParams::foreground()).await
+}
+
+async fn delete_by<K: Kind>(client: &Client, object: &K, params: DeleteParams) -> Result<(), ReconcileError> {
     let preconditions = Preconditions {
         uid: object.uid(),
         resource_version: None,
     };
-    let params = DeleteParams::background().preconditions(preconditions);
+    let params = params.preconditions(preconditions);
     match api(client, object).delete(&object.name_any(), &params).await {
         Err(error) if !is_not_found(&error) => Err(ReconcileError::Delete {
             what: what(object),
@@ -120,4 +129,19 @@ pub async fn set_owners<K: Kind>(client: &Client, object: &K, owners: &[OwnerRef
         what: what(object),
         source,
     })
+}
+
+/// Takes a finalizer off exactly this object, whatever else has changed; that it is gone is no error.
+pub async fn remove_finalizer<K: Kind>(client: &Client, object: &K, finalizer: &str) -> Result<(), ReconcileError> {
+    let patch = json!({"metadata": {"uid": object.uid(), "$deleteFromPrimitiveList/finalizers": [finalizer]}});
+    let result = api(client, object)
+        .patch(&object.name_any(), &PatchParams::default(), &Patch::Strategic(patch))
+        .await;
+    match found(result) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(ReconcileError::Update {
+            what: what(object),
+            source,
+        }),
+    }
 }

@@ -18,6 +18,7 @@ use super::call::{Call, WriteOptions, now};
 use super::object::{self, text};
 use super::request::key;
 use super::respond;
+use super::service_account;
 use super::write::{Done, Wanted};
 
 /// What generated names end in: no vowels, so no words, and nothing that looks like another.
@@ -75,6 +76,7 @@ pub async fn make(call: &Call, options: &WriteOptions, wanted: Wanted) -> Result
             .clone()
             .unwrap_or_else(|| managed::update(&call.writer(options), None, &candidate, &Value::Null, &sent));
         admission::admit(call, &mut candidate)?;
+        service_account::admit(call, &mut candidate).await?;
         strategy.prepare_for_create(&mut candidate)?;
         match store(call, &mut candidate, &managed_fields, options.dry_run).await {
             Ok(document) => {
@@ -196,7 +198,8 @@ fn admit_namespace(call: &Call, name: &str) -> Result<(), ApiError> {
     })
 }
 
-fn generate(base: &str) -> String {
+/// `base`, cut where it is too long, with a suffix by chance.
+pub(super) fn generate(base: &str) -> String {
     let mut cut = base.len().min(MAX_GENERATED_BASE);
     while !base.is_char_boundary(cut) {
         cut -= 1;

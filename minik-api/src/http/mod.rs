@@ -39,6 +39,7 @@ mod respond;
 mod review;
 mod scale;
 mod select;
+mod service_account;
 pub mod state;
 mod table;
 mod token;

@@ -4,6 +4,7 @@
 //! Never touches storage, HTTP or the clock: a strategy is a pure function over objects, with `now`
 //! and allocation results handed in. Called by `http` on every write and on every Table.
 
+pub mod cron;
 pub mod decode;
 pub mod field;
 mod kinds;

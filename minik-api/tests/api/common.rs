@@ -66,6 +66,12 @@ impl Server {
                 "{}",
                 String::from_utf8_lossy(&made.body)
             );
+            // As the ServiceAccount controller does.
+            let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+            let made = server
+                .post(&format!("/api/v1/namespaces/{name}/serviceaccounts"), &account)
+                .await;
+            assert_eq!(made.code, StatusCode::CREATED);
         }
         server
     }

@@ -20,6 +20,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// How long anything may take; far more than it does.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The status of a node that is ready, with room for many Pods.
+pub fn ready() -> serde_json::Value {
+    json!({"status": {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "250"},
+    }})
+}
+
 /// A running control plane; it stops when dropped.
 pub struct Cluster {
     pub client: Client,
@@ -52,6 +60,7 @@ impl Cluster {
             advertise_address,
             advertise_port: 6443,
             dns_kubeconfig: "kind: Config\n".into(),
+            volumes_dir: "/nonexistent".into(),
             root_ca_pem: "a certificate".into(),
         };
         bootstrap(&client, &config).await.unwrap();
@@ -65,8 +74,7 @@ impl Cluster {
             .unwrap();
             let api: Api<Node> = Api::all(client.clone());
             api.create(&PostParams::default(), &node).await.unwrap();
-            let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-            api.patch_status(name, &PatchParams::default(), &Patch::Merge(ready))
+            api.patch_status(name, &PatchParams::default(), &Patch::Merge(ready()))
                 .await
                 .unwrap();
         }

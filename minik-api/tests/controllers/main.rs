@@ -7,6 +7,14 @@
 mod cluster;
 
 mod addresses;
+mod daemonset;
+mod endpoints;
+mod jobs;
+mod nodes;
+mod scheduling;
+mod statefulset;
+mod storage;
+mod workloads;
 
 use std::time::{Duration, Instant};
 
@@ -245,9 +253,8 @@ async fn a_pod_that_fits_nowhere_says_why_and_is_bound_once_a_node_comes() {
     let node: Node = serde_json::from_value(json!({"metadata": {"name": "late"}})).unwrap();
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     nodes.create(&PostParams::default(), &node).await.unwrap();
-    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     nodes
-        .patch_status("late", &PatchParams::default(), &Patch::Merge(ready))
+        .patch_status("late", &PatchParams::default(), &Patch::Merge(ready()))
         .await
         .unwrap();
     eventually!(pods.get("p").await.unwrap(), |pod: &Pod| pod

@@ -117,6 +117,11 @@ impl Resources {
         Ok(Self([core, groups].into_iter().flat_map(flatten).collect()))
     }
 
+    /// All of them, in the order of discovery.
+    pub fn all(&self) -> impl Iterator<Item = &Resource> {
+        self.0.iter()
+    }
+
     /// The kinds that a word names: one, or those of a category.
     ///
     /// # Errors

@@ -29,6 +29,16 @@ pub struct Down {
 }
 
 impl Down {
+    /// Of a cluster that is up, its state kept.
+    pub fn of(cluster: Cluster, kubeconfig: Option<PathBuf>) -> Self {
+        Self {
+            cluster,
+            purge: false,
+            state_dir: None,
+            kubeconfig,
+        }
+    }
+
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if !nix::unistd::Uid::effective().is_root() {
             bail!("minik down must run as root: run it with sudo");

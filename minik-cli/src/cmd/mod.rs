@@ -6,6 +6,7 @@ mod debug;
 mod delete;
 mod down;
 mod exec;
+mod foreground;
 mod get;
 mod host;
 mod internal;
@@ -14,6 +15,7 @@ mod logs;
 mod node;
 mod rules;
 mod status;
+mod support_bundle;
 mod up;
 
 use std::process::ExitCode;
@@ -66,6 +68,8 @@ pub enum Command {
     Debug(debug::Debug),
     /// Show what is programmed for a Service, and why
     Rules(rules::Rules),
+    /// Collect what helps to find out what is wrong
+    SupportBundle(support_bundle::SupportBundle),
     /// Print a shell's completion script
     Completion(completion::Completion),
     /// Processes of a running cluster
@@ -92,7 +96,7 @@ impl Command {
     /// Whatever failed; [`crate::errors::report`] says how to print it.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Up(up) => up.run().map(|()| ExitCode::SUCCESS),
+            Self::Up(up) => up.run(),
             Self::Down(down) => down.run(),
             Self::Status(status) => status.run(),
             Self::Kubeconfig(kubeconfig) => kubeconfig.run().map(|()| ExitCode::SUCCESS),
@@ -105,6 +109,7 @@ impl Command {
             Self::Exec(exec) => exec.run(),
             Self::Debug(debug) => debug.run().map(|()| ExitCode::SUCCESS),
             Self::Rules(rules) => rules.run(),
+            Self::SupportBundle(bundle) => bundle.run(),
             Self::Completion(completion) => completion.run().map(|()| ExitCode::SUCCESS),
             Self::Internal(internal) => internal.run(),
         }

@@ -1,23 +1,30 @@
-//! `minik node ls|exec`
+//! `minik node ls|exec|stop|start`
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 
 use super::{Cluster, host};
-use crate::client::table::render;
+use crate::client::{self, table::render};
+use crate::cluster::{ClusterSpec, NodeSpec};
 use crate::provider::netns::node_netns;
-use crate::store;
+use crate::store::{self, RunLock, WhenBusy};
+use crate::{power, processes, readiness};
 
-/// List nodes, or run a command on one.
+/// List nodes, run a command on one, or switch one off and on.
 #[derive(Debug, Subcommand)]
 pub enum Node {
     /// List the nodes with their addresses
     Ls(Ls),
     /// Run a command in a node's network namespace
     Exec(Exec),
+    /// Switch a node off, as if its plug were pulled
+    Stop(Stop),
+    /// Switch a node on again
+    Start(Start),
 }
 
 /// List the nodes with their addresses.
@@ -40,11 +47,32 @@ pub struct Exec {
     command: Vec<std::ffi::OsString>,
 }
 
+/// Switch a node off, as if its plug were pulled: its agent and all its Pods end at once, and nothing reaches it. The
+/// control plane notices after 50 s of silence.
+#[derive(Debug, Args)]
+pub struct Stop {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Node, as in `minik node ls`
+    node: String,
+}
+
+/// Switch a node on again. Returns when it is Ready; its Pods are started anew by its agent.
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Node, as in `minik node ls`
+    node: String,
+}
+
 impl Node {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Ls(ls) => ls.run().map(|()| ExitCode::SUCCESS),
             Self::Exec(exec) => exec.run(),
+            Self::Stop(stop) => stop.run().map(|()| ExitCode::SUCCESS),
+            Self::Start(start) => start.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }
@@ -70,13 +98,71 @@ impl Ls {
 impl Exec {
     fn run(self) -> anyhow::Result<ExitCode> {
         let spec = store::load_running(&self.cluster.name)?;
-        if spec.node(&self.node).is_none() {
-            let names: Vec<&str> = spec.nodes.iter().map(|node| node.name.as_str()).collect();
-            bail!("node {:?} not found: there are {}", self.node, names.join(", "));
-        }
+        find(&spec, &self.node)?;
         node_netns(&spec, &self.node)?
             .enter()
             .with_context(|| format!("enter node {}", self.node))?;
         host::replace_with(&self.command)
     }
+}
+
+impl Stop {
+    fn run(self) -> anyhow::Result<()> {
+        let spec = store::load_running(&self.cluster.name)?;
+        let node = find(&spec, &self.node)?;
+        if node.index == 0 {
+            bail!(
+                "node {} carries the API server, without which nobody would notice: stop another",
+                node.name
+            );
+        }
+        let inside = processes::caller_is_inside(&spec.name).context("find the caller's namespace")?;
+        if inside.is_some_and(|namespace| namespace == spec.node_netns(&node.name)) {
+            bail!(
+                "minik node stop would end itself here, on {}: leave the node first",
+                node.name
+            );
+        }
+        // Neither `minik up` nor `down` may be half way.
+        let lock = RunLock::acquire(&spec.name, WhenBusy::Wait)?;
+        super::runtime()?
+            .block_on(power::off(&spec, node))
+            .with_context(|| format!("stop node {}", node.name))?;
+        drop(lock);
+        eprintln!("node {} is off", node.name);
+        Ok(())
+    }
+}
+
+impl Start {
+    fn run(self) -> anyhow::Result<()> {
+        let spec = store::load_running(&self.cluster.name)?;
+        let node = find(&spec, &self.node)?;
+        if !power::is_off(&spec, &node.name) {
+            eprintln!("node {} is on already", node.name);
+            return Ok(());
+        }
+        let since = Timestamp::now();
+        super::runtime()?.block_on(async {
+            let lock = RunLock::acquire(&spec.name, WhenBusy::Wait)?;
+            power::on(&spec, node)
+                .await
+                .with_context(|| format!("start node {}", node.name))?;
+            drop(lock);
+            let only = ClusterSpec {
+                nodes: vec![node.clone()],
+                ..spec.clone()
+            };
+            readiness::nodes(&client::connect(&spec.name)?, &only, since, |_node| {}).await?;
+            eprintln!("node {} is on, and Ready", node.name);
+            Ok(())
+        })
+    }
+}
+
+fn find<'a>(spec: &'a ClusterSpec, name: &str) -> anyhow::Result<&'a NodeSpec> {
+    spec.node(name).with_context(|| {
+        let names: Vec<&str> = spec.nodes.iter().map(|node| node.name.as_str()).collect();
+        format!("node {name:?} not found: there are {}", names.join(", "))
+    })
 }

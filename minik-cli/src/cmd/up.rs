@@ -1,13 +1,17 @@
 //! `minik up`
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
+use minik_node::kernel::netns::NetNs;
 use nix::sys::signal::Signal;
 
+use super::down::Down;
+use super::foreground::{self, Leave, Signals};
 use super::{Cluster, kubeconfig};
 use crate::cluster::{ClusterSpec, names};
 use crate::errors::Exit;
@@ -17,9 +21,10 @@ use crate::preflight::{self, Finding};
 use crate::processes::{self, Belonging};
 use crate::progress::Progress;
 use crate::provider::netns::provision;
+use crate::provider::survey::survey;
 use crate::store::{self, RunLock, WhenBusy, name_flag};
 use crate::supervisor::launch::launch;
-use crate::{client, readiness};
+use crate::{client, power, readiness};
 
 /// How long daemons left behind by a dead supervisor may take to stop.
 const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -59,6 +64,9 @@ pub struct Up {
     /// Also wait until cluster DNS answers
     #[arg(long)]
     wait: bool,
+    /// Stay, see to it that the cluster runs, and stop it when told to end (SIGTERM, Ctrl-C)
+    #[arg(long)]
+    foreground: bool,
     /// Kubeconfig to add the cluster to, instead of KUBECONFIG's or ~/.kube/config
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -73,7 +81,7 @@ enum Mode {
 }
 
 impl Up {
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         if let Some(mode @ (Mode::Nftables | Mode::Ipvs)) = self.proxy_mode {
             let mode = mode
                 .to_possible_value()
@@ -84,10 +92,22 @@ impl Up {
         if !nix::unistd::Uid::effective().is_root() {
             bail!("minik up must run as root: run it with sudo");
         }
-        super::runtime()?.block_on(self.start())
+        let runtime = super::runtime()?;
+        runtime.block_on(self.start())?;
+        if !self.foreground {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut signals = runtime.block_on(async { Signals::listen() })?;
+        foreground::ready();
+        while let Leave::Lost = runtime.block_on(foreground::attend(&self.cluster.name, &mut signals))? {
+            eprintln!("the cluster's supervisor has died: starting another");
+            runtime.block_on(self.start())?;
+        }
+        drop(runtime);
+        Down::of(self.cluster, self.kubeconfig).run()
     }
 
-    async fn start(self) -> anyhow::Result<()> {
+    async fn start(&self) -> anyhow::Result<()> {
         let progress = Progress::new();
         let lock = RunLock::acquire(&self.cluster.name, WhenBusy::Refuse)?;
         let prepared = self.prepare(&progress).await;
@@ -104,8 +124,9 @@ impl Up {
         } else {
             Timestamp::now()
         };
-        let spec = if was_up {
-            spec
+        let (spec, mended) = if was_up {
+            let mended = mend(&spec).await.with_context(|| hint(&self.cluster.name))?;
+            (spec, mended)
         } else {
             bring_up(spec, &progress)
                 .await
@@ -117,7 +138,10 @@ impl Up {
         drop(lock);
 
         self.wait_for(&spec, since, &progress).await?;
-        if was_up {
+        for what in &mended {
+            progress.line(&format!("  mended: {what}"));
+        }
+        if was_up && mended.is_empty() {
             progress.line(&format!("cluster {:?} is already up, and well", spec.name));
         }
         tell(&spec, &access.name, &file);
@@ -175,7 +199,10 @@ impl Up {
         readiness::api(&client, spec).await?;
         step.done();
         let step = progress.step("nodes");
-        readiness::nodes(&client, spec, since, |node| step.detail(&format!("{node} is ready"))).await?;
+        readiness::nodes(&client, &power::only_on(spec), since, |node| {
+            step.detail(&format!("{node} is ready"))
+        })
+        .await?;
         step.done();
         if self.wait {
             let step = progress.step("DNS");
@@ -186,15 +213,30 @@ impl Up {
     }
 }
 
-/// Makes the nodes and starts the supervisor. Returns the parameters with the port it bound.
-async fn bring_up(mut spec: ClusterSpec, progress: &Progress) -> anyhow::Result<ClusterSpec> {
-    end_leftovers(&spec.name)?;
+/// Mends the network of a cluster that runs; tells what was wrong with it.
+async fn mend(spec: &ClusterSpec) -> anyhow::Result<Vec<String>> {
+    let spec = &power::only_on(spec);
+    let faults = survey(spec).await.context("look at the nodes' network")?;
+    // Always, since a way out of the machine is not among what is surveyed.
+    provision(spec, &|_part| {}).await.context("mend the nodes' network")?;
+    Ok(faults.iter().map(ToString::to_string).collect())
+}
+
+/// Makes the nodes and starts the supervisor. Returns the parameters with the port it bound, and what was found amiss if
+/// anything was left of an earlier run.
+async fn bring_up(mut spec: ClusterSpec, progress: &Progress) -> anyhow::Result<(ClusterSpec, Vec<String>)> {
+    let mut amiss = end_leftovers(&spec.name)?;
     store::save(&spec)?;
     let step = progress.step("certificates");
     super::internal::apiserver::pki(&spec)?;
     step.done();
     let step = progress.step("network");
-    provision(&spec, &|part| step.detail(part))
+    let on = power::only_on(&spec);
+    if NetNs::find(&spec.fabric_netns())?.is_some() {
+        let faults = survey(&on).await.context("look at the nodes' network")?;
+        amiss.extend(faults.iter().map(ToString::to_string));
+    }
+    provision(&on, &|part| step.detail(part))
         .await
         .context("make the nodes' network")?;
     step.done();
@@ -205,15 +247,17 @@ async fn bring_up(mut spec: ClusterSpec, progress: &Progress) -> anyhow::Result<
         store::save(&spec)?;
     }
     step.done();
-    Ok(spec)
+    Ok((spec, amiss))
 }
 
 /// Daemons outlive a supervisor that was killed, and hold the sockets and the storage that theirs need. Pods stay.
-fn end_leftovers(cluster: &str) -> anyhow::Result<()> {
-    let daemons: Vec<i32> = processes::of_cluster(cluster)
-        .context("list processes")?
+/// Tells that the supervisor was missing, if anything of the cluster ran without it.
+fn end_leftovers(cluster: &str) -> anyhow::Result<Vec<String>> {
+    let all = processes::of_cluster(cluster).context("list processes")?;
+    let missing = (!all.is_empty()).then(|| "the supervisor did not run".to_owned());
+    let daemons: Vec<i32> = all
         .into_iter()
-        .filter(|(_, how)| matches!(how, Belonging::Internal { what, .. } if what == "apiserver" || what == "agent"))
+        .filter(|(_, how)| matches!(how, Belonging::Internal { what, .. } if what == "apiserver" || what == "agent" || what == "network"))
         .map(|(pid, _)| pid)
         .collect();
     let stopped = processes::end(daemons, Signal::SIGTERM, LEFTOVER_GRACE).context("stop earlier processes")?;
@@ -221,7 +265,7 @@ fn end_leftovers(cluster: &str) -> anyhow::Result<()> {
     if !killed.left.is_empty() {
         bail!("earlier processes of the cluster do not end: {:?}", killed.left);
     }
-    Ok(())
+    Ok(missing.into_iter().collect())
 }
 
 fn hint(cluster: &str) -> String {

@@ -2,5 +2,7 @@
 
 pub mod conflicts;
 pub mod egress;
+pub mod keeper;
 pub mod netns;
+pub mod survey;
 pub mod underlay;

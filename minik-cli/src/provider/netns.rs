@@ -81,6 +81,29 @@ pub async fn provision(spec: &ClusterSpec, progress: Progress<'_>) -> Result<(),
     Ok(())
 }
 
+/// Joins one node to the others again, as [`provision`] does.
+///
+/// # Errors
+/// As there.
+pub async fn plug(spec: &ClusterSpec, node: &NodeSpec) -> Result<(), ProviderError> {
+    let fabric = Place::open(NetNs::create(&spec.fabric_netns())?, &FABRIC_SYSCTLS)?;
+    let bridge = ensure_bridge(&fabric).await?;
+    let fabric = Fabric { place: &fabric, bridge };
+    provision_node(spec, node, fabric).await
+}
+
+/// Takes a node's link down: nothing reaches it, and nothing of it gets out.
+///
+/// # Errors
+/// That of finding the namespace, or of the kernel.
+pub async fn unplug(spec: &ClusterSpec, node: &NodeSpec) -> Result<(), ProviderError> {
+    let netlink = Netlink::open_in(&node_netns(spec, &node.name)?)?;
+    if let Some(link) = netlink.find_link(NODE_LINK).await? {
+        netlink.set_down(link.index).await?;
+    }
+    Ok(())
+}
+
 /// The namespace of a node that is up.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use super::backoff::Backoff;
 use super::sockets::{SocketError, Sockets};
 use crate::cluster::ClusterSpec;
+use crate::power;
 use crate::processes::pidfd_open;
 
 /// First inherited descriptor of the `sd_listen_fds(3)` protocol.
@@ -26,6 +27,8 @@ pub const FIRST_LISTEN_FD: i32 = 3;
 pub enum Role {
     /// API server and control plane.
     ApiServer,
+    /// Keeper of the namespaces and the links between them.
+    Network,
     /// The agent of that node.
     Agent(String),
 }
@@ -127,6 +130,7 @@ impl Role {
     pub fn name(&self) -> String {
         match self {
             Self::ApiServer => "apiserver".to_owned(),
+            Self::Network => "network".to_owned(),
             Self::Agent(node) => format!("agent-{node}"),
         }
     }
@@ -168,6 +172,7 @@ impl Child {
                 command.arg("apiserver");
                 pass(&mut command, sockets.of_api_server(), &name)?;
             }
+            Role::Network => drop(command.arg("network")),
             Role::Agent(node) => {
                 command.args(["agent", "--node", node]);
                 pass(&mut command, sockets.of_agent(node), &name)?;
@@ -189,6 +194,16 @@ impl Child {
         let descriptor = pidfd_open(pid.as_raw()).map_err(|errno| failed(errno.into()))?;
         self.runs(Process { pid, descriptor }, now);
         Ok(())
+    }
+
+    /// The agent of a node that is switched off is not due before somebody says so.
+    pub fn rest_if_off(&mut self, spec: &ClusterSpec) {
+        if let Role::Agent(node) = &self.role
+            && self.due.is_some()
+            && power::is_off(spec, node)
+        {
+            self.due = None;
+        }
     }
 
     /// Notes that it runs, whoever started it.

@@ -94,7 +94,7 @@ impl<'a> Supervisor<'a> {
         let lock = store::hold_supervisor_lock(&spec.name)?.ok_or_else(|| SupervisorError::Twice(spec.name.clone()))?;
         set_child_subreaper(true).map_err(SupervisorError::Signals)?;
         let mut mask = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGHUP] {
             mask.add(signal);
         }
         mask.thread_block().map_err(SupervisorError::Signals)?;
@@ -102,8 +102,8 @@ impl<'a> Supervisor<'a> {
             .map_err(SupervisorError::Signals)?;
         let logs = Logs::watch(&spec.log_dir()).map_err(SupervisorError::Logs)?;
         let sockets = Sockets::bind(spec)?;
-        let roles =
-            std::iter::once(Role::ApiServer).chain(spec.nodes.iter().map(|node| Role::Agent(node.name.clone())));
+        let agents = spec.nodes.iter().map(|node| Role::Agent(node.name.clone()));
+        let roles = [Role::ApiServer, Role::Network].into_iter().chain(agents);
         let now = Instant::now();
         let mut supervisor = Self {
             spec,
@@ -145,6 +145,7 @@ impl<'a> Supervisor<'a> {
             }
             let now = Instant::now();
             for child in &mut self.children {
+                child.rest_if_off(self.spec);
                 if child.due.is_some_and(|due| due <= now)
                     && let Err(error) = child.spawn(self.spec, &self.sockets, now)
                 {
@@ -230,11 +231,26 @@ impl<'a> Supervisor<'a> {
         }
         let mut stop = false;
         while let Some(signal) = self.signals.read_signal().map_err(SupervisorError::Wait)? {
-            stop |= signal.ssi_signo != Signal::SIGCHLD as u32;
+            match signal.ssi_signo {
+                number if number == Signal::SIGCHLD as u32 => {}
+                // A node may have been switched on.
+                number if number == Signal::SIGHUP as u32 => self.rouse(),
+                _ => stop = true,
+            }
         }
         self.reap();
         self.miss();
         Ok(stop)
+    }
+
+    /// Makes due what is neither running nor due.
+    fn rouse(&mut self) {
+        let now = Instant::now();
+        let resting = |child: &&mut Child| child.process.is_none() && child.due.is_none();
+        self.children
+            .iter_mut()
+            .filter(resting)
+            .for_each(|child| child.due = Some(now));
     }
 
     /// Takes the exit status of everything that ended: our children, and orphans that became ours.
@@ -293,7 +309,7 @@ impl<'a> Supervisor<'a> {
     /// Agents first, so that each can still tell the API server; then the API server. Pods live on.
     fn stop(&mut self) -> Result<(), SupervisorError> {
         self.dismiss();
-        self.stop_where(|role| matches!(role, Role::Agent(_)))?;
+        self.stop_where(|role| matches!(role, Role::Agent(_) | Role::Network))?;
         self.stop_where(|role| *role == Role::ApiServer)?;
         self.sockets.unlink();
         Ok(())

@@ -52,7 +52,8 @@ fn wait(at_work: &OwnedFd, signals: &SignalFd) -> nix::Result<Part> {
         }
         let dead = fds[0].any() == Some(true);
         while let Some(signal) = signals.read_signal()? {
-            if signal.ssi_signo != Signal::SIGCHLD as u32 {
+            // SIGHUP is for the one at work; whoever takes its place looks at everything anyway.
+            if ![Signal::SIGCHLD as u32, Signal::SIGHUP as u32].contains(&signal.ssi_signo) {
                 return Ok(Part::Dismissed);
             }
         }

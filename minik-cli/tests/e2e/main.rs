@@ -9,15 +9,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 mod captured;
+mod care;
 mod clean;
 mod console;
 mod debug;
 mod egress;
 mod endure;
+mod heal;
 mod helm;
 mod kubectl;
 mod lesson;
 mod manifests;
+mod nodes;
 mod pod_life;
 mod pods;
 mod proxy;
@@ -25,5 +28,9 @@ mod readme;
 mod reboot;
 mod recovery;
 mod rules;
+mod seen;
 mod services;
+mod soak;
+mod streams;
 mod vm;
+mod workloads;

@@ -39,15 +39,12 @@ fn each_node_s_proxy_is_asked_as_a_kube_proxy_and_again_after_its_agent_died() {
                 "kubeproxy_sync_proxy_rules_duration_seconds_count",
                 "kubeproxy_sync_proxy_rules_iptables_total",
             ] {
-                contains(vm.sh(&format!("{inside}/metrics")), metric).unwrap();
+                eventually(|| contains(vm.sh(&format!("{inside}/metrics")), metric));
             }
             let anywhere = format!("curl -sf --max-time 2 http://{address}:10256/healthz");
             for from in ["kubectl exec web --", "minik host exec --"] {
-                contains(
-                    vm.sh(&format!("{from} {anywhere}")),
-                    r#""nodeEligible":true,"healthy":true"#,
-                )
-                .unwrap();
+                let healthy = r#""nodeEligible":true,"healthy":true"#;
+                eventually(|| contains(vm.sh(&format!("{from} {anywhere}")), healthy));
             }
             vm.sh(&format!(
                 "minik host exec -- curl -s --max-time 2 http://{address}:10249/proxyMode"

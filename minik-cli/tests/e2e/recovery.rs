@@ -56,8 +56,10 @@ fn whoever_is_killed_is_back_within_a_second_and_no_container_was_touched() {
         .ok();
     vm.sh("kubectl get nodes").ok();
     assert_eq!(containers(&vm), before);
-    let running = vm.sh("pgrep -fc '[i]nternal (supervisor|apiserver|agent)'").ok();
-    assert_eq!(running, "6\n", "{}", vm.sh("ps -ef"));
+    let running = vm
+        .sh("pgrep -fc '[i]nternal (supervisor|apiserver|network|agent)'")
+        .ok();
+    assert_eq!(running, "7\n", "{}", vm.sh("ps -ef"));
 }
 
 #[test]

@@ -145,6 +145,14 @@ impl Vm {
         std::fs::write(self.home().join(name), text).expect("writes a file of the test's own");
     }
 
+    /// A network namespace of the machine, to be entered from outside of it.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    pub fn namespace(&self, name: &str) -> std::fs::File {
+        std::fs::File::open(format!("/proc/{}/root/run/netns/{name}", self.init)).expect("the namespace has a name")
+    }
+
     /// Runs a line of bash in the home folder.
     pub fn sh(&self, line: &str) -> Said {
         self.sh_in(self.home(), line, "")

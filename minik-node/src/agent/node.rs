@@ -1,6 +1,7 @@
 //! The node's own objects: Node and Lease. Registers, keeps the Lease fresh, corrects what others changed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,8 +21,8 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);
 const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
-/// The kubelet's `maxPods`.
-const MAX_PODS: &str = "110";
+/// The kubelet's `maxPods`: what a /24 has addresses for, where the kubelet's default of 110 would leave most unused.
+const MAX_PODS: &str = "250";
 
 /// Registers the node, trying until the API server takes it or `shutdown`.
 pub async fn register(client: &Client, config: &AgentConfig, shutdown: &CancellationToken) {
@@ -67,10 +68,31 @@ pub async fn keep(client: Client, config: AgentConfig, shutdown: CancellationTok
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        if let Some(Err(error)) = shutdown.run_until_cancelled(renew(&client, &config, None)).await {
+        let kept = async {
+            renew(&client, &config, None).await?;
+            vouch(&client, &config).await
+        };
+        if let Some(Err(error)) = shutdown.run_until_cancelled(kept).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "renew lease");
         }
     }
+}
+
+/// Says again that the node is ready where others have come to think it is not: after a pause of the whole machine, say.
+async fn vouch(client: &Client, config: &AgentConfig) -> kube::Result<()> {
+    let api: Api<Node> = Api::all(client.clone());
+    let node = api.get(&config.node).await?;
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    if ready {
+        return Ok(());
+    }
+    let patch = serde_json::json!({"status": status(config, Timestamp::now(), node.status.as_ref())});
+    api.patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        .map(drop)
 }
 
 async fn renew(client: &Client, config: &AgentConfig, owner: Option<String>) -> kube::Result<()> {
@@ -154,13 +176,14 @@ fn node(config: &AgentConfig, now: Timestamp) -> Node {
 }
 
 /// What the node gives to Pods.
-pub fn allocatable() -> BTreeMap<String, Quantity> {
+pub fn allocatable(config: &AgentConfig) -> BTreeMap<String, Quantity> {
     [
         (
             "cpu",
             std::thread::available_parallelism().map_or(1, usize::from).to_string(),
         ),
         ("memory", memory()),
+        ("ephemeral-storage", storage(&config.state_dir)),
         ("pods", MAX_PODS.to_owned()),
     ]
     .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
@@ -172,7 +195,7 @@ fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> Nod
         type_: type_.to_owned(),
         address,
     };
-    let resources = allocatable();
+    let resources = allocatable(config);
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", config.node_ip.to_string()),
@@ -255,6 +278,15 @@ fn info() -> NodeSystemInfo {
         system_uuid: read("/etc/machine-id"),
         ..NodeSystemInfo::default()
     }
+}
+
+/// The size of the file system that holds what Pods write.
+fn storage(directory: &Path) -> String {
+    let kibibytes = std::fs::create_dir_all(directory)
+        .ok()
+        .and_then(|()| nix::sys::statvfs::statvfs(directory).ok())
+        .map_or(0, |found| found.blocks() * found.fragment_size() / 1024);
+    format!("{kibibytes}Ki")
 }
 
 fn memory() -> String {

@@ -62,6 +62,15 @@ pub enum LinkError {
         #[source]
         source: io::Error,
     },
+    /// `RTM_NEWLINK` without the flag `IFF_UP`.
+    #[error("set link {index} down")]
+    SetDown {
+        /// Link index.
+        index: u32,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
     /// A link that was just made is not there: somebody else removed it.
     #[error("link {name} vanished")]
     Vanished {
@@ -249,6 +258,19 @@ impl Netlink {
         let message = LinkUnspec::new_with_index(index).up().build();
         let request = self.handle.link().change(message);
         request.execute().await.map_err(|error| LinkError::SetUp {
+            index,
+            source: cause(error),
+        })
+    }
+
+    /// Lowers a link, which takes the routes through it away.
+    ///
+    /// # Errors
+    /// [`LinkError::SetDown`].
+    pub async fn set_down(&self, index: u32) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(index).down().build();
+        let request = self.handle.link().change(message);
+        request.execute().await.map_err(|error| LinkError::SetDown {
             index,
             source: cause(error),
         })

@@ -4,6 +4,7 @@
 pub mod carrier;
 pub mod conntrack;
 pub mod link;
+pub mod monitor;
 pub mod netlink;
 pub mod netns;
 pub mod netns_dir;

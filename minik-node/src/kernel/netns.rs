@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -98,6 +98,20 @@ impl NetNs {
             source,
         })?;
         Self::open(name)
+    }
+
+    /// Gives the namespace the name `/run/netns/NAME` again, which other hands took away.
+    ///
+    /// # Errors
+    /// [`NetNsError::Prepare`], [`NetNsError::Create`].
+    pub fn name_again(&self, name: &str) -> Result<(), NetNsError> {
+        let _folder = netns_dir::hold().map_err(NetNsError::Prepare)?;
+        let path = Path::new(RUN_NETNS).join(name);
+        let own = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        pin(&own, &path).map_err(|source| NetNsError::Create {
+            name: name.to_owned(),
+            source,
+        })
     }
 
     /// Opens `/run/netns/NAME`.
@@ -229,19 +243,21 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T, NetNsError>
 
 /// Runs on a thread that ends with it: moves to a new namespace and pins that at `path`.
 fn make_and_mount(path: &Path) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    super::link::raise_loopback()?;
+    pin(THREAD_NETNS, path)
+}
+
+/// Mounts the namespace that is found at `source` at `path`.
+fn pin(source: &str, path: &Path) -> io::Result<()> {
     OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(path)?;
-    let pinned = unshare(CloneFlags::CLONE_NEWNET)
-        .map_err(io::Error::from)
-        .and_then(|()| {
-            super::link::raise_loopback()?;
-            let none: Option<&str> = None;
-            mount(Some(THREAD_NETNS), path, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
-        });
+    let none: Option<&str> = None;
+    let pinned = mount(Some(source), path, none, MsFlags::MS_BIND, none).map_err(io::Error::from);
     if pinned.is_err() {
         // An empty file would be listed as a namespace by `ip netns`; the first error is the one to tell.
         fs::remove_file(path).ok();

@@ -16,7 +16,7 @@ use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use super::link::LinkError;
 use super::netlink::{Netlink, cause, is};
 use super::route_message::{read_neighbour, read_route, route_message};
-use crate::plan::link::{LinkState, Mac, Route};
+use crate::plan::link::{LinkState, Mac, PROTOCOL_KERNEL, Route};
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,10 @@ impl Netlink {
         self.set_up(link).await?;
         for address in &state.addresses {
             self.add_address(link, *address).await?;
+            // It came with the address, but does not come again with one that is there and has lost it.
+            if let Some(route) = Route::connected(*address) {
+                self.replace_route(Some(link), &route).await?;
+            }
         }
         for (address, mac) in &state.neighbours {
             self.add_neighbour(link, *address, *mac).await?;
@@ -227,10 +231,9 @@ impl Netlink {
     }
 
     async fn routes_of(&self, link: u32) -> Result<BTreeSet<Route>, RouteError> {
-        const KERNEL: u8 = 2;
         let routes = self.routes().await?.into_iter();
         Ok(routes
-            .filter(|(of, route)| *of == link && route.protocol != KERNEL)
+            .filter(|(of, route)| *of == link && route.protocol != PROTOCOL_KERNEL)
             .map(|(_, r)| r)
             .collect())
     }

@@ -86,6 +86,13 @@ pub fn set(sysctls: &[Sysctl]) -> Result<(), SysctlError> {
     Ok(())
 }
 
+/// Which parameters of the calling thread's namespace are not as they should be, with what they are.
+#[must_use]
+pub fn differing(sysctls: &[Sysctl]) -> Vec<(Sysctl, String)> {
+    let found = sysctls.iter().filter_map(|sysctl| Some((*sysctl, get(sysctl.key)?)));
+    found.filter(|(sysctl, found)| found != sysctl.value).collect()
+}
+
 /// What a parameter of the calling thread's namespace is set to; nothing where the kernel does not have it.
 #[must_use]
 pub fn get(key: &str) -> Option<String> {

@@ -5,9 +5,13 @@
 //! socket that made it. iptables-legacy: the kernel tells nothing, but says at next to no cost how many rules a table
 //! holds and how many bytes they take.
 
+use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Mutex;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
@@ -21,16 +25,25 @@ const GROUP: u32 = 7;
 const BUFFER: usize = 8 << 20;
 /// `nlmsghdr`: length, type, flags, sequence number, port.
 const HEADER: usize = 16;
-/// Sockets of ours that may still have reports under way.
-const REMEMBERED: usize = 16;
 
 /// Reports of changes in nf_tables tables of IPv4, which is where iptables-nft keeps its rules.
 #[derive(Debug)]
 pub struct NftWatch {
     socket: AsyncFd<Socket>,
-    /// Netlink ports that are ours; a program's first socket has its process number as port.
-    own: Mutex<Vec<u32>>,
+    /// The netlink port of the program that runs for us, or [`NOBODY`].
+    own: AtomicU32,
+    /// Others had changed something by the end of the last [`during`](Self::during).
+    missed: AtomicBool,
 }
+
+/// The kernel's own port, which no program has.
+const NOBODY: u32 = 0;
+
+/// Ports of the programs that this process started last, whoever watches: what one part of it writes is no change by
+/// other hands to another part.
+static RECENT: Mutex<VecDeque<u32>> = Mutex::new(VecDeque::new());
+/// Programs of ours whose reports another watch may still have to read.
+const REMEMBERED: usize = 64;
 
 impl NftWatch {
     /// Listens in the namespace of the calling thread. Needs a tokio runtime.
@@ -49,44 +62,88 @@ impl NftWatch {
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
         Ok(Self {
             socket,
-            own: Mutex::default(),
+            own: AtomicU32::new(NOBODY),
+            missed: AtomicBool::new(false),
         })
     }
 
-    /// Does not report what process `pid` changes.
+    /// Says that process `pid`, which the [`during`](Self::during) under way has started, writes for us. A program's
+    /// first netlink socket has its process number as port.
     pub fn ignore(&self, pid: u32) {
-        let mut own = self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if own.len() == REMEMBERED {
-            own.remove(0);
-        }
-        own.push(pid);
+        self.own.store(pid, Ordering::Relaxed);
+        let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.truncate(REMEMBERED - 1);
+        recent.push_front(pid);
     }
 
-    /// Waits until somebody else has changed a rule or chain. Loses nothing when it is cancelled. Where reports were
-    /// lost because there were too many, says that there was a change.
+    /// Waits for `work`, which writes rules, and reads the reports as they come: what it writes is forgotten, what
+    /// others write meanwhile is kept for [`changed`](Self::changed). The kernel reports a commit before the program
+    /// that made it goes on, so when `work` is done all its reports have come.
+    pub async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut work => break result,
+                ready = self.socket.readable() => match ready {
+                    Ok(mut ready) => {
+                        self.keep();
+                        ready.clear_ready();
+                    }
+                    Err(_) => break work.await,
+                }
+            }
+        };
+        self.keep();
+        self.own.store(NOBODY, Ordering::Relaxed);
+        result
+    }
+
+    /// Waits until somebody else has changed a rule or chain, and tells all that came until then as one change. Loses
+    /// nothing when it is cancelled.
     ///
     /// # Errors
-    /// When the socket fails otherwise.
+    /// When the socket fails.
     pub async fn changed(&self) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(64 << 10);
-        loop {
+        while !self.missed.swap(false, Ordering::Relaxed) {
             let mut ready = self.socket.readable().await?;
-            let received = ready.try_io(|socket| {
-                bytes.clear();
-                socket.get_ref().recv(&mut bytes, 0)
-            });
-            match received {
-                Ok(Ok(_)) if self.by_others(&bytes) => return Ok(()),
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
-                Ok(Err(error)) => return Err(error),
-                Ok(Ok(_)) | Err(_) => {}
+            if self.read()? {
+                return Ok(());
+            }
+            ready.clear_ready();
+        }
+        Ok(())
+    }
+
+    /// A socket that fails is told by the next [`changed`](Self::changed), which finds it failing.
+    fn keep(&self) {
+        if self.read().unwrap_or(true) {
+            self.missed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads all reports that have come; whether others caused one. Where reports were lost because there were too
+    /// many, they might have.
+    fn read(&self) -> io::Result<bool> {
+        let mut bytes = Vec::with_capacity(64 << 10);
+        let mut others = false;
+        loop {
+            bytes.clear();
+            match self.socket.get_ref().recv(&mut bytes, 0) {
+                Ok(_) => others |= self.by_others(&bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(others),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => others = true,
+                Err(error) => return Err(error),
             }
         }
     }
 
     fn by_others(&self, bytes: &[u8]) -> bool {
-        let own = self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        messages(bytes).any(|message| message.concerns_rules() && !own.contains(&message.port))
+        let own = self.own.load(Ordering::Relaxed);
+        let recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = |port: u32| port == own || recent.contains(&port);
+        messages(bytes).any(|message| message.concerns_rules() && !ours(message.port))
     }
 }
 

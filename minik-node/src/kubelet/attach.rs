@@ -1,5 +1,4 @@
-//! `/attach`: what a running container says from now on, and its input if it has one, over a WebSocket (see
-//! [`super::channel`]).
+//! `/attach`: what a running container says from now on, and its input if it has one; see [`super::channel`].
 //!
 //! The shim copies output and waits for no reader; input goes to the container's FIFO directly. A container has no
 //! terminal of its own, so `tty` changes nothing here.
@@ -9,14 +8,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use futures::StreamExt;
 use serde_json::json;
 
-use super::channel::{self, PROTOCOLS};
+use super::channel::{self, Client};
 use super::stdio::{self, End, Ends, Wanted};
+use super::upgrade::Upgrade;
 use super::{Refusal, container};
 use crate::pods::Registry;
 use crate::runtime::client::{Running, ShimClient, ShimClientError};
@@ -34,7 +32,7 @@ pub async fn attach(
     State(registry): State<Registry>,
     Path((namespace, pod, name)): Path<(String, String, String)>,
     Query(query): Query<Vec<(String, String)>>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, Refusal> {
     let (client, attempt) = container(&registry, &namespace, &pod, &name).await?;
     let attachment = Attachment {
@@ -43,15 +41,15 @@ pub async fn attach(
         id: attempt.id,
         wanted: channel::wanted(&query),
     };
-    Ok(upgrade
-        .protocols(PROTOCOLS)
-        .on_upgrade(move |socket| converse(socket, attachment)))
+    let (wanted, terminal) = (attachment.wanted, channel::flag(&query, ["tty", "tty"]));
+    Ok(channel::serve(upgrade, wanted, terminal, |client| {
+        converse(client, attachment)
+    }))
 }
 
-async fn converse(socket: WebSocket, attachment: Attachment) {
-    let (mut sink, mut stream) = socket.split();
+async fn converse(mut client: Client, attachment: Attachment) {
     let ended = match attachment.begin().await {
-        Ok((ends, running)) => match channel::attend(&mut sink, &mut stream, ends, running.wait()).await {
+        Ok((ends, running)) => match client.attend(ends, running.wait()).await {
             Some(ended) => ended.map(drop),
             None => return,
         },
@@ -68,7 +66,7 @@ async fn converse(socket: WebSocket, attachment: Attachment) {
             "code": 500,
         }),
     };
-    channel::close(&mut sink, &mut stream, &status).await;
+    client.close(&status).await;
 }
 
 impl Attachment {

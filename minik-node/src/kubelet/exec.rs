@@ -1,14 +1,13 @@
-//! `/exec`: a program in a running container, its streams over a WebSocket (see [`super::channel`]).
+//! `/exec`: a program in a running container, its streams as [`super::channel`] has them.
 
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use futures::StreamExt;
 use serde_json::json;
 
-use super::channel::{self, PROTOCOLS, STDERR};
+use super::channel::{self, Client, STDERR};
 use super::stdio::{self, Ends, Wanted};
+use super::upgrade::Upgrade;
 use super::{Refusal, container};
 use crate::pods::Registry;
 use crate::runtime::client::{Running, ShimClient, ShimClientError};
@@ -19,9 +18,9 @@ pub async fn exec(
     State(registry): State<Registry>,
     Path((namespace, pod, container_name)): Path<(String, String, String)>,
     Query(query): Query<Vec<(String, String)>>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, Refusal> {
-    let (client, attempt) = container(&registry, &namespace, &pod, &container_name).await?;
+    let (shim, attempt) = container(&registry, &namespace, &pod, &container_name).await?;
     let argv: Vec<String> = query
         .iter()
         .filter(|(name, _)| name == "command")
@@ -39,15 +38,14 @@ pub async fn exec(
         argv,
         tty: channel::flag(&query, ["tty", "tty"]),
     };
-    Ok(upgrade
-        .protocols(PROTOCOLS)
-        .on_upgrade(move |socket| converse(socket, client, exec, wanted, attempt.pid)))
+    Ok(channel::serve(upgrade, wanted, exec.tty, move |client| {
+        converse(client, shim, exec, wanted, attempt.pid)
+    }))
 }
 
-async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wanted, init: i32) {
-    let (mut sink, mut stream) = socket.split();
-    let status = match begin(&client, exec, wanted, init).await {
-        Ok((ends, running)) => match channel::attend(&mut sink, &mut stream, ends, running.wait()).await {
+async fn converse(mut client: Client, shim: ShimClient, exec: Exec, wanted: Wanted, init: i32) {
+    let status = match begin(&shim, exec, wanted, init).await {
+        Ok((ends, running)) => match client.attend(ends, running.wait()).await {
             Some(Ok(exit)) => exit_status(exit.code),
             Some(Err(error)) => internal_error(&error),
             // Nobody is left to run for: dropping the program's connection has killed it.
@@ -55,14 +53,14 @@ async fn converse(socket: WebSocket, client: ShimClient, exec: Exec, wanted: Wan
         },
         Err(ShimClientError::Refused(failure)) => {
             let text = format!("{}\n", failure.message);
-            if wanted.stderr && channel::send(&mut sink, STDERR, text.as_bytes()).await.is_none() {
+            if wanted.stderr && client.send(STDERR, text.as_bytes()).await.is_none() {
                 return;
             }
             exit_status(failure.code)
         }
         Err(error) => internal_error(&error),
     };
-    channel::close(&mut sink, &mut stream, &status).await;
+    client.close(&status).await;
 }
 
 async fn begin(client: &ShimClient, exec: Exec, wanted: Wanted, init: i32) -> Result<(Ends, Running), ShimClientError> {

@@ -1,4 +1,4 @@
-//! The kubelet's HTTP endpoint on the node's path socket: logs, exec, attach, health.
+//! The kubelet's HTTP endpoint on the node's path socket: logs, exec, attach, port-forward, health.
 //!
 //! Only root can open the socket: whoever connects is the API server, which has decided already who may ask. Paths and
 //! queries are the kubelet's own. Reads the Pod manager's [`Registry`]; what is asked before an agent that has just been
@@ -9,7 +9,10 @@ mod channel;
 mod dial;
 mod exec;
 mod logs;
+mod port_forward;
+mod spdy;
 mod stdio;
+mod upgrade;
 
 use std::os::unix::net::UnixListener as StdListener;
 use std::time::Duration;
@@ -67,9 +70,16 @@ pub fn router(registry: Registry) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::logs))
-        .route("/exec/{namespace}/{pod}/{container}", get(exec::exec))
+        .route("/exec/{namespace}/{pod}/{container}", get(exec::exec).post(exec::exec))
         .route("/dial/{address}", get(dial::dial))
-        .route("/attach/{namespace}/{pod}/{container}", get(attach::attach))
+        .route(
+            "/attach/{namespace}/{pod}/{container}",
+            get(attach::attach).post(attach::attach),
+        )
+        .route(
+            "/portForward/{namespace}/{pod}",
+            get(port_forward::port_forward).post(port_forward::port_forward),
+        )
         .with_state(registry)
 }
 

@@ -61,7 +61,19 @@ pub struct Route {
 /// `static`: laid once, by whoever set the link up.
 pub const PROTOCOL_STATIC: u8 = 4;
 
+/// `kernel`: comes with an address.
+pub const PROTOCOL_KERNEL: u8 = 2;
+
 impl Route {
+    /// The route to a link's own network, as the kernel makes it for an address; none for a single host's.
+    #[must_use]
+    pub fn connected(address: Ipv4Net) -> Option<Self> {
+        (address.prefix_len() < 32).then(|| Self {
+            protocol: PROTOCOL_KERNEL,
+            ..Self::direct(address.trunc()).from(address.addr())
+        })
+    }
+
     /// A route to what is on the link itself.
     #[must_use]
     pub fn direct(destination: Ipv4Net) -> Self {

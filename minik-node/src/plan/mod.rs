@@ -5,6 +5,7 @@ pub mod conntrack;
 pub mod dns_zone;
 pub mod fabric;
 pub mod health_check;
+pub mod host_ports;
 pub mod link;
 pub mod pod_network;
 pub mod service_table;

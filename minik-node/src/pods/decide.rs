@@ -16,6 +16,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 pub use knowledge::{Failure, Health, Hook, Knowledge, Sandbox, Stage, Stopping, Trouble};
 use restart::{init_failed, is_over};
 
+use super::shares::forbidden;
+
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -214,6 +216,7 @@ pub fn deadline(pod: &Pod, spec: &PodSpec) -> Option<Timestamp> {
 pub fn is_finished(pod: &Pod, spec: &PodSpec, knowledge: &Knowledge, now: Timestamp) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
+        || forbidden(spec).is_some()
         || deadline(pod, spec).is_some_and(|deadline| deadline <= now)
         || init_failed(spec, knowledge)
         || !spec.containers.is_empty()

@@ -4,11 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{HostAlias, PodSpec};
 
 /// Limits of `pkg/apis/core/validation` that the kubelet cuts to.
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCH: usize = 32;
+const MAX_SEARCH_CHARS: usize = 2048;
 
 /// What of the cluster goes into a `resolv.conf`.
 #[derive(Debug, Clone)]
@@ -26,10 +27,19 @@ struct Resolver {
     options: Vec<String>,
 }
 
+/// A Pod's `resolv.conf`, and what did not fit in: texts of `DNSConfigForming` events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvConf {
+    /// The file.
+    pub text: String,
+    /// Texts of events.
+    pub omitted: Vec<String>,
+}
+
 /// Writes a Pod's `resolv.conf`. `machine` is the node's own file, for `dnsPolicy: Default`; without one the Pod is its
 /// own name server, as with the kubelet's `--resolv-conf=""`.
 #[must_use]
-pub fn resolv_conf(spec: &PodSpec, namespace: &str, cluster: &ClusterDns, machine: Option<&str>) -> String {
+pub fn resolv_conf(spec: &PodSpec, namespace: &str, cluster: &ClusterDns, machine: Option<&str>) -> ResolvConf {
     let host_network = spec.host_network.unwrap_or(false);
     let mut resolver = match spec.dns_policy.as_deref() {
         Some("None") => Resolver::default(),
@@ -37,11 +47,7 @@ pub fn resolv_conf(spec: &PodSpec, namespace: &str, cluster: &ClusterDns, machin
         Some("ClusterFirst") | None if host_network => of_machine(machine),
         _ => Resolver {
             nameservers: vec![cluster.address.to_string()],
-            search: vec![
-                format!("{namespace}.svc.{}", cluster.domain),
-                format!("svc.{}", cluster.domain),
-                cluster.domain.clone(),
-            ],
+            search: cluster_search(namespace, &cluster.domain, machine),
             options: vec!["ndots:5".to_owned()],
         },
     };
@@ -61,9 +67,48 @@ pub fn resolv_conf(spec: &PodSpec, namespace: &str, cluster: &ClusterDns, machin
             );
         }
     }
-    resolver.nameservers.truncate(MAX_NAMESERVERS);
+    let omitted = fit(&mut resolver);
+    ResolvConf {
+        text: render(&resolver),
+        omitted,
+    }
+}
+
+/// The cluster's domains, and behind them those of the node.
+fn cluster_search(namespace: &str, domain: &str, machine: Option<&str>) -> Vec<String> {
+    let mut search = vec![
+        format!("{namespace}.svc.{domain}"),
+        format!("svc.{domain}"),
+        domain.to_owned(),
+    ];
+    if let Some(text) = machine {
+        merge(&mut search, of_machine(Some(text)).search.into_iter());
+    }
+    search
+}
+
+/// Cuts to what resolvers take, and says so.
+fn fit(resolver: &mut Resolver) -> Vec<String> {
+    let mut omitted = Vec::new();
+    if resolver.nameservers.len() > MAX_NAMESERVERS {
+        resolver.nameservers.truncate(MAX_NAMESERVERS);
+        let line = resolver.nameservers.join(" ");
+        omitted.push(format!(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {line}"
+        ));
+    }
+    let all = resolver.search.len();
     resolver.search.truncate(MAX_SEARCH);
-    render(&resolver)
+    while resolver.search.join(" ").len() > MAX_SEARCH_CHARS {
+        resolver.search.pop();
+    }
+    if resolver.search.len() < all {
+        let line = resolver.search.join(" ");
+        omitted.push(format!(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {line}"
+        ));
+    }
+    omitted
 }
 
 fn merge(into: &mut Vec<String>, more: impl Iterator<Item = String>) {
@@ -92,7 +137,14 @@ fn of_machine(text: Option<&str>) -> Resolver {
             Some("nameserver") => resolver
                 .nameservers
                 .extend(words.into_iter().take(1).filter(|word| reachable(word))),
-            Some("search") => resolver.search = words,
+            // `lan.` and `lan` are one domain; `.` alone is another.
+            Some("search") => {
+                let trimmed = |word: String| match word.strip_suffix('.') {
+                    Some(rest) if !rest.is_empty() => rest.to_owned(),
+                    _ => word,
+                };
+                resolver.search = words.into_iter().map(trimmed).collect();
+            }
             Some("options") => resolver.options.extend(words),
             _ => {}
         }
@@ -119,6 +171,15 @@ fn render(resolver: &Resolver) -> String {
     text
 }
 
+/// Writes the `hosts` of a Pod in the node's network: the node's own file, and the Pod's aliases.
+#[must_use]
+pub fn node_hosts(spec: &PodSpec, node: &str) -> String {
+    format!(
+        "# Kubernetes-managed hosts file (host network).\n{node}{}",
+        aliases(spec)
+    )
+}
+
 /// Writes a Pod's `hosts`. `domain` is `SUBDOMAIN.NAMESPACE.svc.DOMAIN` of a Pod with a subdomain.
 #[must_use]
 pub fn hosts(spec: &PodSpec, address: Ipv4Addr, hostname: &str, domain: Option<&str>) -> String {
@@ -130,21 +191,20 @@ pub fn hosts(spec: &PodSpec, address: Ipv4Addr, hostname: &str, domain: Option<&
         Some(domain) => text.push_str(&format!("{address}\t{hostname}.{domain}\t{hostname}\n")),
         None => text.push_str(&format!("{address}\t{hostname}\n")),
     }
+    text + &aliases(spec)
+}
+
+fn aliases(spec: &PodSpec) -> String {
     let aliases = spec.host_aliases.iter().flatten();
-    let lines: Vec<String> = aliases
-        .map(|alias| {
-            format!(
-                "{}\t{}\n",
-                alias.ip,
-                alias.hostnames.clone().unwrap_or_default().join("\t")
-            )
-        })
-        .collect();
-    if !lines.is_empty() {
-        text.push_str("\n# Entries added by HostAliases.\n");
-        text.push_str(&lines.concat());
+    let line = |alias: &HostAlias| {
+        let names = alias.hostnames.clone().unwrap_or_default().join("\t");
+        format!("{}\t{names}\n", alias.ip)
+    };
+    let lines: String = aliases.map(line).collect();
+    if lines.is_empty() {
+        return lines;
     }
-    text
+    format!("\n# Entries added by HostAliases.\n{lines}")
 }
 
 #[cfg(test)]
@@ -162,12 +222,11 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    const MACHINE: &str = "nameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch lan\noptions edns0\n";
+    const MACHINE: &str = "nameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch lan.\noptions edns0\n";
 
     #[test]
     fn each_policy_gives_the_kubelet_s_file() {
-        let first =
-            "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n";
+        let first = "search shop.svc.cluster.local svc.cluster.local cluster.local lan\nnameserver 10.96.0.10\noptions ndots:5\n";
         for (spec_json, expected) in [
             (serde_json::json!({"containers": []}), first),
             (
@@ -188,11 +247,11 @@ mod tests {
             ),
             (
                 serde_json::json!({"containers": [], "dnsConfig": {"searches": ["example.org"], "options": [{"name": "ndots", "value": "1"}, {"name": "edns0"}]}}),
-                "search shop.svc.cluster.local svc.cluster.local cluster.local example.org\nnameserver 10.96.0.10\noptions ndots:1 edns0\n",
+                "search shop.svc.cluster.local svc.cluster.local cluster.local lan example.org\nnameserver 10.96.0.10\noptions ndots:1 edns0\n",
             ),
         ] {
             assert_eq!(
-                resolv_conf(&spec(spec_json.clone()), "shop", &cluster(), Some(MACHINE)),
+                resolv_conf(&spec(spec_json.clone()), "shop", &cluster(), Some(MACHINE)).text,
                 expected,
                 "{spec_json}"
             );
@@ -203,8 +262,41 @@ mod tests {
     fn a_node_without_resolver_settings_gives_pods_none() {
         let spec = spec(serde_json::json!({"containers": [], "dnsPolicy": "Default"}));
         assert_eq!(
-            resolv_conf(&spec, "shop", &cluster(), None),
+            resolv_conf(&spec, "shop", &cluster(), None).text,
             "search .\nnameserver 127.0.0.1\n"
+        );
+    }
+
+    #[test]
+    fn what_resolvers_do_not_take_is_left_out_and_said() {
+        let many: Vec<String> = (1..=4).map(|n| format!("192.0.2.{n}")).collect();
+        let config = serde_json::json!({"nameservers": many, "searches": [format!("{}.a", "x".repeat(1200)), format!("{}.b", "y".repeat(900))]});
+        let spec = spec(serde_json::json!({"containers": [], "dnsPolicy": "None", "dnsConfig": config}));
+        let conf = resolv_conf(&spec, "shop", &cluster(), None);
+        let (first, left) = ("x".repeat(1200), "192.0.2.1 192.0.2.2 192.0.2.3");
+        assert_eq!(
+            conf.omitted,
+            [
+                format!(
+                    "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {left}"
+                ),
+                format!(
+                    "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {first}.a"
+                ),
+            ]
+        );
+        let servers = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
+        assert_eq!(conf.text, format!("search {first}.a\n{servers}"));
+    }
+
+    #[test]
+    fn a_pod_in_the_nodes_network_has_the_nodes_hosts() {
+        let spec = spec(
+            serde_json::json!({"containers": [], "hostNetwork": true, "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["a"]}]}),
+        );
+        assert_eq!(
+            node_hosts(&spec, "127.0.0.1\tlocalhost\n"),
+            "# Kubernetes-managed hosts file (host network).\n127.0.0.1\tlocalhost\n\n# Entries added by HostAliases.\n192.0.2.1\ta\n"
         );
     }
 

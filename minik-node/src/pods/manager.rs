@@ -20,7 +20,9 @@ use super::events::Events;
 use super::ipam::Ipam;
 use super::sandbox::Running;
 use super::worker::{NodeContext, Wanted, Worker};
+use crate::plan::host_ports::{HostPorts, PodPorts};
 use crate::runtime::client::{ShimClient, States};
+use crate::runtime::spec::SandboxSpec;
 use crate::view::Retry;
 
 /// Where the containers of a Pod are, for logs and exec.
@@ -30,6 +32,8 @@ pub struct Facts {
     pub uid: String,
     /// Its shim, while it has one.
     pub client: Option<ShimClient>,
+    /// File of its network namespace; `None` for a Pod in the node's own.
+    pub netns: Option<PathBuf>,
     /// What the shim reported last.
     pub states: States,
     /// Directory of its logs: `CONTAINER/ATTEMPT.log`.
@@ -156,9 +160,13 @@ impl Manager {
 
     /// Finds the shims of an earlier agent, before any address is given out.
     async fn find(&mut self) {
-        for (uid, dir) in subdirectories(&self.node.config.run_dir.join("pods")) {
+        let found = subdirectories(&self.node.config.run_dir.join("pods"));
+        let earlier = !found.is_empty();
+        let mut ports = HostPorts::new();
+        for (uid, dir) in found {
             match Running::adopt(&dir).await {
                 Ok(running) => {
+                    ports.extend(host_ports(&uid, &running.spec));
                     if running.spec.netns.is_some() {
                         self.ipam
                             .lock()
@@ -173,6 +181,9 @@ impl Manager {
                     "run directory without a sandbox"
                 ),
             }
+        }
+        if earlier {
+            self.node.host_ports.adopt(ports);
         }
     }
 
@@ -264,6 +275,14 @@ impl Manager {
             }
         }
     }
+}
+
+fn host_ports(uid: &str, spec: &SandboxSpec) -> Option<(String, PodPorts)> {
+    let pod = PodPorts {
+        address: spec.address,
+        ports: spec.host_ports.clone(),
+    };
+    (!pod.ports.is_empty()).then(|| (uid.to_owned(), pod))
 }
 
 /// As much of a Pod as its sandbox remembers.

@@ -18,6 +18,7 @@ use super::shares::shares;
 use super::volumes::{self, Directories};
 use super::worker::{PodError, Worker, chain};
 use crate::agent::{self, AgentConfig};
+use crate::plan::host_ports::{self, PodPorts};
 use crate::plan::pod_network::PodNetwork;
 use crate::runtime::client::{ShimClient, ShimClientError, States};
 use crate::runtime::exits;
@@ -159,14 +160,25 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
             .map(|network| Path::new("/run/netns").join(&network.netns)),
         address,
         state_dir: directories.state.clone(),
-        tmpfs: volumes::memory(pod_spec, &directories, &agent::allocatable()),
+        tmpfs: volumes::memory(pod_spec, &directories, &agent::allocatable(&node.config)),
         shares: shares(pod_spec),
+        host_ports: host_ports::of(pod_spec),
     };
     let made = async {
         if let Some(network) = &network {
             node.networks.attach(network).await?;
         }
-        write_files(&pod, &directories, &node.config, &spec, &names)?;
+        if !spec.host_ports.is_empty() {
+            let pod = PodPorts {
+                address,
+                ports: spec.host_ports.clone(),
+            };
+            node.host_ports.set(&spec.pod_uid, Some(pod)).await?;
+        }
+        let omitted = write_files(&pod, &directories, &node.config, &spec, &names)?;
+        for text in omitted {
+            worker.events.warning(&pod, None, "DNSConfigForming", text);
+        }
         let client = ShimClient::spawn(&node.program, &directories.run, &spec)?;
         Ok::<_, PodError>(Running::follow(client, spec.clone()).await?)
     };
@@ -178,18 +190,26 @@ pub async fn create(worker: &mut Worker) -> Result<(), PodError> {
             Ok(())
         }
         Err(error) => {
-            if let Some(network) = &network {
-                if let Err(error) = node.networks.detach(network).await {
-                    tracing::warn!(pod = worker.key(), error = chain(&error), "take the network back");
-                }
-                worker
-                    .ipam
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .release(address);
-            }
+            take_back(worker, &spec, network.as_ref()).await;
             Err(error)
         }
+    }
+}
+
+/// Undoes what was laid for a sandbox that did not come about.
+async fn take_back(worker: &Worker, spec: &SandboxSpec, network: Option<&PodNetwork>) {
+    let node = &worker.node;
+    if !spec.host_ports.is_empty()
+        && let Err(error) = node.host_ports.set(&spec.pod_uid, None).await
+    {
+        tracing::warn!(pod = worker.key(), error = chain(&error), "take the host ports back");
+    }
+    if let Some(network) = network {
+        if let Err(error) = node.networks.detach(network).await {
+            tracing::warn!(pod = worker.key(), error = chain(&error), "take the network back");
+        }
+        let mut ipam = worker.ipam.lock().unwrap_or_else(PoisonError::into_inner);
+        ipam.release(spec.address);
     }
 }
 
@@ -199,14 +219,17 @@ fn allocate(worker: &Worker) -> Result<std::net::Ipv4Addr, PodError> {
         .ok_or(PodError::NoAddress(worker.node.config.node_pod_cidr))
 }
 
+/// Writes the files of `/etc`; gives what did not fit into `resolv.conf`.
 fn write_files(
     pod: &Pod,
     directories: &Directories,
     config: &AgentConfig,
     spec: &SandboxSpec,
     names: &Names,
-) -> Result<(), PodError> {
-    let Some(pod_spec) = &pod.spec else { return Ok(()) };
+) -> Result<Vec<String>, PodError> {
+    let Some(pod_spec) = &pod.spec else {
+        return Ok(Vec::new());
+    };
     let error = |operation, path: &Path| {
         let path = path.to_owned();
         move |source| PodError::File {
@@ -218,32 +241,31 @@ fn write_files(
     for dir in [&directories.run, &directories.state] {
         fs::create_dir_all(dir).map_err(error("create", dir))?;
     }
-    let machine = match &config.resolv_conf {
-        None => None,
-        Some(path) => match fs::read_to_string(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error("read", path)(source)),
-            text => Some(text.unwrap_or_default()),
-        },
+    let read = |path: &Path| match fs::read_to_string(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(error("read", path)(source)),
+        text => Ok(text.unwrap_or_default()),
     };
+    let machine = config.resolv_conf.as_deref().map(read).transpose()?;
     let dns = ClusterDns {
         address: config.cluster_dns,
         domain: config.cluster_domain.clone(),
     };
+    let resolv_conf = files::resolv_conf(pod_spec, &spec.pod_namespace, &dns, machine.as_deref());
+    let hosts = if pod_spec.host_network == Some(true) {
+        files::node_hosts(pod_spec, &read(Path::new("/etc/hosts"))?)
+    } else {
+        files::hosts(pod_spec, spec.address, &names.host, names.domain.as_deref())
+    };
+    let hostname = format!("{}\n", names.kernel);
     for (name, text) in [
-        (
-            "resolv.conf",
-            files::resolv_conf(pod_spec, &spec.pod_namespace, &dns, machine.as_deref()),
-        ),
-        (
-            "hosts",
-            files::hosts(pod_spec, spec.address, &names.host, names.domain.as_deref()),
-        ),
-        ("hostname", format!("{}\n", spec.hostname)),
+        ("resolv.conf", &resolv_conf.text),
+        ("hosts", &hosts),
+        ("hostname", &hostname),
     ] {
         let path = directories.state.join(name);
         fs::write(&path, text).map_err(error("write", &path))?;
     }
-    Ok(())
+    Ok(resolv_conf.omitted)
 }
 
 /// Ends the shim and takes network and run directory away. Volumes on disk stay until the Pod is over, logs until it
@@ -258,6 +280,9 @@ pub async fn remove(worker: &mut Worker) -> Result<(), PodError> {
         let ended = running.states.wait_for(Option::is_none).await.is_ok();
         tracing::trace!(ended, "shim ended");
         let spec = running.spec.clone();
+        if !spec.host_ports.is_empty() {
+            worker.node.host_ports.set(&spec.pod_uid, None).await?;
+        }
         if spec.netns.is_some() {
             let config = &worker.node.config;
             let network = PodNetwork::new(

@@ -218,7 +218,7 @@ async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> R
             host_ip: node.config.node_ip,
             pod_ip: worker.address(),
         },
-        allocatable: agent::allocatable(),
+        allocatable: agent::allocatable(&node.config),
     };
     let env = sources
         .environment(&setting, of_services(worker))

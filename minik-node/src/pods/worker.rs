@@ -252,6 +252,7 @@ impl Worker {
         let facts = Facts {
             uid: self.uid().to_owned(),
             client: self.running.as_ref().map(|running| running.client.clone()),
+            netns: self.running.as_ref().and_then(|running| running.spec.netns.clone()),
             states: self.knowledge.states.clone(),
             logs: sandbox::logs(&self.node.config, &self.pod),
         };

@@ -1,18 +1,35 @@
 //! Keeps the node's routes to other nodes' Pods as [`plan::fabric`](crate::plan::fabric) says, while nodes
-//! come and go. Touches only routes that carry minik's protocol number; decides nothing.
+//! come and go. Touches only routes that carry minik's protocol number; decides nothing. The kernel tells when other hands
+//! took one away, or when the link they lie on came back.
 
 use std::sync::Arc;
 
 use super::{Outcome, Pass, Reconciler};
+use crate::kernel::monitor::{Change, Monitor, MonitorError};
 use crate::kernel::netlink::{Netlink, NetlinkError};
 use crate::kernel::netns::NetNs;
 use crate::kernel::route::RouteError;
 use crate::plan::fabric::{FabricPlan, PROTOCOL, Routes};
 
+/// Every node's link to the others.
+const NODE_LINK: &str = "eth0";
+
+/// The node's network could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FabricError {
+    /// A netlink socket.
+    #[error(transparent)]
+    Socket(#[from] NetlinkError),
+    /// The watch for changes.
+    #[error(transparent)]
+    Watch(#[from] MonitorError),
+}
+
 /// The reconciler; one a node.
 #[derive(Debug)]
 pub struct Fabric {
     node: Netlink,
+    monitor: Monitor,
 }
 
 impl Fabric {
@@ -20,17 +37,21 @@ impl Fabric {
     ///
     /// # Errors
     /// When no netlink socket can be opened.
-    pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Self { node: Netlink::open()? })
+    pub fn open() -> Result<Self, FabricError> {
+        Ok(Self {
+            node: Netlink::open()?,
+            monitor: Monitor::open()?,
+        })
     }
 
     /// The same for a node that is not the calling thread's namespace.
     ///
     /// # Errors
     /// When the namespace cannot be entered or no netlink socket can be opened.
-    pub fn open_in(node: &NetNs) -> Result<Self, NetlinkError> {
+    pub fn open_in(node: &NetNs) -> Result<Self, FabricError> {
         Ok(Self {
             node: Netlink::open_in(node)?,
+            monitor: Monitor::open_in(node)?,
         })
     }
 
@@ -76,6 +97,25 @@ impl Reconciler for Fabric {
         match reconciled.await {
             Ok(()) => Outcome::Synced,
             Err(error) => Outcome::failed(&error),
+        }
+    }
+
+    async fn disturbed(&mut self) {
+        let disturbs = |change: &Change| match change {
+            Change::Link(name) => name == NODE_LINK,
+            Change::Route(_, protocol) => *protocol == PROTOCOL,
+            Change::Unknown => true,
+            Change::Address(_) | Change::Parameter => false,
+        };
+        loop {
+            match self.monitor.changes().await {
+                Ok(changes) if changes.iter().any(disturbs) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "changes of the node's routes are noticed by the next look only");
+                    std::future::pending::<()>().await;
+                }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! level-triggered: it always hands over the newest desired state, so a lost event costs nothing.
 
 pub mod fabric;
+pub mod host_ports;
 
 use std::future::Future;
 use std::sync::Arc;

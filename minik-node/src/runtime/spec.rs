@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::host_ports::HostPort;
+
 /// File name of a [`SandboxSpec`] in a Pod's run directory.
 pub const SANDBOX_FILE: &str = "sandbox.json";
 /// File name of the shim's socket in a Pod's run directory.
@@ -35,6 +37,9 @@ pub struct SandboxSpec {
     /// What else it shares, and with whom.
     #[serde(default)]
     pub shares: Shares,
+    /// Ports of the node that lead to the Pod, so that an agent that comes later knows.
+    #[serde(default)]
+    pub host_ports: Vec<HostPort>,
 }
 
 /// A file system in memory.

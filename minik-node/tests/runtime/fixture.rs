@@ -33,6 +33,7 @@ impl Fixture {
             state_dir: dir.path().join("state"),
             tmpfs: Vec::new(),
             shares: Shares::default(),
+            host_ports: Vec::new(),
         };
         let client = ShimClient::spawn(&std::env::current_exe().unwrap(), &dir.path().join("run"), &spec).unwrap();
         let images = Images::new(&dir.path().join("images"));

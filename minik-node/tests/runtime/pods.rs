@@ -12,6 +12,7 @@ use minik_node::kernel::netns::NetNs;
 use minik_node::kernel::pod_network::PodNetworks;
 use minik_node::kubelet;
 use minik_node::pods::{self, NodeContext, Objects, Registry};
+use minik_node::reconcile::host_ports::HostPortTable;
 use minik_node::runtime::image::Images;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -92,17 +93,18 @@ impl Node {
             image_dir: path("images"),
         };
         let view = tokio::sync::watch::channel(Some(std::sync::Arc::default())).1;
+        self.shutdown = CancellationToken::new();
         let context = NodeContext {
             client: over_socket(&config.api_socket),
             images: Images::new(&config.image_dir),
             objects: Objects::new(over_socket(&config.api_socket)),
+            host_ports: HostPortTable::spawn(path("xtables.lock"), self.shutdown.clone()),
             networks: PodNetworks::open_in(&self.netns).unwrap(),
             view,
             program: std::env::current_exe().unwrap(),
             config,
         };
         self.registry = Registry::default();
-        self.shutdown = CancellationToken::new();
         self.manager = Some(pods::spawn(context, self.registry.clone(), self.shutdown.clone()));
     }
 

@@ -29,6 +29,8 @@ pub fn trials() -> Vec<Trial> {
         trial("seen::the_groups_of_the_pod_own_its_volumes", ownership),
         trial("seen::last_words_are_remembered", last_words),
         trial("seen::a_container_is_as_restricted_as_it_says", privileges),
+        trial("seen::containers_may_share_their_processes", shared_processes),
+        trial("seen::namespaces_are_the_pods_or_the_nodes", node_namespaces),
     ]
 }
 
@@ -360,4 +362,60 @@ async fn privileges() {
         node.api.until(name, Value::is_null).await;
     }
     node.finish("strict").await;
+}
+
+async fn shared_processes() {
+    let mut node = Node::new();
+    let background = json!({"name": "background", "image": "busybox", "command": ["sh", "-c", "sleep 777 & while ! test -e /shared/seen; do usleep 5000; done"],
+        "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]});
+    // What a container leaves behind does not outlive it, though its namespace does.
+    let script = "tr -d '\\0' < /proc/1/cmdline; echo; cat /proc/1/comm
+        while ! grep -qs '^sleep' /proc/[0-9]*/cmdline; do usleep 5000; done; echo there; touch /shared/seen
+        while grep -qs '^sleep' /proc/[0-9]*/cmdline; do usleep 5000; done; echo gone; exec sleep 1000";
+    let main = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", script], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]});
+    let spec = json!({"shareProcessNamespace": true, "restartPolicy": "Never", "volumes": [{"name": "shared", "emptyDir": {}}], "containers": [main, background]});
+    node.api.put(pod("web", spec));
+    assert_eq!(says(&node, "web", 4).await, ["/pause", "pause", "there", "gone"]);
+    node.finish("web").await;
+}
+
+async fn node_namespaces() {
+    let mut node = Node::new();
+    let own = std::process::id();
+    let shared = format!("/dev/shm/minik-test-{own}");
+    std::fs::write(&shared, "machine\n").unwrap();
+    let script = format!(
+        "cat {shared}; test -d /proc/{own} && echo its processes; hostname; echo $HOSTNAME; head -1 /etc/hosts; cat /proc/sys/kernel/shm_rmid_forced"
+    );
+    let mut web = scripted("web", &script, json!([]), json!([]));
+    for field in ["hostPID", "hostIPC", "hostNetwork"] {
+        web["spec"][field] = json!(true);
+    }
+    web["spec"]["hostname"] = json!("ignored");
+    node.api.put(web);
+    let seen = says(&node, "web", 6).await;
+    std::fs::remove_file(&shared).unwrap();
+    let hosts = "# Kubernetes-managed hosts file (host network).";
+    assert_eq!(seen[..5], ["machine", "its processes", "worker1", "worker1", hosts]);
+    let status = node.api.until("web", running).await["status"].clone();
+    assert_eq!(
+        (status["podIP"].clone(), status["hostIP"].clone()),
+        (json!("172.30.0.11"), json!("172.30.0.11"))
+    );
+    let isolated = "ls /dev/shm | wc -l; ls -d /proc/[0-9]* | wc -l; hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced";
+    let mut apart = scripted("apart", isolated, json!([]), json!([]));
+    apart["spec"]["hostname"] = json!("db-0");
+    apart["spec"]["subdomain"] = json!("db");
+    apart["spec"]["setHostnameAsFQDN"] = json!(true);
+    apart["spec"]["securityContext"] = json!({"sysctls": [
+        {"name": "net.ipv4.ip_unprivileged_port_start", "value": "80"}, {"name": "kernel.shm_rmid_forced", "value": "1"},
+    ]});
+    node.api.put(apart);
+    let seen = says(&node, "apart", 5).await;
+    assert_eq!(seen[0], "0");
+    assert!(seen[1].parse::<u32>().unwrap() < 5, "{seen:?}");
+    assert_eq!(seen[2..], ["db-0.db.default.svc.cluster.local", "80", "1"]);
+    node.api.delete("web", 0);
+    node.api.until("web", Value::is_null).await;
+    node.finish("apart").await;
 }

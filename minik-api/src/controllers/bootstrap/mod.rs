@@ -9,6 +9,7 @@ mod policy;
 
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
@@ -44,6 +45,8 @@ pub struct ControllerConfig {
     pub advertise_port: u16,
     /// A kubeconfig for the DNS Pods, stored in Secret `kube-system/minik-dns`.
     pub dns_kubeconfig: String,
+    /// Where volumes are made on demand.
+    pub volumes_dir: PathBuf,
     /// The cluster's certificate authority, for ConfigMap `kube-root-ca.crt` of every namespace.
     pub root_ca_pem: String,
 }
@@ -81,6 +84,7 @@ pub async fn bootstrap(client: &Client, config: &ControllerConfig) -> Result<(),
     try_join_all(policy.bindings.iter().map(|binding| ensure_cluster(client, binding))).await?;
     let classes = objects::priority_classes();
     try_join_all(classes.iter().map(|class| ensure_cluster(client, class))).await?;
+    ensure_cluster(client, &objects::storage_class()).await?;
     // Before the first Service: its address comes from here.
     ensure_cluster(client, &objects::service_cidr(config)).await?;
     ensure_kubernetes(client, config).await?;
@@ -136,6 +140,7 @@ async fn ensure_system(client: &Client, config: &ControllerConfig) -> Result<(),
     })
     .await?;
     ensure(client, &objects::proxy_config(config), |_, _| false).await?;
+    ensure(client, &objects::dns_account(), |_, _| false).await?;
     ensure(client, &objects::dns_service(config).map_err(describe)?, |_, _| false).await?;
     ensure(client, &objects::dns_deployment(config).map_err(describe)?, |_, _| {
         false

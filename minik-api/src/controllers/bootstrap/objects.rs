@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRSpec};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::ControllerConfig;
 use crate::controllers::endpoints::{SERVICE_NAME, SKIP};
+use crate::controllers::volumes::PROVISIONER;
 
 /// The namespaces that always exist.
 pub const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -70,6 +72,26 @@ pub fn priority_classes() -> [PriorityClass; 2] {
             "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),
     ]
+}
+
+/// StorageClass `standard`, everyone's default: directories of this machine's disk, made when a Pod needs one.
+#[must_use]
+pub fn storage_class() -> StorageClass {
+    let default = (
+        "storageclass.kubernetes.io/is-default-class".to_owned(),
+        "true".to_owned(),
+    );
+    StorageClass {
+        metadata: ObjectMeta {
+            name: Some("standard".into()),
+            annotations: Some([default].into()),
+            ..ObjectMeta::default()
+        },
+        provisioner: PROVISIONER.into(),
+        reclaim_policy: Some("Delete".into()),
+        volume_binding_mode: Some("WaitForFirstConsumer".into()),
+        ..StorageClass::default()
+    }
 }
 
 /// Service `default/kubernetes`: the API server, at the first address of the service range.
@@ -199,6 +221,14 @@ pub fn dns_deployment(config: &ControllerConfig) -> Result<Deployment, serde_jso
     }))
 }
 
+/// ServiceAccount `kube-system/coredns`, which the DNS Pods run as.
+pub fn dns_account() -> ServiceAccount {
+    ServiceAccount {
+        metadata: system("coredns"),
+        ..ServiceAccount::default()
+    }
+}
+
 /// Secret `kube-system/minik-dns`: how the DNS server reaches the API server.
 pub fn dns_secret(config: &ControllerConfig) -> Secret {
     let kubeconfig = k8s_openapi::ByteString(config.dns_kubeconfig.clone().into_bytes());
@@ -253,6 +283,7 @@ mod tests {
             advertise_address: "172.30.0.10".parse().unwrap(),
             advertise_port: 6443,
             dns_kubeconfig: "kind: Config\n".into(),
+            volumes_dir: "/nonexistent".into(),
             root_ca_pem: "a certificate".into(),
         }
     }

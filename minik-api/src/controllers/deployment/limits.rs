@@ -3,6 +3,8 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::controllers::share::{Round, share};
+
 /// The bounds of a rollout, in Pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -57,31 +59,6 @@ impl Limits {
     /// The fewest Pods that must be available.
     pub fn fewest(&self) -> i32 {
         self.replicas - self.unavailable
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Round {
-    Up,
-    Down,
-}
-
-/// A number, or a percentage of `whole`. Validation refuses anything else; it counts as nothing.
-fn share(value: &IntOrString, whole: i32, round: Round) -> i32 {
-    match value {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(text) => {
-            let percent: i64 = text
-                .strip_suffix('%')
-                .and_then(|digits| digits.parse().ok())
-                .unwrap_or(0);
-            let hundredths = percent * i64::from(whole);
-            let rounded = match round {
-                Round::Up => (hundredths + 99) / 100,
-                Round::Down => hundredths / 100,
-            };
-            i32::try_from(rounded).unwrap_or(i32::MAX / 2)
-        }
     }
 }
 

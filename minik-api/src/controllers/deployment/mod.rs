@@ -14,12 +14,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Api, ResourceExt};
 
-use super::cache::Key;
+use super::cache::{Cache, Key};
 use super::context::Context;
-use super::error::{ReconcileError, found};
-use super::owner::{Matcher, adopted, claim, controller_of, controller_reference, is_controlled_by, released};
+use super::controller_ref::{Owner, claim_objects, follow, follow_owned};
+use super::error::{ReconcileError, found, is_already_exists, server_message};
+use super::owner::{controller_of, is_controlled_by};
 use super::queue::{Queue, drive};
 use super::recorder::{Note, Recorder, Severity};
 use super::{pod, write};
@@ -36,36 +38,22 @@ pub struct DeploymentController {
     queue: Arc<Queue<Key>>,
 }
 
+impl Owner for Deployment {
+    fn cache(context: &Context) -> &Arc<Cache<Self>> {
+        &context.deployments
+    }
+
+    fn selector(&self) -> LabelSelector {
+        self.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default()
+    }
+}
+
 impl DeploymentController {
     /// A controller that learns of changes from now on.
     pub fn new(context: Arc<Context>) -> Self {
         let queue = Arc::new(Queue::default());
-        let own = queue.clone();
-        context.deployments.on_change(move |change| {
-            change
-                .latest()
-                .into_iter()
-                .for_each(|deployment| own.add(Key::of(&**deployment)));
-        });
-        let (owners, all) = (queue.clone(), context.clone());
-        context.replica_sets.on_change(move |change| {
-            let Some(latest) = change.latest() else { return };
-            let namespace = latest.namespace().unwrap_or_default();
-            let mut orphaned = false;
-            for state in change.states() {
-                match controller_of(&state.metadata) {
-                    Some(owner) if owner.kind == "Deployment" => owners.add(Key::new(&namespace, &owner.name)),
-                    Some(_) => {}
-                    None => orphaned = true,
-                }
-            }
-            if orphaned {
-                let deployments = all.deployments.snapshot();
-                deployments
-                    .in_namespace(&namespace)
-                    .for_each(|deployment| owners.add(Key::of(&**deployment)));
-            }
-        });
+        follow::<Deployment>(&context, &queue);
+        follow_owned::<Deployment, ReplicaSet>(&context, &context.replica_sets, &queue);
         let (owners, all) = (queue.clone(), context.clone());
         // Recreate waits for the last old Pod to be gone.
         context.pods.on_change(move |change| {
@@ -107,7 +95,9 @@ impl DeploymentController {
         if self.refuse_empty_selector(&deployment) {
             return Ok(());
         }
-        let replica_sets = self.claim(&deployment).await?;
+        let snapshot = self.context.replica_sets.snapshot();
+        let candidates = snapshot.in_namespace(&key.namespace);
+        let replica_sets = claim_objects(&self.context.client, &*deployment, candidates).await?;
         let running = self.running(&deployment, &replica_sets);
         let view = View {
             deployment: &deployment,
@@ -123,53 +113,16 @@ impl DeploymentController {
     }
 
     fn refuse_empty_selector(&self, deployment: &Deployment) -> bool {
-        let selector = deployment
-            .spec
-            .as_ref()
-            .map(|spec| spec.selector.clone())
-            .unwrap_or_default();
+        let selector = deployment.selector();
         let empty = selector.match_labels.is_none_or(|labels| labels.is_empty())
             && selector
                 .match_expressions
                 .is_none_or(|expressions| expressions.is_empty());
         if empty {
             let message = "This deployment is selecting all pods. A non-empty selector is required.".into();
-            let note = Note {
-                severity: Severity::Warning,
-                reason: "SelectingAll",
-                message,
-            };
-            self.recorder.record(deployment, note, Timestamp::now());
+            self.note(deployment, Severity::Warning, "SelectingAll", message);
         }
         empty
-    }
-
-    /// The Deployment's ReplicaSets, after adopting orphans and releasing strangers.
-    async fn claim(&self, deployment: &Deployment) -> Result<Vec<Arc<ReplicaSet>>, ReconcileError> {
-        let selector = deployment
-            .spec
-            .as_ref()
-            .map(|spec| spec.selector.clone())
-            .unwrap_or_default();
-        let selector = Matcher::new(&selector).map_err(|source| ReconcileError::Selector {
-            what: write::what(deployment),
-            source,
-        })?;
-        let namespace = deployment.namespace().unwrap_or_default();
-        let snapshot = self.context.replica_sets.snapshot();
-        let claims = claim(&deployment.metadata, &selector, snapshot.in_namespace(&namespace));
-        let mut owned = claims.owned;
-        for orphan in claims.adopt {
-            let owners = adopted(&orphan.metadata, controller_reference(deployment));
-            owned.push(Arc::new(
-                write::set_owners(&self.context.client, &*orphan, &owners).await?,
-            ));
-        }
-        for stranger in claims.release {
-            let owners = released(&stranger.metadata, &deployment.uid().unwrap_or_default());
-            write::set_owners(&self.context.client, &*stranger, &owners).await?;
-        }
-        Ok(owned)
     }
 
     fn running(&self, deployment: &Deployment, replica_sets: &[Arc<ReplicaSet>]) -> Vec<String> {
@@ -191,13 +144,16 @@ impl DeploymentController {
         if let Some(replica_set) = plan.create {
             match write::create(&self.context.client, &replica_set).await {
                 Ok(created) => self.note_scaling(deployment, &created.name_any(), 0, sizes::wanted(&created)),
-                Err(ReconcileError::Create { source, .. }) if super::error::is_already_exists(&source) => {
+                Err(ReconcileError::Create { source, .. }) if is_already_exists(&source) => {
                     if !self.is_our_own(deployment, &replica_set).await? {
                         status = deployment.status.clone().unwrap_or_default();
                         status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.note_refusal(deployment, &replica_set.name_any(), &error).await?;
+                    return Err(error);
+                }
             }
         }
         for Resize { replica_set, from, to } in plan.update {
@@ -223,6 +179,28 @@ impl DeploymentController {
         if deployment.status.as_ref() != Some(&status) {
             deployment.status = Some(status);
             write::update_status(&self.context.client, &deployment).await?;
+        }
+        Ok(())
+    }
+
+    /// Says on the Deployment that its new ReplicaSet was refused, and in what words.
+    async fn note_refusal(
+        &self,
+        deployment: &Deployment,
+        replica_set: &str,
+        error: &ReconcileError,
+    ) -> Result<(), ReconcileError> {
+        let ReconcileError::Create { source, .. } = error else {
+            return Ok(());
+        };
+        let message = format!(
+            "Failed to create new replica set \"{replica_set}\": {}",
+            server_message(source)
+        );
+        let refused = status::refused(deployment, &message, Timestamp::now());
+        self.note(deployment, Severity::Warning, "ReplicaSetCreateError", message);
+        if refused.status != deployment.status {
+            write::update_status(&self.context.client, &refused).await?;
         }
         Ok(())
     }
@@ -254,9 +232,13 @@ impl DeploymentController {
         }
         let direction = if to > from { "up" } else { "down" };
         let message = format!("Scaled {direction} replica set {replica_set} from {from} to {to}");
+        self.note(deployment, Severity::Normal, "ScalingReplicaSet", message);
+    }
+
+    fn note(&self, deployment: &Deployment, severity: Severity, reason: &'static str, message: String) {
         let note = Note {
-            severity: Severity::Normal,
-            reason: "ScalingReplicaSet",
+            severity,
+            reason,
             message,
         };
         self.recorder.record(deployment, note, Timestamp::now());

@@ -247,6 +247,24 @@ impl Rollout<'_> {
     }
 }
 
+/// The Deployment whose new ReplicaSet the server has refused: it makes no progress, if that is watched.
+pub fn refused(deployment: &Deployment, message: &str, now: Timestamp) -> Deployment {
+    let mut deployment = deployment.clone();
+    let deadline = deployment.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds);
+    if deadline.is_some_and(|deadline| deadline != i32::MAX) {
+        let condition = DeploymentCondition {
+            type_: PROGRESSING.into(),
+            status: "False".into(),
+            reason: Some("ReplicaSetCreateError".into()),
+            message: Some(message.into()),
+            last_update_time: Some(Time(now)),
+            last_transition_time: Some(Time(now)),
+        };
+        set(deployment.status.get_or_insert_default(), condition);
+    }
+    deployment
+}
+
 /// Whether `spec.paused` is set.
 pub fn is_paused(deployment: &Deployment) -> bool {
     deployment.spec.as_ref().and_then(|spec| spec.paused).unwrap_or(false)

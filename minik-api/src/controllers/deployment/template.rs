@@ -1,43 +1,15 @@
-//! From a Deployment's Pod template to the ReplicaSet that runs it: the hash, the name, and whether
+//! From a Deployment's Pod template to the ReplicaSet that runs it: the name, and whether
 //! an existing ReplicaSet already runs it. Pure.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::controllers::hash::template_hash;
 use crate::controllers::owner::controller_reference;
 
 /// The label that tells the ReplicaSets of a Deployment, and their Pods, apart.
 pub const TEMPLATE_HASH: &str = "pod-template-hash";
-
-/// Letters that cannot spell a word, as Kubernetes chooses them for generated names.
-const SAFE: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-
-/// The hash of a template, in the form that Kubernetes uses: a 32-bit FNV hash in decimal, each
-/// digit spelt as a letter that cannot make a word.
-///
-/// Kubernetes hashes Go's own dump of the template, so its value for an equal template is another
-/// one; no client may depend on it. Here the input is the template's JSON, whose keys are ordered.
-///
-/// # Errors
-/// A template that does not serialise.
-pub fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> Result<String, serde_json::Error> {
-    let mut hash = fnv1a(0x811c_9dc5, &serde_json::to_vec(template)?);
-    if let Some(collisions) = collisions {
-        hash = fnv1a(hash, &collisions.to_le_bytes());
-    }
-    Ok(hash
-        .to_string()
-        .bytes()
-        .map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()]))
-        .collect())
-}
-
-fn fnv1a(start: u32, bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .fold(start, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
-}
 
 /// Whether two templates are the same but for the hash label.
 pub fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
@@ -97,28 +69,6 @@ pub fn new_replica_set(deployment: &Deployment) -> Result<ReplicaSet, serde_json
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn the_hash_uses_only_safe_letters_and_changes_with_template_and_collisions() {
-        let a = PodTemplateSpec::default();
-        let labels = BTreeMap::from([("app".to_string(), "web".to_string())]);
-        let b = PodTemplateSpec {
-            metadata: Some(ObjectMeta {
-                labels: Some(labels),
-                ..ObjectMeta::default()
-            }),
-            ..PodTemplateSpec::default()
-        };
-        let hash = template_hash(&a, None).unwrap();
-        assert!(
-            (1..=10).contains(&hash.len()) && hash.bytes().all(|letter| SAFE.contains(&letter)),
-            "{hash}"
-        );
-        assert_eq!(hash, template_hash(&a, None).unwrap());
-        assert_ne!(hash, template_hash(&b, None).unwrap());
-        assert_ne!(hash, template_hash(&a, Some(1)).unwrap());
-    }
 
     #[test]
     fn the_hash_label_is_no_difference() {
@@ -134,12 +84,5 @@ mod tests {
             .get_or_insert_default()
             .insert("app".into(), "x".into());
         assert!(!same_template(&plain, &labelled));
-    }
-
-    #[test]
-    fn fnv_1a_matches_its_published_vectors() {
-        assert_eq!(fnv1a(0x811c_9dc5, b""), 0x811c_9dc5);
-        assert_eq!(fnv1a(0x811c_9dc5, b"a"), 0xe40c_292c);
-        assert_eq!(fnv1a(0x811c_9dc5, b"foobar"), 0xbf9c_f968);
     }
 }

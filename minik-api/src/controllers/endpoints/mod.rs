@@ -116,12 +116,12 @@ impl EndpointSliceController {
         let unseen = Arc::<Unseen>::default();
         let (own, expected) = (queue.clone(), unseen.clone());
         context.slices.on_change(move |change| {
-            let Some(slice) = change.latest().filter(|slice| is_managed(slice)) else {
-                return;
-            };
-            let service = service_of(slice);
-            expected.seen(&service, &slice.name_any());
-            own.add(service);
+            // A slice that was taken from us by its labels is missed like one that was deleted.
+            for slice in change.states().filter(|slice| is_managed(slice)) {
+                let service = service_of(slice);
+                expected.seen(&service, &slice.name_any());
+                own.add(service);
+            }
         });
         let (own, all) = (queue.clone(), context.clone());
         // A node's zone is shown in every endpoint on it.
@@ -182,6 +182,9 @@ impl EndpointSliceController {
             labels: slices::labels(&service, SLICE_MANAGER),
             annotations: BTreeMap::new(),
             last_change: last_change.map(spell),
+            address_type: "IPv4",
+            most: slices::MOST,
+            placeholder: true,
         };
         let plan = slices::plan(&frame, wanted, &existing);
         apply_slices(&self.context, &self.unseen, &key, plan).await

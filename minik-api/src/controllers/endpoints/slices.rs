@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::model::{Port, addresses, hostname, is_headless, ports, publishes_not_ready, target};
@@ -43,6 +45,12 @@ pub struct Frame {
     pub annotations: BTreeMap<String, String>,
     /// The time of the change, spelt for [`LAST_CHANGE`].
     pub last_change: Option<String>,
+    /// `IPv4` or `IPv6`.
+    pub address_type: &'static str,
+    /// The most endpoints in one slice.
+    pub most: usize,
+    /// Whether an object without endpoints has one slice that says so.
+    pub placeholder: bool,
 }
 
 /// What to write. Order within a list does not matter; creations go first.
@@ -80,8 +88,13 @@ pub fn endpoints<'a>(service: &Service, pods: &[Arc<Pod>], node: impl Fn(&str) -
         }
         let (serving, terminating) = (is_ready(pod), is_terminating(pod));
         let host = node_name(pod);
-        let labels = host.and_then(&node).and_then(|node| node.metadata.labels.as_ref());
-        let endpoint = Endpoint {
+        let known = host.and_then(&node);
+        // Whoever collects Pods of nodes that are gone has not come by yet; nothing can be reached there.
+        if known.is_none() && !publishes_not_ready(service) {
+            continue;
+        }
+        let labels = known.and_then(|node| node.metadata.labels.as_ref());
+        let mut endpoint = Endpoint {
             addresses,
             conditions: Some(EndpointConditions {
                 ready: Some(publishes_not_ready(service) || (serving && !terminating)),
@@ -97,6 +110,7 @@ pub fn endpoints<'a>(service: &Service, pods: &[Arc<Pod>], node: impl Fn(&str) -
                 .cloned(),
             ..Endpoint::default()
         };
+        endpoint.hints = hints(service, &endpoint);
         let mut ports = ports(service, pod);
         ports.sort();
         groups.entry(ports).or_default().push(endpoint);
@@ -104,13 +118,31 @@ pub fn endpoints<'a>(service: &Service, pods: &[Arc<Pod>], node: impl Fn(&str) -
     groups
 }
 
+/// For whom a ready endpoint is meant, as `trafficDistribution` has it: its zone, and with `PreferSameNode` its node.
+fn hints(service: &Service, endpoint: &Endpoint) -> Option<EndpointHints> {
+    let distribution = service.spec.as_ref()?.traffic_distribution.as_deref()?;
+    let by_node = match distribution {
+        "PreferSameZone" | "PreferClose" => false,
+        "PreferSameNode" => true,
+        _ => return None,
+    };
+    let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true);
+    let zone = endpoint.zone.clone().filter(|_| ready);
+    let node = endpoint.node_name.clone().filter(|_| ready && by_node);
+    let hints = EndpointHints {
+        for_zones: zone.map(|name| vec![ForZone { name }]),
+        for_nodes: node.map(|name| vec![ForNode { name }]),
+    };
+    (hints.for_zones.is_some() || hints.for_nodes.is_some()).then_some(hints)
+}
+
 /// The fewest writes that make `existing` show `wanted`.
 pub fn plan(frame: &Frame, wanted: Groups, existing: &[Arc<EndpointSlice>]) -> Plan {
     let mut plan = Plan::default();
     let mut by_ports: BTreeMap<Vec<Port>, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
     for slice in existing {
-        // The address type of a slice cannot change; only IPv4 ones are of use here.
-        if slice.address_type == "IPv4" {
+        // The address type of a slice cannot change, and one of a namesake goes with its owner.
+        if slice.address_type == frame.address_type && is_owned(frame, slice) {
             by_ports.entry(slice_ports(slice)).or_default().push(slice.clone());
         } else {
             plan.delete.push(slice.clone());
@@ -143,7 +175,7 @@ fn plan_group(frame: &Frame, ports: &[Port], wanted: Vec<Endpoint>, slices: &[Ar
         for endpoint in current {
             if let Some(&i) = position
                 .get(&identity(endpoint))
-                .filter(|i| !placed.contains(*i) && kept.len() < MOST)
+                .filter(|i| !placed.contains(*i) && kept.len() < frame.most)
             {
                 placed.insert(i);
                 kept.push(left[i].1.clone());
@@ -162,7 +194,7 @@ fn plan_group(frame: &Frame, ports: &[Port], wanted: Vec<Endpoint>, slices: &[Ar
         !placed.contains(&(index - 1))
     });
     let mut left: Vec<Endpoint> = left.into_iter().map(|(_, endpoint)| endpoint).collect();
-    fill(&mut drafts, &mut left);
+    fill(&mut drafts, &mut left, frame.most);
     for draft in drafts {
         if draft.endpoints.is_empty() {
             plan.delete.push(draft.slice);
@@ -172,7 +204,7 @@ fn plan_group(frame: &Frame, ports: &[Port], wanted: Vec<Endpoint>, slices: &[Ar
         }
     }
     while !left.is_empty() {
-        let rest = left.split_off(left.len().min(MOST));
+        let rest = left.split_off(left.len().min(frame.most));
         plan.create
             .push(framed(frame, ports, std::mem::replace(&mut left, rest), None));
     }
@@ -180,11 +212,11 @@ fn plan_group(frame: &Frame, ports: &[Port], wanted: Vec<Endpoint>, slices: &[Ar
 
 /// Finds room for `left`: in slices that change anyway, fullest first, and then in one unchanged
 /// slice that can take all of the rest.
-fn fill(drafts: &mut [Draft], left: &mut Vec<Endpoint>) {
+fn fill(drafts: &mut [Draft], left: &mut Vec<Endpoint>, most: usize) {
     let mut order: Vec<usize> = (0..drafts.len()).filter(|i| drafts[*i].changed).collect();
     order.sort_by_key(|i| std::cmp::Reverse(drafts[*i].endpoints.len()));
     for i in order {
-        let room = MOST - drafts[i].endpoints.len();
+        let room = most - drafts[i].endpoints.len();
         let rest = left.split_off(left.len().min(room));
         drafts[i].endpoints.append(left);
         *left = rest;
@@ -192,9 +224,9 @@ fn fill(drafts: &mut [Draft], left: &mut Vec<Endpoint>) {
     if left.is_empty() {
         return;
     }
-    let fits = |draft: &&mut Draft| !draft.changed && draft.endpoints.len() + left.len() % MOST <= MOST;
+    let fits = |draft: &&mut Draft| !draft.changed && draft.endpoints.len() + left.len() % most <= most;
     // Whole slices' worth become new slices; only the remainder looks for a home.
-    let remainder = left.len() % MOST;
+    let remainder = left.len() % most;
     let home = drafts.iter_mut().filter(fits).max_by_key(|draft| draft.endpoints.len());
     if let Some(home) = home.filter(|_| remainder > 0) {
         home.endpoints.extend(left.split_off(left.len() - remainder));
@@ -205,10 +237,11 @@ fn fill(drafts: &mut [Draft], left: &mut Vec<Endpoint>) {
 /// A Service without endpoints has one slice that says so.
 fn keep_placeholder(frame: &Frame, existing: &[Arc<EndpointSlice>], plan: &mut Plan) {
     let remaining = existing.len() - plan.delete.len() + plan.create.len();
-    if remaining > 0 {
+    if remaining > 0 || !frame.placeholder {
         return;
     }
-    match plan.delete.iter().position(|slice| slice.address_type == "IPv4") {
+    let usable = |slice: &Arc<EndpointSlice>| slice.address_type == frame.address_type && is_owned(frame, slice);
+    match plan.delete.iter().position(usable) {
         None => plan.create.push(framed(frame, &[], Vec::new(), None)),
         Some(i) => {
             let slice = plan.delete.swap_remove(i);
@@ -254,6 +287,11 @@ fn to_port(port: &Port) -> EndpointPort {
     }
 }
 
+fn is_owned(frame: &Frame, slice: &EndpointSlice) -> bool {
+    let owners = slice.metadata.owner_references.iter().flatten();
+    owners.into_iter().any(|owner| owner.uid == frame.owner.uid)
+}
+
 /// Whether labels, annotations and owner are as they should be; the time of the change apart.
 fn is_framed(frame: &Frame, slice: &EndpointSlice) -> bool {
     let mut annotations = slice.metadata.annotations.clone().unwrap_or_default();
@@ -279,7 +317,7 @@ fn framed(frame: &Frame, ports: &[Port], endpoints: Vec<Endpoint>, base: Option<
     metadata.owner_references = Some(vec![frame.owner.clone()]);
     EndpointSlice {
         metadata,
-        address_type: "IPv4".into(),
+        address_type: frame.address_type.into(),
         endpoints: Some(endpoints).filter(|endpoints| !endpoints.is_empty()),
         ports: Some(ports.iter().map(to_port).collect::<Vec<_>>()).filter(|ports| !ports.is_empty()),
     }

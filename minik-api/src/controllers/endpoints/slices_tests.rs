@@ -75,12 +75,23 @@ fn frame() -> Frame {
         labels: labels(&service, "endpointslice-controller.k8s.io"),
         annotations: BTreeMap::new(),
         last_change: Some("2026-11-21T01:58:36Z".into()),
+        address_type: "IPv4",
+        most: MOST,
+        placeholder: true,
     }
 }
 
 fn groups(pods: &[Spec]) -> Groups {
     let pods: Vec<_> = pods.iter().copied().map(pod).collect();
-    endpoints(&service(), &pods, |_| None)
+    on_nodes(&service(), &pods)
+}
+
+/// The endpoints of Pods whose nodes exist: `worker1` in zone `one`.
+fn on_nodes(service: &Service, pods: &[Arc<Pod>]) -> Groups {
+    let mut node = Node::default();
+    node.metadata.labels = Some([(ZONE.to_owned(), "one".to_owned())].into());
+    let node = Arc::new(node);
+    endpoints(service, pods, |name| (name == "worker1").then_some(&node))
 }
 
 /// The API server: names what is created.
@@ -136,7 +147,8 @@ fn a_slice_is_shaped_as_kubernetes_shapes_it() {
             "addresses": ["10.244.1.7"],
             "conditions": {"ready": true, "serving": true, "terminating": false},
             "targetRef": {"kind": "Pod", "name": "web-7", "uid": "uid-7"},
-            "nodeName": "worker1"
+            "nodeName": "worker1",
+            "zone": "one"
         }],
         "ports": [{"name": "", "protocol": "TCP", "port": 8080}]
     });
@@ -168,7 +180,7 @@ fn a_service_without_pods_has_one_slice_that_says_so() {
 #[test]
 fn conditions_follow_readiness_and_termination() {
     let conditions = |service: &Service, spec: Spec| {
-        let groups = endpoints(service, &[pod(spec)], |_| None);
+        let groups = on_nodes(service, &[pod(spec)]);
         let conditions = groups.values().next().unwrap()[0].conditions.clone().unwrap();
         (
             conditions.ready.unwrap(),
@@ -231,6 +243,48 @@ fn headless_services_mark_their_slices() {
     let labels = labels(&service, "m");
     let expected = [("app", "web"), (MANAGED_BY, "m"), (SERVICE_NAME, "web"), (HEADLESS, "")];
     assert_eq!(labels, expected.map(|(k, v)| (k.to_string(), v.to_string())).into());
+}
+
+#[test]
+fn traffic_distribution_becomes_hints_of_ready_endpoints() {
+    let hints = |distribution: Option<&str>, ready: bool| {
+        let mut service = service();
+        service.spec.as_mut().unwrap().traffic_distribution = distribution.map(Into::into);
+        let groups = on_nodes(&service, &[pod((1, 80, ready, false))]);
+        let hints = groups.values().next().unwrap()[0].hints.clone();
+        hints.map(|hints| serde_json::to_value(hints).unwrap())
+    };
+    let zone = serde_json::json!({"forZones": [{"name": "one"}]});
+    let both = serde_json::json!({"forZones": [{"name": "one"}], "forNodes": [{"name": "worker1"}]});
+    assert_eq!(hints(None, true), None);
+    assert_eq!(hints(Some("PreferSameZone"), true), Some(zone.clone()));
+    assert_eq!(hints(Some("PreferClose"), true), Some(zone));
+    assert_eq!(hints(Some("PreferSameNode"), true), Some(both));
+    assert_eq!(hints(Some("PreferSameNode"), false), None);
+}
+
+#[test]
+fn pods_of_nodes_that_are_gone_are_no_endpoints_unless_all_are_published() {
+    let mut service = service();
+    let lost = || {
+        let mut lost = Pod::clone(&pod((1, 80, true, false)));
+        lost.spec.as_mut().unwrap().node_name = Some("gone".into());
+        Arc::new(lost)
+    };
+    assert!(on_nodes(&service, &[lost()]).is_empty());
+    service.spec.as_mut().unwrap().publish_not_ready_addresses = Some(true);
+    assert_eq!(on_nodes(&service, &[lost()]).values().next().unwrap()[0].zone, None);
+}
+
+/// A Service that was deleted and made again: the garbage collector has the old slices.
+#[test]
+fn slices_of_a_namesake_are_not_taken_over() {
+    let wanted = || groups(&[(1, 80, true, false)]);
+    let old = plan(&frame(), wanted(), &[]).create.remove(0);
+    let mut again = frame();
+    again.owner.uid = "another".into();
+    let plan = plan(&again, wanted(), &[Arc::new(old)]);
+    assert_eq!((plan.create.len(), plan.update.len(), plan.delete.len()), (1, 0, 1));
 }
 
 fn any_pods() -> impl Strategy<Value = Vec<Spec>> {

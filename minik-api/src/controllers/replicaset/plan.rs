@@ -7,14 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::rank::expendable;
-use crate::controllers::owner::controller_reference;
-use crate::controllers::pod::{is_active, is_available, is_finished, is_ready, is_terminating, ready_since};
-
-/// The most Pods that one pass creates or deletes.
-const BURST: usize = 500;
+use crate::controllers::pod::{is_active, is_available, is_finished, is_ready, is_terminating, next_available};
+use crate::controllers::pod_control::{BURST, Failure};
+use crate::controllers::pod_rank::expendable;
 
 /// What a pass looks at.
 pub struct View<'a> {
@@ -64,15 +61,6 @@ pub fn decide(view: &View<'_>) -> Action {
 
 fn replicas(replica_set: &ReplicaSet) -> i32 {
     replica_set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
-}
-
-/// Why Pods could not be created or deleted in this pass.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// `FailedCreate` or `FailedDelete`.
-    pub reason: &'static str,
-    /// The server's words.
-    pub message: String,
 }
 
 /// The status as it should be. `failure` is what went wrong while acting; a pass that did not act
@@ -139,55 +127,9 @@ fn clamp(count: usize) -> i32 {
 
 /// When the next ready Pod will have been so for `minReadySeconds`.
 pub fn recheck(view: &View<'_>) -> Option<Duration> {
-    let delay = view
-        .replica_set
-        .spec
-        .as_ref()?
-        .min_ready_seconds
-        .filter(|delay| *delay > 0)?;
-    let waiting = view
-        .pods
-        .iter()
-        .filter(|pod| is_active(pod) && is_ready(pod) && !is_available(pod, delay, view.now));
-    let left = waiting.filter_map(|pod| Some(i64::from(delay) - view.now.duration_since(ready_since(pod)?).as_secs()));
-    left.min()
-        .map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1)))
-}
-
-/// A new Pod from the ReplicaSet's template; the server completes its name.
-pub fn new_pod(replica_set: &ReplicaSet) -> Pod {
-    let template = replica_set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.template.clone())
-        .unwrap_or_default();
-    let meta = template.metadata.unwrap_or_default();
-    Pod {
-        metadata: ObjectMeta {
-            generate_name: replica_set.metadata.name.as_ref().map(|name| format!("{name}-")),
-            namespace: replica_set.metadata.namespace.clone(),
-            labels: meta.labels,
-            annotations: meta.annotations,
-            finalizers: meta.finalizers,
-            owner_references: Some(vec![controller_reference(replica_set)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec,
-        status: None,
-    }
-}
-
-/// Sizes of the batches in which `total` Pods are created: 1, 2, 4 … so that a template that the
-/// server refuses costs one request and not five hundred.
-pub fn slow_start(total: usize) -> impl Iterator<Item = usize> {
-    let mut left = total;
-    let mut size = 1;
-    std::iter::from_fn(move || {
-        let batch = size.min(left);
-        left -= batch;
-        size *= 2;
-        (batch > 0).then_some(batch)
-    })
+    let delay = view.replica_set.spec.as_ref()?.min_ready_seconds?;
+    let active = view.pods.iter().map(|pod| &**pod).filter(|pod| is_active(pod));
+    next_available(active, delay, view.now)
 }
 
 #[cfg(test)]

@@ -188,6 +188,7 @@ fn a_failure_stays_until_a_pass_succeeds() {
     let failure = Failure {
         reason: "FailedCreate",
         message: "no".into(),
+        count: 1,
     };
     let failed = status(&view(&set, &[]), true, Some(&failure));
     assert_eq!(
@@ -197,12 +198,6 @@ fn a_failure_stays_until_a_pass_succeeds() {
     set.status = Some(failed.clone());
     assert_eq!(status(&view(&set, &[]), false, None), failed);
     assert_eq!(status(&view(&set, &[]), true, None).conditions, None);
-}
-
-#[test]
-fn batches_double() {
-    assert_eq!(slow_start(10).collect::<Vec<_>>(), [1, 2, 4, 3]);
-    assert_eq!(slow_start(0).count(), 0);
 }
 
 fn any_pod() -> impl Strategy<Value = Spec> {

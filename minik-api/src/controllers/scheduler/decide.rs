@@ -1,118 +1,123 @@
-//! Where Pods go: the spread of Pods over nodes as one pure decision for all that wait.
+//! Where one Pod goes. Pure: counts in, a decision out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use super::filter::{refusal, unschedulable_message};
+use super::board::{Board, Site};
+use super::facts::Facts;
+use super::filter::Trial;
+use super::preempt::{Room, make_room};
+use super::refusal::{NO_NODES, Reason, Refusal, reasons, refused, refused_at_once};
+use super::score::best;
+use super::volumes::{ClaimStep, Volumes};
 use crate::controllers::cache::Key;
-use crate::controllers::owner::controller_of;
-use crate::controllers::pod::{is_finished, node_name};
 
 /// What the scheduler looks at.
 pub struct View<'a> {
-    /// Every Pod, bound or not.
-    pub pods: Vec<&'a Arc<Pod>>,
-    /// Every node, by name.
-    pub nodes: Vec<Arc<Node>>,
-    /// Bindings that were made, or are being made, and that the Pods do not show yet.
-    pub assumed: &'a BTreeMap<Key, String>,
+    /// The nodes, and the Pods on them.
+    pub board: &'a Board,
+    /// Claims and volumes.
+    pub volumes: &'a Volumes,
+    /// Nodes promised to Pods for which room is being made.
+    pub nominations: &'a BTreeMap<Key, String>,
+    /// The Pods that wait, among them those with a promise.
+    pub waiting: &'a BTreeMap<Key, Arc<Facts>>,
+    /// PodDisruptionBudgets.
+    pub budgets: &'a [Arc<PodDisruptionBudget>],
 }
 
-/// Where a waiting Pod goes.
-#[derive(Debug, PartialEq)]
+/// What becomes of a Pod.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// To this node.
-    Bind(String),
-    /// Nowhere, and why.
-    Unschedulable(String),
+    /// It goes to this node, after its claims have been seen to.
+    Bind {
+        /// The node.
+        node: String,
+        /// Steps before.
+        claims: Vec<ClaimStep>,
+    },
+    /// It goes nowhere for now.
+    Refuse {
+        /// Why, in the words of the condition and the event.
+        message: String,
+        /// What would have to change.
+        reasons: BTreeSet<Reason>,
+        /// Room that is to be made for it.
+        room: Option<Room>,
+        /// Whether an earlier promise still holds.
+        keeps_promise: bool,
+    },
 }
 
-/// Pods on each node: of one group, and of all.
-#[derive(Default)]
-struct Tally<'a> {
-    of_group: BTreeMap<(String, &'a str), usize>,
-    of_node: BTreeMap<&'a str, usize>,
-}
-
-impl<'a> Tally<'a> {
-    fn add(&mut self, group: String, node: &'a str) {
-        *self.of_group.entry((group, node)).or_default() += 1;
-        *self.of_node.entry(node).or_default() += 1;
+/// Decides for one Pod.
+pub fn decide(view: &View<'_>, facts: &Facts) -> Decision {
+    let nodes = view.board.sites().len();
+    if nodes == 0 {
+        return without_room(NO_NODES.to_owned(), [Reason::NodeAffinity].into());
     }
-
-    fn rank(&self, group: &str, node: &'a str) -> (usize, usize, &'a str) {
-        let of_group = self.of_group.get(&(group.to_string(), node)).copied().unwrap_or(0);
-        (of_group, self.of_node.get(node).copied().unwrap_or(0), node)
-    }
-}
-
-/// Decides for every Pod that waits for the default scheduler, oldest first. Of the nodes that will
-/// do it takes the one with the fewest Pods of the same owner, then with the fewest Pods, then the
-/// first by name; each decision counts for the next.
-pub fn decide(view: &View<'_>) -> Vec<(Arc<Pod>, Decision)> {
-    let mut tally = Tally::default();
-    for pod in view.pods.iter().filter(|pod| !is_finished(pod)) {
-        if let Some(node) = node_name(pod).or_else(|| view.assumed.get(&Key::of(&***pod)).map(String::as_str)) {
-            tally.add(group(pod), node);
+    let wanted = match view.volumes.wanted(view.board, facts) {
+        Ok(wanted) => wanted,
+        Err(why) => return without_room(refused_at_once(nodes, &why), [Reason::NoVolume].into()),
+    };
+    // Room that is kept for others counts as taken, and yet those others may never come.
+    let kept = with_promised(view, facts);
+    let trial = Trial::new(view.board, facts, &wanted);
+    let stricter = kept.as_ref().map(|board| Trial::new(board, facts, &wanted));
+    let mut fitting = Vec::new();
+    let mut refusals: Vec<(&Arc<Site>, Refusal)> = Vec::new();
+    for site in view.board.sites() {
+        let refusal = trial.refusal(site);
+        let refusal = refusal.or_else(|| stricter.as_ref().and_then(|trial| trial.refusal(site)));
+        match refusal {
+            None => fitting.push(site),
+            Some(refusal) => refusals.push((site, refusal)),
         }
     }
-    let mut waiting: Vec<&Arc<Pod>> = view
-        .pods
-        .iter()
-        .copied()
-        .filter(|pod| is_waiting(pod, view.assumed))
-        .collect();
-    waiting.sort_by_key(|pod| {
-        (
-            pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            Key::of(&***pod),
-        )
-    });
-
-    let mut decisions = Vec::with_capacity(waiting.len());
-    for pod in waiting {
-        let group = group(pod);
-        let fitting = view.nodes.iter().filter(|node| refusal(node, pod).is_none());
-        let names = fitting.filter_map(|node| node.metadata.name.as_deref());
-        let decision = match names.min_by_key(|name| tally.rank(&group, name)) {
-            Some(node) => {
-                tally.add(group, node);
-                Decision::Bind(node.to_string())
-            }
-            None => Decision::Unschedulable(unschedulable_message(&view.nodes, pod)),
+    let promised = view.nominations.get(&facts.key);
+    let promised = promised.and_then(|node| fitting.iter().copied().find(|site| *site.name == **node));
+    if let Some(site) = promised.or_else(|| best(view.board, facts, &fitting)) {
+        return Decision::Bind {
+            node: site.name.to_string(),
+            claims: wanted.steps(site).unwrap_or_default(),
         };
-        decisions.push((pod.clone(), decision));
     }
-    decisions
+    refuse(view, kept.as_ref().unwrap_or(view.board), facts, &refusals)
 }
 
-fn is_waiting(pod: &Pod, assumed: &BTreeMap<Key, String>) -> bool {
-    let spec = pod.spec.as_ref();
-    let ours = spec
-        .and_then(|spec| spec.scheduler_name.as_deref())
-        .is_none_or(|name| name == "default-scheduler");
-    let gated = spec
-        .and_then(|spec| spec.scheduling_gates.as_ref())
-        .is_some_and(|gates| !gates.is_empty());
-    ours && !gated
-        && node_name(pod).is_none()
-        && !is_finished(pod)
-        && pod.metadata.deletion_timestamp.is_none()
-        && !assumed.contains_key(&Key::of(pod))
+fn refuse(view: &View<'_>, board: &Board, facts: &Facts, refusals: &[(&Arc<Site>, Refusal)]) -> Decision {
+    let room = make_room(view, board, facts, refusals);
+    let all = || refusals.iter().map(|(_, refusal)| refusal);
+    let words = room.as_ref().err().map(String::as_str);
+    Decision::Refuse {
+        message: refused(refusals.len(), all(), words),
+        reasons: reasons(all()),
+        keeps_promise: words == Some(super::refusal::VICTIM_GOING),
+        room: room.ok(),
+    }
 }
 
-/// What should be spread: the Pods of a controller, or of a namespace's loose Pods those with the
-/// same labels.
-fn group(pod: &Pod) -> String {
-    match controller_of(&pod.metadata) {
-        Some(owner) => owner.uid.clone(),
-        None => {
-            let labels: BTreeMap<_, _> = pod.metadata.labels.clone().unwrap_or_default();
-            format!("{}/{labels:?}", pod.metadata.namespace.as_deref().unwrap_or_default())
-        }
+fn without_room(message: String, reasons: BTreeSet<Reason>) -> Decision {
+    Decision::Refuse {
+        message,
+        reasons,
+        room: None,
+        keeps_promise: false,
     }
+}
+
+/// The board with the Pods on it that have been promised a node and are not less important; `None` without any.
+fn with_promised(view: &View<'_>, facts: &Facts) -> Option<Board> {
+    let others = view.nominations.iter().filter_map(|(key, node)| {
+        let other = view.waiting.get(key)?;
+        (other.priority >= facts.priority && *key != facts.key).then_some((node, other))
+    });
+    others.fold(None, |board: Option<Board>, (node, other)| {
+        let mut board = board.unwrap_or_else(|| view.board.clone());
+        board.place(node, other.clone());
+        Some(board)
+    })
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ fn controllers(spec: &ClusterSpec, pki: &ClusterPki) -> anyhow::Result<Controlle
         advertise_address: spec.control_plane().ip,
         advertise_port: API_PORT,
         dns_kubeconfig: dns_kubeconfig(spec, pki)?,
+        volumes_dir: spec.state_dir.join("volumes"),
         root_ca_pem: pki.ca_pem().to_owned(),
     })
 }

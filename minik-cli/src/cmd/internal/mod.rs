@@ -5,6 +5,7 @@ pub mod agent;
 pub mod apiserver;
 pub mod dns;
 mod inherited;
+mod network;
 pub mod supervisor;
 
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub enum Internal {
     Supervisor(Process),
     /// API server and control plane
     Apiserver(Process),
+    /// Keeps the namespaces and the links between them
+    Network(Process),
     /// Agent of a node
     Agent(agent::Agent),
     /// Holds a Pod's processes
@@ -74,6 +77,7 @@ impl Internal {
         match self {
             Self::Supervisor(process) => supervisor::run(&process),
             Self::Apiserver(process) => apiserver::run(&process),
+            Self::Network(process) => network::run(&process),
             Self::Agent(agent) => agent.run(),
             Self::Shim { dir } => Ok(minik_node::runtime::shim::main(&minik_node::runtime::shim::ShimArgs {
                 dir,

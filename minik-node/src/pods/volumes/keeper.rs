@@ -179,7 +179,7 @@ impl Keeping {
         };
         self.renew(pod).await;
         ingredients.tokens = self.tokens.clone();
-        ingredients.allocatable = agent::allocatable();
+        ingredients.allocatable = agent::allocatable(&self.node.config);
         let layout = Layout {
             pod,
             directories: &self.directories,

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 
+use super::super::shares::{SYSCTL_FORBIDDEN, forbidden};
 use super::super::status::{Addresses, DEADLINE_EXCEEDED, is_known, patch, status};
 use super::{PodError, Worker};
 
@@ -54,10 +55,14 @@ impl Worker {
             Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
             Err(error) => return Err(PodError::Api("patch the Pod's status", Box::new(error))),
         }
-        let (reason, message) = DEADLINE_EXCEEDED;
-        let is_late = |status: &PodStatus| status.reason.as_deref() == Some(reason);
-        if is_late(&status) && !before.into_iter().flatten().any(is_late) {
-            self.events.normal(&self.pod, None, reason, message);
+        let late = DEADLINE_EXCEEDED.0;
+        let is = |status: &PodStatus, reason: &str| status.reason.as_deref() == Some(reason);
+        let newly = |reason| is(&status, reason) && !before.into_iter().flatten().any(|status| is(status, reason));
+        if newly(late) {
+            self.events.normal(&self.pod, None, late, DEADLINE_EXCEEDED.1);
+        }
+        if let (true, Some(why)) = (newly(SYSCTL_FORBIDDEN), self.pod.spec.as_ref().and_then(forbidden)) {
+            self.events.warning(&self.pod, None, SYSCTL_FORBIDDEN, why);
         }
         self.failures = 0;
         self.reported = Some(status);

@@ -11,6 +11,7 @@ use super::super::hostname::TooLong;
 use super::super::objects::Objects;
 use crate::agent::AgentConfig;
 use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
+use crate::reconcile::host_ports::{HostPortTable, HostPortsError};
 use crate::runtime::client::ShimClientError;
 use crate::runtime::image::Images;
 use crate::view::ClusterView;
@@ -27,6 +28,8 @@ pub struct NodeContext {
     pub objects: Objects,
     /// Pod links.
     pub networks: PodNetworks,
+    /// Ports of the node that lead to Pods.
+    pub host_ports: HostPortTable,
     /// Services, for environment variables.
     pub view: watch::Receiver<Option<Arc<ClusterView>>>,
     /// The program that has the shim: this one.
@@ -45,6 +48,9 @@ pub enum PodError {
     /// The Pod's link.
     #[error("lay the network")]
     Network(#[from] PodNetworkError),
+    /// The Pod's host ports.
+    #[error(transparent)]
+    HostPorts(#[from] HostPortsError),
     /// The Pod's shim.
     #[error(transparent)]
     Shim(#[from] ShimClientError),

@@ -201,24 +201,26 @@ impl Kernel {
         self.restore(&text).await
     }
 
-    pub(super) async fn restore(&mut self, transaction: &str) -> Result<(), KernelError> {
+    /// Feeds `iptables-restore --noflush`; what it changes is no change by other hands.
+    ///
+    /// # Errors
+    /// When the program fails; commits before the one that failed stand.
+    pub async fn restore(&mut self, transaction: &str) -> Result<(), KernelError> {
         let program = format!("{}-restore", self.variant);
-        if let Changes::Legacy {
-            tables,
-            last: Some(last),
-            missed,
-        } = &mut self.changes
-        {
-            *missed |= sizes(tables).map_err(KernelError::Watch)? != *last;
-        }
-        let own = |pid| {
-            if let Changes::Nft(watch) = &self.changes {
-                watch.ignore(pid);
+        let arguments = ["-w", "5", "--noflush"];
+        match &mut self.changes {
+            Changes::Nft(watch) => {
+                let own = |pid| watch.ignore(pid);
+                let work = run(&program, &arguments, transaction, &self.lock_file, own);
+                watch.during(work).await?;
             }
-        };
-        run(&program, &["-w", "5", "--noflush"], transaction, &self.lock_file, own).await?;
-        if let Changes::Legacy { tables, last, .. } = &mut self.changes {
-            *last = Some(sizes(tables).map_err(KernelError::Watch)?);
+            Changes::Legacy { tables, last, missed } => {
+                if let Some(last) = last {
+                    *missed |= sizes(tables).map_err(KernelError::Watch)? != *last;
+                }
+                run(&program, &arguments, transaction, &self.lock_file, |_| {}).await?;
+                *last = Some(sizes(tables).map_err(KernelError::Watch)?);
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod conntrack;
 mod crafted;
 mod edges;
 mod halfway;
+mod host_ports;
 mod lab;
 mod matrix;
 

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::log::{Output, fifo};
 use super::process::{Process, Stdio};
+use super::space::{self, Space};
 use crate::runtime::exits;
 use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit, Failure};
 use crate::runtime::spec::{ContainerSpec, SandboxSpec, Stdin, stdin_fifo};
@@ -28,6 +29,8 @@ pub struct Container {
 pub struct Live {
     /// The first process.
     pub process: Process,
+    /// By what its other processes are known, where they may outlive it.
+    pub mark: Option<PathBuf>,
     /// Its output.
     pub output: Output,
     /// The shim's end of its input, while that is to stay open.
@@ -38,7 +41,13 @@ pub struct Live {
 
 impl Container {
     /// Forks the first process. It has not run its program when this returns.
-    pub fn start(spec: ContainerSpec, previous: Option<Attempt>, dir: &Path, connection: u64) -> io::Result<Self> {
+    pub fn start(
+        spec: ContainerSpec,
+        previous: Option<Attempt>,
+        space: &Space,
+        dir: &Path,
+        connection: u64,
+    ) -> io::Result<Self> {
         match fs::remove_dir_all(&spec.writable) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&spec.writable)?,
@@ -47,7 +56,7 @@ impl Container {
         let [stdout, stderr] = output.container_ends()?;
         let (input, stdin) = input(&spec, dir)?;
         let stdio: Stdio = [stdin.into(), stdout.into(), stderr.into()];
-        let process = Process::container(&spec, &SandboxSpec::shm(dir), &stdio)?;
+        let process = Process::container(&spec, space, &SandboxSpec::shm(dir), &stdio)?;
         let current = Attempt {
             id: spec.id.clone(),
             attempt: spec.attempt,
@@ -59,6 +68,7 @@ impl Container {
             ended: None,
         };
         let live = Some(Live {
+            mark: space.mark(&process),
             process,
             output,
             input,
@@ -98,6 +108,11 @@ impl Container {
             return Ok(None);
         };
         let exit = live.process.reap()?;
+        if let Some(mark) = &live.mark
+            && let Err(error) = space::kill_marked(mark)
+        {
+            eprintln!("minik shim: container {}: kill what is left: {error}", self.spec.name);
+        }
         if self.spec.stdin != Stdin::Closed
             && let Err(error) = fs::remove_file(stdin_fifo(dir, &self.spec.id))
         {

@@ -11,6 +11,7 @@ mod process;
 mod rootfs;
 mod sandbox;
 mod server;
+mod space;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

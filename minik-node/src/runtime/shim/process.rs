@@ -15,6 +15,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Pid, Uid};
 
 use super::rootfs;
+use super::space::{self, Space};
 use crate::runtime::protocol::{Exit, Failure};
 use crate::runtime::spec::ContainerSpec;
 
@@ -34,8 +35,8 @@ pub type Stdio = [OwnedFd; 3];
 
 impl Process {
     /// Starts a container's first process.
-    pub fn container(spec: &ContainerSpec, shm: &Path, stdio: &Stdio) -> io::Result<Self> {
-        Self::fork(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS, || {
+    pub fn container(spec: &ContainerSpec, space: &Space, shm: &Path, stdio: &Stdio) -> io::Result<Self> {
+        space.fork(|| {
             rootfs::enter(spec, shm).map_err(|error| failure(128, error.to_string()))?;
             for fd in &stdio[1..] {
                 // `/dev/stdout` is opened again by name, by whoever the process is.
@@ -58,19 +59,16 @@ impl Process {
 
     /// Starts `argv` beside the container's first process `init`.
     pub fn exec(spec: &ContainerSpec, init: &OwnedFd, argv: &[String], tty: bool, stdio: &Stdio) -> io::Result<Self> {
-        let own = File::open("/proc/self/ns/pid")?;
-        // Only children change their PID namespace, so the shim steps over for the length of one fork.
-        nix::sched::setns(init, CloneFlags::CLONE_NEWPID)?;
-        let process = Self::fork(CloneFlags::empty(), || {
+        let enter = || {
             nix::sched::setns(init, CloneFlags::CLONE_NEWNS)
                 .map_err(|error| failure(128, format!("enter container: {error}")))?;
             Program { spec, argv, tty, stdio }.run()
-        });
-        nix::sched::setns(&own, CloneFlags::CLONE_NEWPID)?;
-        process
+        };
+        space::beside(init, || Self::fork(CloneFlags::empty(), enter))
     }
 
-    fn fork(
+    /// Forks; the child that returns has failed, and says so.
+    pub fn fork(
         namespaces: CloneFlags,
         child: impl FnOnce() -> Result<std::convert::Infallible, Failure>,
     ) -> io::Result<Self> {

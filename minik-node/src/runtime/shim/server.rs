@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::connection::{Connection, Input};
 use super::container::Container;
 use super::process::{Process, Stdio, failure};
+use super::space::Space;
 use crate::runtime::exits;
 use crate::runtime::protocol::{Exec, Failure, Reply, Request};
 use crate::runtime::spec::{ContainerSpec, SandboxSpec, Stdin};
@@ -33,6 +34,7 @@ enum Ready {
 struct Server<'a> {
     dir: &'a Path,
     state_dir: PathBuf,
+    space: Space,
     listener: UnixListener,
     connections: BTreeMap<u64, Connection>,
     containers: BTreeMap<String, Container>,
@@ -51,6 +53,7 @@ pub fn serve(dir: &Path, spec: &SandboxSpec) -> io::Result<()> {
     let mut server = Server {
         dir,
         state_dir: spec.state_dir.clone(),
+        space: Space::new(spec.shares.processes)?,
         listener,
         connections: BTreeMap::new(),
         containers: BTreeMap::new(),
@@ -252,7 +255,7 @@ impl Server<'_> {
                 .map_err(|error| failure(128, format!("read the last end of container {name}: {error}")))?
                 .map(|state| state.current),
         };
-        let container = Container::start(spec, previous, self.dir, id)
+        let container = Container::start(spec, previous, &self.space, self.dir, id)
             .map_err(|error| failure(128, format!("start container {name}: {error}")))?;
         self.containers.insert(name, container);
         Ok(())

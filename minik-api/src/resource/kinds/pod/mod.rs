@@ -7,7 +7,7 @@ mod qos;
 mod update;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 use serde_json::Value;
 
 use super::pod_template;
@@ -70,6 +70,7 @@ impl Strategy for Pods {
         pod.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: Some(qos::class(spec).to_owned()),
+            conditions: gated(spec).map(|condition| vec![condition]),
             ..PodStatus::default()
         });
         pod.metadata.generation = Some(1);
@@ -156,4 +157,16 @@ impl Strategy for Pods {
     fn selectable_fields(&self) -> &'static [&'static str] {
         SELECTABLE
     }
+}
+
+/// The condition of a Pod that gates hold back.
+fn gated(spec: &PodSpec) -> Option<PodCondition> {
+    let gates = spec.scheduling_gates.as_ref().filter(|gates| !gates.is_empty());
+    gates.map(|_| PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("SchedulingGated".to_owned()),
+        message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+        ..PodCondition::default()
+    })
 }

@@ -31,6 +31,10 @@ pub(super) fn validate(new: &PodSpec, old: &PodSpec) -> FieldErrors {
     }
     errors.extend(deadline(new, old));
     errors.extend(tolerations(new, old));
+    errors.extend(gates(new, old));
+    if is_gated(old) {
+        errors.extend(node_selector(new, old));
+    }
     if with_changeable_fields_of(new, old) != *old {
         errors.push(FieldError::forbidden("spec", UNCHANGEABLE));
     }
@@ -82,6 +86,34 @@ fn tolerations(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
     })
 }
 
+fn is_gated(spec: &PodSpec) -> bool {
+    spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty())
+}
+
+/// Gates only open.
+fn gates(new: &PodSpec, old: &PodSpec) -> FieldErrors {
+    let known = |name: &str| old.scheduling_gates.iter().flatten().any(|gate| gate.name == name);
+    let added = new.scheduling_gates.iter().flatten().filter(|gate| !known(&gate.name));
+    added
+        .map(|gate| {
+            let detail = format!(
+                "only deletion is allowed, but found new scheduling gate '{}'",
+                gate.name
+            );
+            FieldError::forbidden("spec.schedulingGates", detail)
+        })
+        .collect()
+}
+
+/// While a Pod is gated it may become choosier.
+fn node_selector(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
+    let kept =
+        |(key, value): (&String, &String)| new.node_selector.as_ref().and_then(|all| all.get(key)) == Some(value);
+    let all_kept = old.node_selector.iter().flatten().all(kept);
+    let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+    (!all_kept).then(|| FieldError::invalid("spec.nodeSelector", serde_json::json!(new.node_selector), detail))
+}
+
 /// `new` with all that an update may change put back to `old`.
 fn with_changeable_fields_of(new: &PodSpec, old: &PodSpec) -> PodSpec {
     let mut spec = new.clone();
@@ -94,6 +126,10 @@ fn with_changeable_fields_of(new: &PodSpec, old: &PodSpec) -> PodSpec {
     }
     spec.active_deadline_seconds = old.active_deadline_seconds;
     spec.tolerations.clone_from(&old.tolerations);
+    spec.scheduling_gates.clone_from(&old.scheduling_gates);
+    if is_gated(old) {
+        spec.node_selector.clone_from(&old.node_selector);
+    }
     if old.termination_grace_period_seconds.is_some_and(|s| s < 0) && spec.termination_grace_period_seconds == Some(1) {
         spec.termination_grace_period_seconds = old.termination_grace_period_seconds;
     }

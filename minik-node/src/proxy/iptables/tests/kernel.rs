@@ -188,6 +188,34 @@ fn plain(rules: &str) -> String {
         .collect()
 }
 
+/// However many changes go by before anybody asks: ours are no disturbance, and those of others are one.
+#[test]
+fn many_changes_of_ours_disturb_nobody_and_those_of_others_are_told_once() {
+    use std::time::Duration;
+    const QUIET: Duration = Duration::from_millis(300);
+
+    Space::new().block_on(|| async {
+        let directory = directory();
+        let mut kernel = kernel("iptables-nft", &directory).await;
+        let states = [false, true].map(|grown| compile(&manifests(grown), node("n1", "192.0.2.1", "10.244.0.0/16")));
+        let mut before = Ruleset::default();
+        for round in 0..40 {
+            let desired = &states[round % 2];
+            kernel.apply(&Plan::new(&before, desired)).await.expect("accepted");
+            before = desired.clone();
+            if round == 35 {
+                let quiet = tokio::time::timeout(QUIET, kernel.changed()).await.is_err();
+                assert!(quiet, "ours were told");
+                sh("for n in 1 2 3; do iptables-nft -t nat -N OTHER-$n; done");
+            }
+        }
+        let told = tokio::time::timeout(Duration::from_secs(5), kernel.changed()).await;
+        told.expect("others' are told").expect("the socket works");
+        let quiet = tokio::time::timeout(QUIET, kernel.changed()).await.is_err();
+        assert!(quiet, "others' were told twice");
+    });
+}
+
 /// Rules that other hands take away are back at once where the kernel reports it, and within the look's interval
 /// where it does not; what the proxy writes itself wakes nobody.
 #[test]

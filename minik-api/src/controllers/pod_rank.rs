@@ -1,4 +1,4 @@
-//! Which Pods go first when a ReplicaSet has too many. Pure.
+//! Which Pods go first when their controller has too many. Pure.
 //!
 //! The order of Kubernetes' `ActivePodsWithRanks`: the Pod whose loss costs least goes first.
 
@@ -14,7 +14,7 @@ use crate::controllers::pod::{is_active, is_ready, node_name, phase, ready_since
 /// Lets people say which Pod they can do without: the lower number goes first.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// The `count` Pods of `pods` to delete. `related` are all Pods of the same Deployment: where they
+/// The `count` Pods of `pods` to delete. `related` are all Pods that stand for each other, those of one Deployment: where they
 /// share a node, the fuller node gives first.
 pub fn expendable(pods: &[Arc<Pod>], related: &[Arc<Pod>], count: usize, now: Timestamp) -> Vec<Arc<Pod>> {
     let mut on_node: BTreeMap<&str, usize> = BTreeMap::new();

@@ -1,13 +1,12 @@
 //! CronJob: a schedule and the Job that is made by it.
 
-mod schedule;
-
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, JobTemplateSpec};
 use serde_json::Value;
 
 use super::workload::{self, non_negative};
 use super::{job, pod_template};
+use crate::resource::cron::Schedule;
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::names;
@@ -184,7 +183,7 @@ fn spec(spec: &CronJobSpec, old: Option<&CronJobSpec>) -> FieldErrors {
 
 fn schedule(spec: &CronJobSpec, old: Option<&CronJobSpec>) -> FieldErrors {
     let given = spec.schedule.as_str();
-    let mut details: Vec<String> = schedule::check(given).err().into_iter().collect();
+    let mut details: Vec<String> = Schedule::parse(given).err().into_iter().collect();
     let zoned = given.contains("TZ");
     let was_zoned = old.is_some_and(|old| old.schedule.contains("TZ"));
     if zoned && was_zoned && spec.time_zone.is_some() {

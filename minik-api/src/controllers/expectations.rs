@@ -1,8 +1,8 @@
-//! What a ReplicaSet has asked for and the cache does not show yet. Pure bookkeeping.
+//! What a controller of Pods has asked for and the cache does not show yet. Pure bookkeeping.
 //!
 //! A controller that counts Pods in a cache that lags behind its own writes would create them
 //! twice. So every creation and deletion is noted before the request is sent, and struck out when the
-//! watch shows it (or the request fails); until all are, the ReplicaSet's size is left alone.
+//! watch shows it (or the request fails); until all are, the number of its Pods is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// How long to wait for the watch before counting again regardless, as Kubernetes does.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The open expectations of all ReplicaSets, by the ReplicaSet's uid.
+/// The open expectations of all objects of a kind that controls Pods, by uid.
 #[derive(Default)]
 pub struct Expectations(BTreeMap<String, Open>);
 
@@ -23,25 +23,28 @@ struct Open {
 }
 
 impl Expectations {
-    /// Whether everything asked for has been seen, or has had its time.
-    pub fn satisfied(&self, owner: &str, now: Instant) -> bool {
-        self.0
-            .get(owner)
-            .is_none_or(|open| now.duration_since(open.since) >= PATIENCE)
+    /// Whether everything asked for has been seen, or has had its time and is given up.
+    pub fn satisfied(&mut self, owner: &str, now: Instant) -> bool {
+        let late = |open: &Open| now.duration_since(open.since) >= PATIENCE;
+        if self.0.get(owner).is_some_and(late) {
+            self.0.remove(owner);
+        }
+        !self.0.contains_key(owner)
     }
 
     /// `creations` Pods are about to be created and those with these uids deleted.
     pub fn expect(&mut self, owner: &str, creations: usize, deletions: BTreeSet<String>, now: Instant) {
-        if creations > 0 || !deletions.is_empty() {
-            self.0.insert(
-                owner.to_string(),
-                Open {
-                    creations,
-                    deletions,
-                    since: now,
-                },
-            );
+        if creations == 0 && deletions.is_empty() {
+            return;
         }
+        let open = self.0.entry(owner.to_string()).or_insert_with(|| Open {
+            creations: 0,
+            deletions: BTreeSet::new(),
+            since: now,
+        });
+        open.creations += creations;
+        open.deletions.extend(deletions);
+        open.since = now;
     }
 
     /// One creation was seen, or will not happen.
@@ -56,7 +59,7 @@ impl Expectations {
         })
     }
 
-    /// The ReplicaSet is gone.
+    /// The owner is gone.
     pub fn forget(&mut self, owner: &str) {
         self.0.remove(owner);
     }
@@ -88,9 +91,11 @@ mod tests {
         expectations.deleted("a", "other");
         expectations.deleted("a", "x");
         assert!(!expectations.satisfied("a", now));
-        assert!(expectations.satisfied("a", now + PATIENCE));
         assert!(expectations.created("a"));
         assert!(expectations.satisfied("a", now));
+        expectations.expect("a", 1, BTreeSet::new(), now);
+        assert!(!expectations.satisfied("a", now));
+        assert!(expectations.satisfied("a", now + PATIENCE));
         assert!(!expectations.created("a"), "a stranger's Pod strikes nothing out");
     }
 }

@@ -1,0 +1,67 @@
+//! Whether everything that tells of a cluster tells the same, and what a cluster holds of the machine.
+
+use std::collections::BTreeSet;
+
+use crate::vm::{Vm, eventually};
+
+/// Waits until API, endpoints, rules and names agree about the Pods, and everything is well.
+pub fn consistent(vm: &Vm) {
+    eventually(|| match vm.sh("minik status") {
+        said if said.code == 0 => Ok(()),
+        said => Err(said.to_string()),
+    });
+    eventually(|| {
+        let pods = words(
+            vm,
+            "kubectl get pods -l app=web -o jsonpath='{.items[?(@.status.containerStatuses[0].ready==true)].status.podIP}'",
+        )?;
+        if pods.len() != 3 {
+            return Err(format!("ready: {pods:?}"));
+        }
+        for service in ["web", "each"] {
+            let slices = format!(
+                "kubectl get endpointslices -l kubernetes.io/service-name={service} -o jsonpath='{{.items[*].endpoints[?(@.conditions.ready==true)].addresses[0]}}'"
+            );
+            same(&format!("endpoints of {service}"), &pods, &words(vm, &slices)?)?;
+        }
+        for node in ["control-plane", "worker1", "worker2"] {
+            let rules = format!(
+                "ip netns exec minik.minik.{node} iptables-save -t nat | grep -F -- '--comment \"default/web\"' | grep -oE 'to-destination [0-9.]+' | cut -d' ' -f2"
+            );
+            same(&format!("rules of {node}"), &pods, &words(vm, &rules)?)?;
+        }
+        let names = "kubectl exec client -- nslookup each.default.svc.cluster.local. | sed 1,3d | grep -oE '([0-9]+\\.){3}[0-9]+'";
+        same("names", &pods, &words(vm, names)?)
+    });
+}
+
+fn words(vm: &Vm, line: &str) -> Result<BTreeSet<String>, String> {
+    let said = vm.sh(line);
+    if said.code == 0 {
+        Ok(said.out.split_whitespace().map(str::to_owned).collect())
+    } else {
+        Err(said.to_string())
+    }
+}
+
+fn same(what: &str, expected: &BTreeSet<String>, found: &BTreeSet<String>) -> Result<(), String> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: {found:?} instead of {expected:?}"))
+    }
+}
+
+/// What the cluster holds: processes by kind, namespaces, mounts, links. Two of them compare.
+pub fn census(vm: &Vm) -> String {
+    [
+        ("processes", "pgrep -af '[i]nternal ' | grep -oE 'internal [a-z]+' | sort | uniq -c"),
+        ("namespaces", "ls /run/netns | sed -E 's/pod\\..*/pod/' | sort | uniq -c"),
+        ("mounts", "cut -d' ' -f5 /proc/self/mountinfo | sed -E 's/pod\\.[-0-9a-f]+/pod/; s/[-0-9a-f]{36}/UID/' | sort | uniq -c"),
+        ("links", "for n in control-plane worker1 worker2 fabric outside; do ip -n minik.minik.$n -o link | wc -l; done"),
+        ("Pods", "ls /run/minik/minik/nodes/*/pods | wc -l"),
+        ("temporary files", "find /run/minik /var/lib/minik -name '.tmp*' -o -name '*.tmp'"),
+    ]
+    .map(|(name, command)| format!("== {name}\n{}", vm.sh(command).out))
+    .join("\n")
+}
