@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 const QUEUE: usize = 256;
 /// Events whose repetitions are counted rather than written anew.
 const REMEMBERED: usize = 1024;
+/// Events about one object that are written at once, and how long each after them waits: the kubelet's spam filter.
+const BURST: f64 = 25.0;
+const REFILL: SignedDuration = SignedDuration::from_secs(300);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One thing that happened.
@@ -96,12 +99,47 @@ fn field_path(pod: &Pod, container: &str) -> String {
     )
 }
 
+/// How many more events an object may have: a token bucket.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    at: Timestamp,
+}
+
+impl Bucket {
+    fn full(at: Timestamp) -> Self {
+        Self { tokens: BURST, at }
+    }
+
+    fn take(&mut self, now: Timestamp) -> bool {
+        let gained = now.duration_since(self.at).as_secs_f64() / REFILL.as_secs_f64();
+        self.tokens = (self.tokens + gained.max(0.0)).min(BURST);
+        self.at = now;
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
 type Key = (Option<String>, Option<String>, &'static str, String);
 
 async fn write_all(client: Client, component: &'static str, node: String, mut happenings: mpsc::Receiver<Happening>) {
     let mut known: BTreeMap<Key, (String, i32)> = BTreeMap::new();
+    let mut buckets: BTreeMap<Option<String>, Bucket> = BTreeMap::new();
     while let Some(happening) = happenings.recv().await {
         let reference = &happening.reference;
+        if buckets.len() >= REMEMBERED {
+            buckets.clear();
+        }
+        let bucket = buckets
+            .entry(reference.uid.clone())
+            .or_insert(Bucket::full(happening.at));
+        if !bucket.take(happening.at) {
+            tracing::debug!(reason = happening.reason, "event left out: its object has had many");
+            continue;
+        }
         let key = (
             reference.uid.clone(),
             reference.field_path.clone(),
@@ -172,4 +210,19 @@ async fn write(
     };
     api.create(&PostParams::default(), &event).await?;
     Ok((name, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_has_a_burst_of_events_and_then_one_in_five_minutes() {
+        let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
+        let mut bucket = Bucket::full(at(0));
+        assert_eq!((0..100).filter(|_| bucket.take(at(1))).count(), 25);
+        assert!(!bucket.take(at(200)));
+        assert!(bucket.take(at(302)));
+        assert!(!bucket.take(at(303)));
+    }
 }

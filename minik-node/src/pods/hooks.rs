@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::LifecycleHandler;
 
-use crate::probe::check::{Target, exec, http};
+use crate::probe::check::{self, Target, exec, http};
 
 /// Runs a hook to its end. The error is the text of `PostStartHookError`; `pod` is `NAME_NAMESPACE(UID)`.
 pub async fn run(handler: &LifecycleHandler, target: &Target, pod: &str) -> Result<(), String> {
@@ -29,7 +29,7 @@ pub async fn run(handler: &LifecycleHandler, target: &Target, pod: &str) -> Resu
     if let Some(action) = &handler.http_get {
         let path = action.path.as_deref().unwrap_or_default();
         let failed = |error: String| format!("HTTP lifecycle hook ({path}) {about} - error: {error}");
-        let port = target.port(&action.port).map_err(failed)?;
+        let port = check::port(&target.container, &action.port).map_err(failed)?;
         let host = target.host(action.host.as_deref());
         let get = http::Get::new(action, &host, port, http::Asker::Lifecycle);
         let get = get.map_err(|error| failed(error.to_string()))?;

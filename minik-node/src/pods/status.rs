@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::decide::{Knowledge, deadline};
 use super::shares::{SYSCTL_FORBIDDEN, forbidden};
 use conditions::Conditions;
-pub use patch::patch;
+pub use patch::{is_known, patch};
 
 /// Addresses that a status names.
 #[derive(Debug, Clone, Copy)]

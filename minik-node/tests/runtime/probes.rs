@@ -18,6 +18,8 @@ pub fn trials() -> Vec<Trial> {
         trial("probes::readiness_outlives_the_agent", adoption),
         trial_in_node("probes::http_codes_ports_headers_and_redirects", http),
         trial_in_node("probes::tcp_and_grpc_connect", ports),
+        trial_in_node("probes::a_change_of_readiness_is_told_at_once", promptness),
+        trial("probes::a_container_that_does_not_start_is_restarted", startup_fails),
     ]
 }
 
@@ -280,4 +282,59 @@ async fn ports(mut node: Node) {
         node.api.until(name, Value::is_null).await;
     }
     node.finish("closed").await;
+}
+
+async fn startup_fails() {
+    let mut node = Node::new();
+    let mut startup = file_there("/tmp/file");
+    startup["terminationGracePeriodSeconds"] = json!(1);
+    node.api.put(pod("web", sleeper(json!({"startupProbe": startup}))));
+    node.api
+        .until_event("Killing: Container main failed startup probe, will be restarted")
+        .await;
+    node.api.until("web", |pod| container(pod)["restartCount"] == 1).await;
+    node.finish("web").await;
+}
+
+/// Waits until a Pod on the node's network, whose readiness is what the server says, is as it says; gives the time
+/// from the server's answer until the API had heard of it.
+async fn promptness(mut node: Node) {
+    let node_ip = ["address", "add", "172.30.0.11/32", "dev", "lo"];
+    let added = tokio::task::spawn_blocking(move || std::process::Command::new("ip").args(node_ip).status());
+    assert!(added.await.unwrap().unwrap().success());
+    let (answers, answer) = tokio::sync::watch::channel(200_u16);
+    let answered = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let noted = answered.clone();
+    let handler = move || async move {
+        let code = *answer.borrow();
+        noted.lock().unwrap().get_or_insert((code, Instant::now()));
+        axum::http::StatusCode::from_u16(code).unwrap()
+    };
+    let app = axum::Router::new().fallback(handler);
+    let listener = tokio::spawn(tokio::net::TcpListener::bind("172.30.0.11:8080"))
+        .await
+        .unwrap()
+        .unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let probe = json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1});
+    let mut spec = sleeper(json!({"readinessProbe": probe}));
+    spec["hostNetwork"] = json!(true);
+    node.api.put(pod("web", spec));
+    node.api.until("web", ready).await;
+    let mut took = Vec::new();
+    for round in 0..6 {
+        let code = if round % 2 == 0 { 503 } else { 200 };
+        answers.send_replace(code);
+        *answered.lock().unwrap() = None;
+        node.api.until("web", |pod| ready(pod) == (code == 200)).await;
+        let heard = Instant::now();
+        let (first, at) = answered.lock().unwrap().unwrap();
+        if first == code {
+            took.push(heard.duration_since(at));
+        }
+    }
+    took.sort();
+    eprintln!("readiness answered to status patched: {took:?}");
+    assert!(took[took.len() / 2] < Duration::from_millis(500), "{took:?}");
+    node.finish("web").await;
 }

@@ -32,6 +32,23 @@ pub fn patch(uid: &str, before: [Option<&PodStatus>; 2], new: &PodStatus) -> Res
     Ok(json!({"metadata": {"uid": uid}, "status": status}))
 }
 
+/// Whether the API has it all already: what an agent finds that was only started again.
+pub fn is_known(api: &PodStatus, new: &PodStatus) -> Result<bool, serde_json::Error> {
+    let own = new.conditions.as_deref().unwrap_or_default();
+    let conditions = own.iter().filter_map(|own| {
+        let mut conditions = api.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == own.type_).cloned()
+    });
+    let told = PodStatus {
+        conditions: Some(conditions.collect()),
+        // The API server's own.
+        qos_class: None,
+        ..api.clone()
+    };
+    // As JSON, in which times are whole seconds.
+    Ok(serde_json::to_value(told)? == serde_json::to_value(new)?)
+}
+
 /// What is no longer said must be unsaid.
 fn clear(fields: &mut Map<String, Value>, known: bool) {
     for name in ["reason", "message"].into_iter().filter(|_| known) {

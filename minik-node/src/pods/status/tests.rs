@@ -364,3 +364,19 @@ fn a_patch_unsays_what_no_longer_holds_and_leaves_others_conditions() {
         json!([{"type": "x/y"}, {"type": "Ready"}])
     );
 }
+
+#[test]
+fn what_the_api_knows_is_not_told_again() {
+    let mut pod = pod(json!({"containers": [{"name": "a"}]}));
+    let mut running = knowledge(&[("a", None)]);
+    let mut known = of(&pod, &running);
+    known["qosClass"] = json!("BestEffort");
+    let gate = json!({"type": "x/y", "status": "True"});
+    known["conditions"].as_array_mut().unwrap().insert(0, gate);
+    let api: PodStatus = serde_json::from_value(known).unwrap();
+    pod.status = Some(api.clone());
+    let now = |knowledge: &Knowledge| serde_json::from_value(of(&pod, knowledge)).unwrap();
+    assert!(is_known(&api, &now(&running)).unwrap());
+    running.states = knowledge(&[("a", Some(1))]).states;
+    assert!(!is_known(&api, &now(&running)).unwrap());
+}

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 
 use super::super::shares::{SYSCTL_FORBIDDEN, forbidden};
-use super::super::status::{Addresses, DEADLINE_EXCEEDED, patch, status};
+use super::super::status::{Addresses, DEADLINE_EXCEEDED, is_known, patch, status};
 use super::{PodError, Worker};
 
 impl Worker {
@@ -37,6 +37,11 @@ impl Worker {
         };
         let status = status(&self.pod, &self.knowledge, addresses, self.first_seen, Timestamp::now());
         if self.reported.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let api = self.pod.status.as_ref().filter(|_| self.reported.is_none());
+        if api.is_some_and(|api| matches!(is_known(api, &status), Ok(true))) {
+            self.reported = Some(status);
             return Ok(());
         }
         let before = [self.reported.as_ref(), self.pod.status.as_ref()];

@@ -57,30 +57,6 @@ pub struct Target {
 }
 
 impl Target {
-    /// The number of a port that may be a name.
-    ///
-    /// # Errors
-    /// In Go's words, when there is no such port.
-    pub fn port(&self, port: &IntOrString) -> Result<u16, String> {
-        let number = match port {
-            IntOrString::Int(number) => *number,
-            IntOrString::String(name) => {
-                let ports = self.container.ports.iter().flatten();
-                let mut named = ports.filter(|port| port.name.as_deref() == Some(name));
-                match named.next() {
-                    Some(port) => port.container_port,
-                    None => name
-                        .parse()
-                        .map_err(|_syntax| format!("strconv.Atoi: parsing {name:?}: invalid syntax"))?,
-                }
-            }
-        };
-        match u16::try_from(number) {
-            Ok(number @ 1..) => Ok(number),
-            _ => Err(format!("invalid port number: {number}")),
-        }
-    }
-
     /// A given host, or the Pod.
     #[must_use]
     pub fn host(&self, given: Option<&str>) -> String {
@@ -88,21 +64,44 @@ impl Target {
             .filter(|host| !host.is_empty())
             .map_or_else(|| self.address.to_string(), str::to_owned)
     }
+}
 
-    /// A command with the `$(NAME)`s that the container's own `env` spells out.
-    #[must_use]
-    pub fn command(&self, command: Option<&Vec<String>>) -> Vec<String> {
-        let env = self.container.env.iter().flatten();
-        let env: BTreeMap<&str, &str> = env
-            .filter_map(|variable| Some((variable.name.as_str(), variable.value.as_deref()?)))
-            .collect();
-        let lookup = |name: &str| env.get(name).map(|value| (*value).to_owned());
-        command
-            .into_iter()
-            .flatten()
-            .map(|text| crate::pods::expand(text, lookup))
-            .collect()
+/// The number of a container's port that may be a name.
+///
+/// # Errors
+/// In Go's words, when there is no such port.
+pub fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
+    let number = match port {
+        IntOrString::Int(number) => *number,
+        IntOrString::String(name) => {
+            let ports = container.ports.iter().flatten();
+            let mut named = ports.filter(|port| port.name.as_deref() == Some(name));
+            match named.next() {
+                Some(port) => port.container_port,
+                None => name
+                    .parse()
+                    .map_err(|_syntax| format!("strconv.Atoi: parsing {name:?}: invalid syntax"))?,
+            }
+        }
+    };
+    match u16::try_from(number) {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err(format!("invalid port number: {number}")),
     }
+}
+
+/// A command with the `$(NAME)`s that the container's own `env` spells out.
+fn command(container: &Container, command: Option<&Vec<String>>) -> Vec<String> {
+    let env = container.env.iter().flatten();
+    let env: BTreeMap<&str, &str> = env
+        .filter_map(|variable| Some((variable.name.as_str(), variable.value.as_deref()?)))
+        .collect();
+    let lookup = |name: &str| env.get(name).map(|value| (*value).to_owned());
+    command
+        .into_iter()
+        .flatten()
+        .map(|text| crate::pods::expand(text, lookup))
+        .collect()
 }
 
 /// Asks; again when the asking itself fails.
@@ -121,7 +120,7 @@ async fn once(probe: &Probe, target: &Target) -> Outcome {
     let timeout = Duration::from_secs(timeout.filter(|seconds| *seconds > 0).unwrap_or(1));
     let errored = |text: String| Outcome::Errored("unknown", text);
     if let Some(action) = &probe.exec {
-        let argv = target.command(action.command.as_ref());
+        let argv = command(&target.container, action.command.as_ref());
         return match exec::run(&target.shim, &target.container.name, argv, Some(timeout)).await {
             Ok(ended) if ended.code == 0 => Outcome::Success,
             Ok(ended) => Outcome::Failure(ended.output),
@@ -130,18 +129,18 @@ async fn once(probe: &Probe, target: &Target) -> Outcome {
         };
     }
     if let Some(action) = &probe.http_get {
-        let port = match target.port(&action.port) {
+        let number = match port(&target.container, &action.port) {
             Ok(port) => port,
             Err(text) => return errored(text),
         };
         let host = target.host(action.host.as_deref());
-        return match http::Get::new(action, &host, port, http::Asker::Probe) {
+        return match http::Get::new(action, &host, number, http::Asker::Probe) {
             Ok(get) => http::check(&get, timeout).await,
             Err(error) => errored(error.to_string()),
         };
     }
     if let Some(action) = &probe.tcp_socket {
-        return match target.port(&action.port) {
+        return match port(&target.container, &action.port) {
             Ok(port) => tcp::check(&target.host(action.host.as_deref()), port, timeout).await,
             Err(text) => errored(text),
         };
@@ -155,3 +154,6 @@ async fn once(probe: &Probe, target: &Target) -> Outcome {
     }
     errored(format!("missing probe handler for {}", target.container.name))
 }
+
+#[cfg(test)]
+mod tests;
