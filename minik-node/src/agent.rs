@@ -3,6 +3,7 @@
 //! Owns the node's Node object, its Lease and the kubelet socket. Decides nothing about packets.
 
 mod client;
+mod disk;
 mod links;
 mod node;
 
@@ -122,7 +123,8 @@ pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: Cancellat
     proxy::serve::spawn(&proxy_config, view.clone(), proxy.clone(), events, shutdown.clone());
 
     node::register(&client, &config, &shutdown).await;
-    let lease = tokio::spawn(node::keep(client.clone(), config.clone(), shutdown.clone()));
+    let events = Events::spawn(client.clone(), "kubelet", config.node.clone());
+    let lease = tokio::spawn(node::keep(client.clone(), config.clone(), events, shutdown.clone()));
     tokio::select! {
         () = synced(proxy) => keep_connections_as_kube_proxy_does(),
         () = shutdown.cancelled() => {}

@@ -200,7 +200,7 @@ impl Up {
         step.done();
         let step = progress.step("nodes");
         readiness::nodes(&client, &power::only_on(spec), since, |node| {
-            step.detail(&format!("{node} is ready"))
+            step.detail(&format!("{node} is ready"));
         })
         .await?;
         step.done();

@@ -18,6 +18,7 @@ pub use sockets::{API_PORT, KUBELET};
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -380,7 +381,7 @@ fn running_children(cluster: &str) -> std::io::Result<BTreeMap<String, Process>>
         .collect())
 }
 
-/// Its standard error is its log.
+/// Its standard error is its log. On a full disk a line is lost, and nothing else: `eprintln!` would panic.
 fn log(message: &str) {
-    eprintln!("supervisor: {message}");
+    writeln!(std::io::stderr(), "supervisor: {message}").ok();
 }

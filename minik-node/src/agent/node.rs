@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Taint};
+use k8s_openapi::api::core::v1::{
+    Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, ObjectReference, Taint,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -14,6 +16,8 @@ use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 use super::AgentConfig;
+use super::disk::Disk;
+use crate::pods::events::Events;
 use crate::view::Retry;
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -59,8 +63,10 @@ async fn try_register(client: &Client, config: &AgentConfig) -> kube::Result<()>
     renew(client, config, present.metadata.uid).await
 }
 
-/// Renews the Lease until `shutdown`.
-pub async fn keep(client: Client, config: AgentConfig, shutdown: CancellationToken) {
+/// Renews the Lease until `shutdown`, and says when the disk fills up or has room again.
+pub async fn keep(client: Client, config: AgentConfig, events: Events, shutdown: CancellationToken) {
+    // As it was registered.
+    let mut disk = Disk::Roomy;
     let mut ticks = tokio::time::interval(RENEW);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -74,6 +80,22 @@ pub async fn keep(client: Client, config: AgentConfig, shutdown: CancellationTok
         };
         if let Some(Err(error)) = shutdown.run_until_cancelled(kept).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "renew lease");
+        }
+        match Disk::look(&config.state_dir) {
+            Ok(found) if found != disk => {
+                let told = shutdown.run_until_cancelled(tell_disk(&client, &config, &events, found));
+                match told.await {
+                    // The next tick tries again.
+                    Some(Err(error)) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, ?found, "report the disk");
+                    }
+                    _ => disk = found,
+                }
+            }
+            Ok(_) => {}
+            // Made with the first Pod.
+            Err(nix::Error::ENOENT) => {}
+            Err(error) => tracing::warn!(%error, "look at the disk"),
         }
     }
 }
@@ -93,6 +115,28 @@ async fn vouch(client: &Client, config: &AgentConfig) -> kube::Result<()> {
     api.patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch))
         .await
         .map(drop)
+}
+
+async fn tell_disk(client: &Client, config: &AgentConfig, events: &Events, disk: Disk) -> kube::Result<()> {
+    let patch = serde_json::json!({"status": {"conditions": [disk.condition(Timestamp::now())]}});
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes
+        .patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch))
+        .await?;
+    let reference = ObjectReference {
+        kind: Some("Node".to_owned()),
+        name: Some(config.node.clone()),
+        // The kubelet's own way to name its node.
+        uid: Some(config.node.clone()),
+        namespace: Some("default".to_owned()),
+        ..ObjectReference::default()
+    };
+    events.normal_about(
+        reference,
+        disk.event(),
+        format!("Node {} status is now: {}", config.node, disk.event()),
+    );
+    Ok(())
 }
 
 async fn renew(client: &Client, config: &AgentConfig, owner: Option<String>) -> kube::Result<()> {

@@ -71,6 +71,11 @@ impl Events {
         self.enqueue(reference, warning, reason, message);
     }
 
+    /// Says that something happened to another object.
+    pub fn normal_about(&self, reference: ObjectReference, reason: &'static str, message: impl Into<String>) {
+        self.enqueue(reference, false, reason, message.into());
+    }
+
     /// Says that something went wrong with another object.
     pub fn warning_about(&self, reference: ObjectReference, reason: &'static str, message: impl Into<String>) {
         self.enqueue(reference, true, reason, message.into());

@@ -148,7 +148,7 @@ impl Manager {
                 Some(ended) = self.workers.join_next() => self.ended(ended),
                 event = stream.next() => match event {
                     Some(Ok(event)) => self.take(event),
-                    Some(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "watch of Pods failed"),
+                    Some(Err(error)) => crate::view::tell("Pod", &error),
                     None => break,
                 },
             }

@@ -17,7 +17,7 @@ use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 pub use collect::{Change, Collector};
-pub use watch::{Retry, spawn, spawn_for_names};
+pub use watch::{Retry, spawn, spawn_for_names, tell};
 
 use crate::model::{Node, ObjectName, Service, Slice};
 

@@ -78,12 +78,22 @@ where
             match event {
                 Ok(event) => Some(wrap(event)),
                 Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), error = &error as &dyn std::error::Error, "watch failed");
+                    tell(&K::kind(&()), &error);
                     None
                 }
             }
         })
         .boxed()
+}
+
+/// Logs a watch that failed. One that broke off is no more than an API server that was started again; one that cannot
+/// even begin is worth a warning.
+pub fn tell(kind: &str, error: &watcher::Error) {
+    let cause = error as &dyn std::error::Error;
+    match error {
+        watcher::Error::WatchFailed(_) => tracing::debug!(kind, error = cause, "a watch broke off"),
+        _ => tracing::warn!(kind, error = cause, "watch failed"),
+    }
 }
 
 /// Delays between failed attempts: 10 ms, doubling, at most 5 s, starting over after a success. An API

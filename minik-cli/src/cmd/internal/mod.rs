@@ -94,6 +94,8 @@ fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
+        // To standard error, which is what could not be written to: the line that says so would panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();
 }

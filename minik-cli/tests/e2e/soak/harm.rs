@@ -68,7 +68,7 @@ impl Harm {
                 format!("parted {node} from the others")
             }
             Self::FillDisk => {
-                vm.sh("m=/var/lib/minik; used=$(df -k --output=used $m | tail -1); mount -o remount,size=$((used + 4))k $m; sleep 0.4; mount -o remount,size=2g $m")
+                vm.sh("m=/var/lib/minik; used=$(df -k --output=used $m | tail -1); mount -o remount,size=$((used + 4))k $m; head -c 64k /dev/zero > $m/fill; kill -9 $(jq '.children.network.pid // empty' /run/minik/minik/supervisor.json); sleep 0.4; rm $m/fill; mount -o remount,size=2g $m")
                     .ok();
                 "filled the disk".to_owned()
             }

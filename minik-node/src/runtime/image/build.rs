@@ -205,7 +205,7 @@ fn fill(root: &Path, sources: &BTreeMap<PathBuf, PathBuf>, content: &[Content]) 
                 let mode = if *shared { 0o1777 } else { 0o755 };
                 fs::set_permissions(path, fs::Permissions::from_mode(mode))
             })?,
-            Content::File { path, text } => make(&parented(root, Path::new(path))?, |path| fs::write(path, text))?,
+            Content::File { path, text } => make(&parented(root, Path::new(path))?, |path| write(path, text))?,
             Content::Link { path, target } => make(&parented(root, Path::new(path))?, |path| symlink(target, path))?,
             Content::Machine { .. } => {}
         }
@@ -223,7 +223,16 @@ fn parented(root: &Path, target: &Path) -> Result<PathBuf, ImageError> {
 
 fn link_or_copy(source: &Path, target: &Path) -> io::Result<()> {
     let source = fs::canonicalize(source)?;
-    fs::hard_link(&source, target).or_else(|_| fs::copy(&source, target).map(drop))
+    fs::hard_link(&source, target).or_else(|_| {
+        fs::copy(&source, target)?;
+        File::open(target)?.sync_all()
+    })
+}
+
+/// A tree that has its name is complete, after a power cut too: the name must not be on disk before what it names.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)?;
+    File::open(path)?.sync_all()
 }
 
 fn make(path: &Path, operation: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), ImageError> {

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
+use super::complain;
 use crate::runtime::protocol::{MAX_LINE, Reply, Request};
 
 /// Most descriptors a request carries: stdin, stdout, stderr.
@@ -77,7 +78,7 @@ impl Connection {
         match serde_json::from_slice(&line) {
             Ok(request) => Input::Request(request),
             Err(error) => {
-                eprintln!("minik shim: bad request: {error}");
+                complain(&format!("bad request: {error}"));
                 Input::Closed
             }
         }

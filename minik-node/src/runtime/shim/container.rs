@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::complain;
 use super::log::{Output, fifo};
 use super::process::{Process, Stdio};
 use super::space::{self, Space};
@@ -111,15 +112,15 @@ impl Container {
         if let Some(mark) = &live.mark
             && let Err(error) = space::kill_marked(mark)
         {
-            eprintln!("minik shim: container {}: kill what is left: {error}", self.spec.name);
+            complain(&format!("container {}: kill what is left: {error}", self.spec.name));
         }
         if self.spec.stdin != Stdin::Closed
             && let Err(error) = fs::remove_file(stdin_fifo(dir, &self.spec.id))
         {
-            eprintln!("minik shim: container {}: remove input: {error}", self.spec.name);
+            complain(&format!("container {}: remove input: {error}", self.spec.name));
         }
         if let Err(error) = live.output.finish() {
-            eprintln!("minik shim: container {}: save output: {error}", self.spec.name);
+            complain(&format!("container {}: save output: {error}", self.spec.name));
         }
         self.state.current.pid = 0;
         self.state.current.ended.get_or_insert(Ended {

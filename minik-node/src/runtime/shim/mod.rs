@@ -13,6 +13,7 @@ mod sandbox;
 mod server;
 mod space;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -53,10 +54,16 @@ pub fn main(args: &ShimArgs) -> ExitCode {
                 text.push_str(&format!(": {error}"));
                 cause = error.source();
             }
-            eprintln!("minik shim: {text}");
+            complain(&text);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what went wrong in the shim's log. On a full disk a line is lost, and nothing else: `eprintln!` would panic, and take
+/// the Pod along.
+fn complain(text: &str) {
+    writeln!(std::io::stderr(), "minik shim: {text}").ok();
 }
 
 fn run(dir: &Path) -> Result<(), ShimError> {

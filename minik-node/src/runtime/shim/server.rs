@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::complain;
 use super::connection::{Connection, Input};
 use super::container::Container;
 use super::process::{Process, Stdio, failure};
@@ -136,7 +137,7 @@ impl Server<'_> {
                     .and_then(|container| container.live.as_mut())
                     && let Err(error) = live.output.pump()
                 {
-                    eprintln!("minik shim: container {name}: save output: {error}");
+                    complain(&format!("container {name}: save output: {error}"));
                 }
             }
             Ready::Ended(name) => {
@@ -236,7 +237,7 @@ impl Server<'_> {
                     if let Some(live) = &container.live
                         && let Err(error) = live.process.signal(libc::SIGKILL)
                     {
-                        eprintln!("minik shim: kill container {}: {error}", container.spec.name);
+                        complain(&format!("kill container {}: {error}", container.spec.name));
                     }
                 }
             }
@@ -368,7 +369,7 @@ impl Server<'_> {
         if let Some((process, _)) = self.execs.get(&id)
             && let Err(error) = process.signal(libc::SIGKILL)
         {
-            eprintln!("minik shim: kill exec: {error}");
+            complain(&format!("kill exec: {error}"));
         }
     }
 }
