@@ -54,6 +54,8 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
         StatusCode::CREATED
     );
     let web = format!("{CONFIG_MAPS}/web");
+    let current = server.get(CONFIG_MAPS).await.json()["metadata"]["resourceVersion"].clone();
+    let current = current.as_str().unwrap();
     let mut renamed = config_map("zz");
     let mut elsewhere = config_map("x");
     elsewhere["metadata"]["namespace"] = "other".into();
@@ -180,7 +182,7 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
             server.get(&format!("{CONFIG_MAPS}?resourceVersion=999")).await,
             504,
             "Timeout",
-            "Too large resource version: 999, current: 4",
+            &format!("Too large resource version: 999, current: {current}"),
         ),
     ];
     for (answer, code, reason, message) in cases {

@@ -209,11 +209,8 @@ async fn list(client: &Client, path: &str) -> anyhow::Result<Vec<u8>> {
 fn redact(list: &mut Value) {
     for secret in list["items"].as_array_mut().into_iter().flatten() {
         for field in ["data", "stringData"] {
-            for value in secret[field]
-                .as_object_mut()
-                .into_iter()
-                .flat_map(|data| data.values_mut())
-            {
+            let held = secret.get_mut(field).and_then(Value::as_object_mut);
+            for value in held.into_iter().flat_map(|held| held.values_mut()) {
                 *value = REDACTED.into();
             }
         }

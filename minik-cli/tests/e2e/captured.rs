@@ -16,6 +16,7 @@ const MASKS: &[(&str, &str)] = &[
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID"),
     (r#"resourceVersion: "\d+""#, "resourceVersion: N"),
     (r"\bnginx-[a-z0-9]{8,10}-[a-z0-9]{5}\b", "POD"),
+    (r"\bkube-api-access-[a-z0-9]{5}\b", "TOKEN"),
     (r"\bnginx-[a-z0-9]{8,10}\b", "REPLICASET"),
     (r"pod-template-hash=\w+", "pod-template-hash=HASH"),
     (

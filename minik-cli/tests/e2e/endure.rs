@@ -46,8 +46,10 @@ fn services_names_and_pods_go_on_without_any_daemon() {
         .ok();
     let before = containers(&vm);
 
-    // The supervisor first, or it starts the others again within milliseconds.
-    vm.sh("pkill -KILL -f '[i]nternal supervisor'").ok();
+    // Supervisor and standby first, or they start the others again within milliseconds; and stopped before that, or one
+    // takes the other's place between the two deaths.
+    vm.sh("pkill -STOP -f '[i]nternal supervisor'; pkill -KILL -f '[i]nternal supervisor'")
+        .ok();
     vm.sh("pkill -KILL -f '[i]nternal (agent|apiserver)'").ok();
     // A killed process is still listed until its parent has taken its exit code.
     vm.sh("timeout 10 sh -c \"while pgrep -f '[i]nternal (supervisor|agent|apiserver)'; do sleep 0.01; done\"")

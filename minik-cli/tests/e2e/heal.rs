@@ -76,8 +76,11 @@ fn what_is_taken_from_the_network_is_laid_again() {
 fn up_mends_a_cluster_and_says_what_it_did() {
     let vm = Vm::with_cluster();
     assert!(vm.sh("minik up --isolated").err.contains("is already up, and well"));
-    vm.sh("kill -KILL $(pgrep -f '[i]nternal supervisor'); kill -KILL $(pgrep -f '[i]nternal network')")
-        .ok();
+    // Stopped first, or the standby may take over between the two deaths.
+    vm.sh(
+        "both=$(pgrep -f '[i]nternal supervisor'); kill -STOP $both; kill -KILL $both $(pgrep -f '[i]nternal network')",
+    )
+    .ok();
     vm.sh("ip -n minik.minik.worker1 link del eth0; ip -n minik.minik.worker2 route del default")
         .ok();
     let said = vm.sh("minik up --isolated");

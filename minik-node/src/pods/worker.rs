@@ -27,6 +27,7 @@ use super::sandbox::{self, Running};
 use super::volumes::keeper::Keeper;
 use super::{start, termination};
 use crate::runtime::client::States;
+use crate::runtime::protocol::ContainerState;
 
 pub use context::{NodeContext, PodError, Wanted};
 use tasks::Report;
@@ -249,11 +250,19 @@ impl Worker {
 
     /// Tells the kubelet's endpoint where the Pod's containers are.
     pub(super) fn publish(&self) {
+        let mut states = self.knowledge.states.clone();
+        // What ended in a sandbox before this one, and does not run again, still has a log.
+        for (name, attempt) in &self.knowledge.former {
+            states.entry(name.clone()).or_insert_with(|| ContainerState {
+                current: attempt.clone(),
+                previous: None,
+            });
+        }
         let facts = Facts {
             uid: self.uid().to_owned(),
             client: self.running.as_ref().map(|running| running.client.clone()),
             netns: self.running.as_ref().and_then(|running| running.spec.netns.clone()),
-            states: self.knowledge.states.clone(),
+            states,
             logs: sandbox::logs(&self.node.config, &self.pod),
         };
         self.registry.set(&self.pod, facts);

@@ -20,7 +20,15 @@ pub struct TriggerTimes(BTreeMap<Key, Seen>);
 #[derive(Default)]
 struct Seen {
     service: Option<Timestamp>,
-    pods: BTreeMap<String, Option<Timestamp>>,
+    pods: BTreeMap<String, Option<Turn>>,
+}
+
+/// When a Pod last became ready or ceased to be, and which. Times have whole seconds, and Pods here may come and be ready
+/// within one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Turn {
+    at: Timestamp,
+    ready: bool,
 }
 
 impl TriggerTimes {
@@ -42,9 +50,9 @@ impl TriggerTimes {
                 let changed = now
                     .pods
                     .iter()
-                    .filter(|(name, time)| before.pods.get(*name).is_none_or(|old| old < *time));
+                    .filter(|(name, turn)| before.pods.get(*name).is_none_or(|old| is_newer(**turn, *old)));
                 let service = created.filter(|created| before.service.is_none_or(|old| old < *created));
-                changed.filter_map(|(_, time)| *time).chain(service).min()
+                changed.filter_map(|(_, turn)| Some((*turn)?.at)).chain(service).min()
             }
         };
         self.0.insert(key, now);
@@ -57,9 +65,21 @@ impl TriggerTimes {
     }
 }
 
-/// When the Pod last became ready or ceased to be.
-fn changed_at(pod: &Pod) -> Option<Timestamp> {
-    ready_condition(pod)?.last_transition_time.as_ref().map(|time| time.0)
+fn is_newer(now: Option<Turn>, old: Option<Turn>) -> bool {
+    match (now, old) {
+        (Some(now), Some(old)) => now.at > old.at || now.at == old.at && now.ready != old.ready,
+        (now, None) => now.is_some(),
+        (None, Some(_)) => false,
+    }
+}
+
+/// The Pod's last turn, if it says one.
+fn changed_at(pod: &Pod) -> Option<Turn> {
+    let condition = ready_condition(pod)?;
+    Some(Turn {
+        at: condition.last_transition_time.as_ref()?.0,
+        ready: condition.status == "True",
+    })
 }
 
 /// A time as the annotation spells it: RFC 3339, to the second.
@@ -107,6 +127,16 @@ mod tests {
             Some(60)
         );
         assert_eq!(next(&[pod("b", Some(60))]), None, "a Pod that went says no time");
+        let mut ready = Arc::unwrap_or_clone(pod("b", Some(60)));
+        let conditions = ready.status.as_mut().and_then(|status| status.conditions.as_mut());
+        conditions.unwrap()[0].status = "True".to_owned();
+        let ready = Arc::new(ready);
+        assert_eq!(
+            next(&[ready.clone()]),
+            Some(60),
+            "ready within the second in which it came"
+        );
+        assert_eq!(next(&[ready]), None);
     }
 
     /// As Kubernetes 1.36 spells it: `2026-11-21T02:55:55Z`.
