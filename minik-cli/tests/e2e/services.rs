@@ -198,3 +198,47 @@ spec: {selector: {app: web}, sessionAffinity: ClientIP, ports: [{port: 80}]}",
     assert_eq!(counts[0], 0, "the other Pod saw requests too: {counts:?}");
     assert!(counts[1] >= 21, "{counts:?}");
 }
+
+/// "should connect to the ports exposed by restartable init containers" and "to the named ports"; "should be rejected for
+/// evicted pods (no endpoints exist)".
+#[test]
+fn sidecars_serve_their_ports_and_a_pod_that_was_put_out_serves_none() {
+    let vm = cluster(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: sidecar, labels: {app: sidecar}}
+spec:
+  initContainers: [{name: web, image: nginx, restartPolicy: Always, ports: [{name: http, containerPort: 80}]}]
+  containers: [{name: main, image: pause}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: sidecar}
+spec: {selector: {app: sidecar}, ports: [{name: number, port: 80}, {name: named, port: 8080, targetPort: http}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: out, labels: {app: out}}
+spec: {activeDeadlineSeconds: 2, restartPolicy: Never, terminationGracePeriodSeconds: 1, containers: [{name: web, image: nginx}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: out}
+spec: {selector: {app: out}, ports: [{port: 80}]}",
+    );
+    for port in [80, 8080] {
+        eventually(
+            || match vm.sh(&format!("kubectl exec tools -- curl -sf --max-time 2 sidecar:{port}")) {
+                said if said.out.contains("Welcome to nginx!") => Ok(()),
+                said => Err(said.to_string()),
+            },
+        );
+    }
+    vm.sh("kubectl wait --for=jsonpath='{.status.reason}'=DeadlineExceeded pod/out --timeout=30s")
+        .ok();
+    eventually(|| match vm.sh("kubectl exec tools -- curl -s --max-time 2 out") {
+        said if said.code == 7 => Ok(()),
+        said => Err(said.to_string()),
+    });
+}

@@ -140,9 +140,11 @@ const TOOLS: Recipe = Recipe {
     ..EMPTY
 };
 
+/// Ends when it is asked to, as Kubernetes' own does: the first process of a container ignores every signal that it has
+/// no answer to.
 const PAUSE: Recipe = Recipe {
     name: "pause",
-    cmd: &["tail", "-f", "/dev/null"],
+    cmd: &["sh", "-c", "trap 'exit 0' INT TERM; tail -f /dev/null & wait"],
     ..EMPTY
 };
 const BUSYBOX_IMAGE: Recipe = Recipe {
