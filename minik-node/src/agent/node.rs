@@ -26,7 +26,7 @@ const LEASE_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);
 const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
 /// The kubelet's `maxPods`: what a /24 has addresses for, where the kubelet's default of 110 would leave most unused.
-const MAX_PODS: &str = "250";
+const MAX_PODS: &str = "253";
 
 /// Registers the node, trying until the API server takes it or `shutdown`.
 pub async fn register(client: &Client, config: &AgentConfig, shutdown: &CancellationToken) {
