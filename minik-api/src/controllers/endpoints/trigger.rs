@@ -132,11 +132,11 @@ mod tests {
         conditions.unwrap()[0].status = "True".to_owned();
         let ready = Arc::new(ready);
         assert_eq!(
-            next(&[ready.clone()]),
+            next(std::slice::from_ref(&ready)),
             Some(60),
             "ready within the second in which it came"
         );
-        assert_eq!(next(&[ready]), None);
+        assert_eq!(next(std::slice::from_ref(&ready)), None);
     }
 
     /// As Kubernetes 1.36 spells it: `2026-11-21T02:55:55Z`.

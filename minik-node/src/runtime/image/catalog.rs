@@ -164,7 +164,8 @@ const DNS: Recipe = Recipe {
 const ALL: [Recipe; 6] = [BUSYBOX_IMAGE, HTTPD, DNS, NGINX, PAUSE, TOOLS];
 
 /// Other names by which lessons know our images.
-const ALIASES: [(&str, &str); 7] = [
+const ALIASES: [(&str, &str); 8] = [
+    ("nginx-slim", "nginx"),
     ("tutum/dnsutils", "tools"),
     ("curlimages/curl", "tools"),
     ("nicolaka/netshoot", "tools"),
@@ -217,6 +218,7 @@ mod tests {
             ("docker.io/library/nginx:alpine@sha256:0000", Some("nginx")),
             ("localhost:5000/busybox", Some("busybox")),
             ("registry.k8s.io/pause:3.10", Some("pause")),
+            ("registry.k8s.io/nginx-slim:0.24", Some("nginx")),
             ("registry.k8s.io/e2e-test-images/jessie-dnsutils:1.7", Some("tools")),
             ("tutum/dnsutils", Some("tools")),
             ("curlimages/curl:8.1", Some("tools")),
