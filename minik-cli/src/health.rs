@@ -148,11 +148,14 @@ impl Found {
         let mut found = Self::default();
         for (pid, how) in processes::of_cluster(cluster)? {
             match how {
-                Belonging::Internal { what, node: Some(node) } => {
-                    found.processes.insert(format!("{what}-{node}"), pid);
-                }
-                Belonging::Internal { what, .. } if what == "supervisor" && supervisor.standby == Some(pid) => {
+                Belonging::Internal { .. } if supervisor.standby == Some(pid) => {
                     found.processes.insert("standby".to_owned(), pid);
+                }
+                Belonging::Internal { fork: true, .. } => {}
+                Belonging::Internal {
+                    what, node: Some(node), ..
+                } => {
+                    found.processes.insert(format!("{what}-{node}"), pid);
                 }
                 Belonging::Internal { what, .. } if what == "shim" => found.shims += 1,
                 Belonging::Internal { what, .. } if ["supervisor", "apiserver", "network"].contains(&what.as_str()) => {

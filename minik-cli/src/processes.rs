@@ -20,6 +20,8 @@ use crate::cluster::names;
 pub struct Process {
     /// Process id.
     pub pid: i32,
+    /// Process id of its parent; 0 when it cannot be read.
+    pub parent: i32,
     /// File name of its executable; empty when it cannot be read.
     pub executable: String,
     /// Its command line.
@@ -37,6 +39,9 @@ pub enum Belonging {
         what: String,
         /// For agents, the node.
         node: Option<String>,
+        /// Whether its parent is the same: a fork that is about to run another program under its parent's command line,
+        /// or the supervisor's standby.
+        fork: bool,
     },
     /// It runs in a network namespace of the cluster: a container, or somebody's shell.
     Inside {
@@ -45,10 +50,30 @@ pub enum Belonging {
     },
 }
 
-/// Whether and how `process` belongs to `cluster`. `executable` is the file name of this program;
-/// `namespaces` are the cluster's, by device and inode. Pure.
+/// Those of `processes` that belong to `cluster`, by pid. `executable` is the file name of this program; `namespaces`
+/// are the cluster's, by device and inode. Pure.
 #[must_use]
-pub fn belongs(
+pub fn belonging(
+    processes: &[Process],
+    cluster: &str,
+    executable: &str,
+    namespaces: &BTreeMap<(u64, u64), String>,
+) -> BTreeMap<i32, Belonging> {
+    let alone: BTreeMap<i32, Belonging> = processes
+        .iter()
+        .filter_map(|process| Some((process.pid, belongs(process, cluster, executable, namespaces)?)))
+        .collect();
+    let mut all = alone.clone();
+    for process in processes {
+        if let Some(Belonging::Internal { fork, .. }) = all.get_mut(&process.pid) {
+            *fork = alone.get(&process.parent) == alone.get(&process.pid);
+        }
+    }
+    all
+}
+
+/// Whether and how `process` belongs to `cluster`, by itself.
+fn belongs(
     process: &Process,
     cluster: &str,
     executable: &str,
@@ -62,6 +87,7 @@ pub fn belongs(
         return Some(Belonging::Internal {
             what: what.to_owned(),
             node,
+            fork: false,
         });
     }
     let namespace = namespaces.get(&process.network?)?.clone();
@@ -97,12 +123,12 @@ pub fn of_cluster(cluster: &str) -> io::Result<BTreeMap<i32, Belonging>> {
     let own = own_executable()?;
     let myself = nix::unistd::getpid().as_raw();
     let processes = procfs::process::all_processes().map_err(io::Error::other)?;
-    Ok(processes
+    let others: Vec<Process> = processes
         .filter_map(Result::ok)
         .filter(|process| process.pid != myself)
         .filter_map(|process| read(process.pid))
-        .filter_map(|process| Some((process.pid, belongs(&process, cluster, &own, &namespaces)?)))
-        .collect())
+        .collect();
+    Ok(belonging(&others, cluster, &own, &namespaces))
 }
 
 /// Every process that would end with the node's machine, but the caller: its agent, the shims and containers of its Pods,
@@ -172,6 +198,7 @@ fn read(pid: i32) -> Option<Process> {
         .map(|there| (there.dev(), there.ino()));
     Some(Process {
         pid,
+        parent: process.stat().map_or(0, |stat| stat.ppid),
         executable: process.exe().map(|path| executable_name(&path)).unwrap_or_default(),
         arguments: process.cmdline().unwrap_or_default(),
         network,
@@ -274,6 +301,7 @@ mod tests {
         let arguments = arguments.split(' ').map(str::to_owned).collect();
         Process {
             pid: 7,
+            parent: 1,
             executable: executable.to_owned(),
             arguments,
             network,
@@ -292,7 +320,8 @@ mod tests {
             check(&agent),
             Some(Belonging::Internal {
                 what: "agent".to_owned(),
-                node: Some("worker1".to_owned())
+                node: Some("worker1".to_owned()),
+                fork: false,
             })
         );
         let shim = process(
@@ -304,9 +333,32 @@ mod tests {
             check(&shim),
             Some(Belonging::Internal {
                 what: "shim".to_owned(),
-                node: None
+                node: None,
+                fork: false,
             })
         );
+    }
+
+    #[test]
+    fn a_fork_is_not_taken_for_its_parent() {
+        let agent = process("minik", "minik internal agent --node worker1 --name lab", None);
+        let agent = |pid, parent| Process {
+            pid,
+            parent,
+            ..agent.clone()
+        };
+        // Numbers go round: a fork may well have the lower one.
+        let all = belonging(
+            &[agent(40, 7), agent(12, 40), agent(90, 40)],
+            "lab",
+            "minik",
+            &BTreeMap::new(),
+        );
+        let forks = all.into_iter().filter_map(|(pid, how)| match how {
+            Belonging::Internal { fork, .. } => Some((pid, fork)),
+            Belonging::Inside { .. } => None,
+        });
+        assert_eq!(forks.collect::<Vec<_>>(), [(12, true), (40, false), (90, true)]);
     }
 
     #[test]

@@ -368,8 +368,12 @@ fn has_ended(process: &Process) -> nix::Result<bool> {
 /// The cluster's API server and agents, whoever started them, by the name of their role.
 fn running_children(cluster: &str) -> std::io::Result<BTreeMap<String, Process>> {
     let internal = |how| match how {
-        Belonging::Internal { what, node } => Some(node.map_or(what.clone(), |node| format!("{what}-{node}"))),
-        Belonging::Inside { .. } => None,
+        Belonging::Internal {
+            what,
+            node,
+            fork: false,
+        } => Some(node.map_or(what.clone(), |node| format!("{what}-{node}"))),
+        Belonging::Internal { fork: true, .. } | Belonging::Inside { .. } => None,
     };
     Ok(processes::of_cluster(cluster)?
         .into_iter()
