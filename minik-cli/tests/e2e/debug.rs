@@ -3,24 +3,10 @@
 
 use serde_json::Value;
 
+use crate::manifest::{TOOLS, WEB};
 use crate::vm::{Vm, eventually};
 
-const OBJECTS: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, labels: {app: web}}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec: {containers: [{name: nginx, image: nginx}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: tools}
-spec: {containers: [{name: tools, image: tools, command: [sleep, infinity]}]}
----
+const SERVICES: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -34,7 +20,8 @@ spec: {selector: {app: nobody}, clusterIP: 10.96.0.21, ports: [{port: 80}]}
 
 fn cluster() -> Vm {
     let vm = Vm::with_cluster();
-    vm.sh_with(OBJECTS, "kubectl apply -f -").ok();
+    vm.sh_with(&format!("{WEB}---{TOOLS}---{SERVICES}"), "kubectl apply -f -")
+        .ok();
     vm.sh("kubectl rollout status deployment/web --timeout=30s").ok();
     vm.sh("kubectl wait --for=condition=Ready pod/tools --timeout=30s").ok();
     eventually(

@@ -1,19 +1,10 @@
 //! The data path outlives the daemons: with supervisor, API server and agents all dead, Services, names and Pods go on,
 //! and the next `minik up` finds everything as it was.
 
+use crate::manifest::WEB;
 use crate::vm::Vm;
 
 const OBJECTS: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec: {containers: [{name: nginx, image: nginx}]}
----
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -38,7 +29,7 @@ fn containers(vm: &Vm) -> String {
 #[test]
 fn services_names_and_pods_go_on_without_any_daemon() {
     let vm = Vm::with_cluster();
-    vm.sh_with(OBJECTS, "kubectl apply -f -").ok();
+    vm.sh_with(&format!("{WEB}---{OBJECTS}"), "kubectl apply -f -").ok();
     vm.sh("kubectl rollout status deployment/web --timeout=30s").ok();
     vm.sh("kubectl wait --for=condition=Ready pod/client --timeout=30s")
         .ok();

@@ -19,6 +19,7 @@ mod heal;
 mod helm;
 mod kubectl;
 mod lesson;
+mod manifest;
 mod manifests;
 mod nodes;
 mod pod_life;

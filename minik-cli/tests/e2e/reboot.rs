@@ -1,18 +1,9 @@
 //! What comes back after everything but the state directory is gone: a reboot, a power cut, a kill of all there is.
 
+use crate::manifest::WEB;
 use crate::vm::{Vm, eventually};
 
 const OBJECTS: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec: {containers: [{name: nginx, image: nginx}]}
----
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -70,7 +61,7 @@ fn is(found: &str, expected: &str) -> Result<(), String> {
 #[test]
 fn a_cluster_is_as_it_was_after_a_reboot_and_nothing_runs_twice() {
     let vm = Vm::with_cluster();
-    vm.sh_with(OBJECTS, "kubectl apply -f -").ok();
+    vm.sh_with(&format!("{WEB}---{OBJECTS}"), "kubectl apply -f -").ok();
     vm.sh("kubectl rollout status deployment/web --timeout=30s").ok();
     vm.sh("kubectl wait --for=condition=Ready pod/once --timeout=30s").ok();
     vm.sh("kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/done --timeout=30s")
@@ -130,7 +121,7 @@ fn a_cluster_is_as_it_was_after_a_reboot_and_nothing_runs_twice() {
 #[test]
 fn a_pod_whose_shim_was_killed_ends_as_unknown_and_starts_again_only_if_it_may() {
     let vm = Vm::with_cluster();
-    vm.sh_with(OBJECTS, "kubectl apply -f -").ok();
+    vm.sh_with(&format!("{WEB}---{OBJECTS}"), "kubectl apply -f -").ok();
     vm.sh("kubectl rollout status deployment/web --timeout=30s").ok();
     vm.sh("kubectl wait --for=condition=Ready pod/once --timeout=30s").ok();
     vm.sh("kill -9 $(pgrep -f '[i]nternal shim')").ok();

@@ -2,19 +2,10 @@
 
 use serde_json::Value;
 
+use crate::manifest::WEB;
 use crate::vm::{Vm, eventually};
 
-const OBJECTS: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec: {containers: [{name: nginx, image: nginx}]}
----
+const SERVICE: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -24,7 +15,7 @@ spec: {type: NodePort, externalTrafficPolicy: Local, selector: {app: web}, ports
 #[test]
 fn every_rule_of_a_service_is_shown_with_its_reason_and_compared_with_the_kernel() {
     let vm = Vm::with_cluster();
-    vm.write("objects.yaml", OBJECTS);
+    vm.write("objects.yaml", &format!("{WEB}---{SERVICE}"));
     vm.sh("kubectl apply -f objects.yaml && kubectl rollout status deployment/web --timeout=30s")
         .ok();
     let rules = |node: &str| vm.sh(&format!("minik rules svc/web --node {node}"));

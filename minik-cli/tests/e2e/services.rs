@@ -3,29 +3,14 @@
 
 use std::collections::BTreeSet;
 
+use crate::manifest::{TOOLS, WEB};
 use crate::vm::{Vm, eventually};
-
-const WEB: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, labels: {app: web}}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec: {containers: [{name: nginx, image: nginx}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: tools}
-spec: {containers: [{name: tools, image: tools, command: [sleep, infinity]}]}
-";
 
 /// A cluster with two web Pods, a Pod to ask from, and `services` (YAML).
 fn cluster(services: &str) -> Vm {
     let vm = Vm::with_cluster();
-    vm.sh_with(&format!("{WEB}---{services}"), "kubectl apply -f -").ok();
+    vm.sh_with(&format!("{WEB}---{TOOLS}---{services}"), "kubectl apply -f -")
+        .ok();
     vm.sh("kubectl rollout status deployment/web --timeout=30s").ok();
     vm.sh("kubectl wait --for=condition=Ready pod/tools --timeout=30s").ok();
     vm

@@ -40,6 +40,7 @@ mod storage_class;
 mod volume_modes;
 mod workload;
 
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{KindInfo, Registered, Strategy};
@@ -84,9 +85,12 @@ pub(super) fn all() -> Vec<Registered> {
         row(network_policy::INFO, network_policy::NetworkPolicies),
         row(service_cidr::INFO, service_cidr::ServiceCidrs),
         row(pod_disruption_budget::INFO, pod_disruption_budget::PodDisruptionBudgets),
-        row(rbac::binding::CLUSTER_INFO, rbac::binding::ClusterRoleBindings),
+        row(
+            rbac::binding::CLUSTER_INFO,
+            rbac::binding::Bindings::<ClusterRoleBinding>::STRATEGY,
+        ),
         row(rbac::role::CLUSTER_INFO, rbac::role::ClusterRoles),
-        row(rbac::binding::INFO, rbac::binding::RoleBindings),
+        row(rbac::binding::INFO, rbac::binding::Bindings::<RoleBinding>::STRATEGY),
         row(rbac::role::INFO, rbac::role::Roles),
         row(priority_class::INFO, priority_class::PriorityClasses),
         row(storage_class::INFO, storage_class::StorageClasses),

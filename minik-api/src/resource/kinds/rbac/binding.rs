@@ -1,7 +1,13 @@
 //! RoleBinding and ClusterRoleBinding.
 
+use std::marker::PhantomData;
+
 use jiff::Timestamp;
+use k8s_openapi::Metadata;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::GROUP;
@@ -53,78 +59,86 @@ const CLUSTER_COLUMNS: &[Column] = &[
     print::text("ServiceAccounts", 1, "ServiceAccounts in the clusterRoleBinding"),
 ];
 
-/// How RoleBindings behave.
-pub(in crate::resource::kinds) struct RoleBindings;
+/// What a binding refers to and whom it serves; the two kinds differ in where they live.
+trait Binding {
+    const SCOPE: Scope;
+    /// The kinds that it may refer to.
+    const ROLES: &'static [&'static str];
+    const COLUMNS: &'static [Column];
 
-/// How ClusterRoleBindings behave.
-pub(in crate::resource::kinds) struct ClusterRoleBindings;
+    fn parts(&self) -> (&RoleRef, Option<&[Subject]>);
+    fn parts_mut(&mut self) -> (&mut RoleRef, Option<&mut [Subject]>);
+}
 
-impl Strategy for RoleBindings {
-    type Object = RoleBinding;
+impl Binding for RoleBinding {
+    const SCOPE: Scope = Scope::Namespaced;
+    const ROLES: &'static [&'static str] = &["Role", "ClusterRole"];
+    const COLUMNS: &'static [Column] = COLUMNS;
 
-    fn default(&self, object: &mut RoleBinding) {
-        fill(&mut object.role_ref, object.subjects.as_deref_mut());
+    fn parts(&self) -> (&RoleRef, Option<&[Subject]>) {
+        (&self.role_ref, self.subjects.as_deref())
     }
 
-    fn validate(&self, object: &RoleBinding) -> FieldErrors {
-        let mut errors = meta::validate(&object.metadata, Scope::Namespaced, names::path_segment);
-        errors.extend(role_ref(&object.role_ref, &["Role", "ClusterRole"]));
-        errors.extend(subjects(object.subjects.as_deref(), true));
-        errors
-    }
-
-    fn validate_update(&self, new: &RoleBinding, old: &RoleBinding) -> FieldErrors {
-        let mut errors = self.validate(new);
-        errors.extend(unchanged(&new.role_ref, &old.role_ref));
-        errors
-    }
-
-    fn columns(&self) -> &'static [Column] {
-        COLUMNS
-    }
-
-    fn row(&self, object: &RoleBinding, now: Timestamp) -> Vec<Value> {
-        let mut row = vec![
-            print::name(&object.metadata),
-            role(&object.role_ref),
-            print::age(&object.metadata, now),
-        ];
-        row.extend(members(object.subjects.as_deref()));
-        row
+    fn parts_mut(&mut self) -> (&mut RoleRef, Option<&mut [Subject]>) {
+        (&mut self.role_ref, self.subjects.as_deref_mut())
     }
 }
 
-impl Strategy for ClusterRoleBindings {
-    type Object = ClusterRoleBinding;
+impl Binding for ClusterRoleBinding {
+    const SCOPE: Scope = Scope::Cluster;
+    const ROLES: &'static [&'static str] = &["ClusterRole"];
+    const COLUMNS: &'static [Column] = CLUSTER_COLUMNS;
 
-    fn default(&self, object: &mut ClusterRoleBinding) {
-        fill(&mut object.role_ref, object.subjects.as_deref_mut());
+    fn parts(&self) -> (&RoleRef, Option<&[Subject]>) {
+        (&self.role_ref, self.subjects.as_deref())
     }
 
-    fn validate(&self, object: &ClusterRoleBinding) -> FieldErrors {
-        let mut errors = meta::validate(&object.metadata, Scope::Cluster, names::path_segment);
-        errors.extend(role_ref(&object.role_ref, &["ClusterRole"]));
-        errors.extend(subjects(object.subjects.as_deref(), false));
+    fn parts_mut(&mut self) -> (&mut RoleRef, Option<&mut [Subject]>) {
+        (&mut self.role_ref, self.subjects.as_deref_mut())
+    }
+}
+
+/// How RoleBindings and ClusterRoleBindings behave.
+pub(in crate::resource::kinds) struct Bindings<B>(PhantomData<fn() -> B>);
+
+impl<B> Bindings<B> {
+    pub(in crate::resource::kinds) const STRATEGY: Self = Self(PhantomData);
+}
+
+impl<B> Strategy for Bindings<B>
+where
+    B: Binding + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    type Object = B;
+
+    fn default(&self, object: &mut B) {
+        let (role_ref, subjects) = object.parts_mut();
+        fill(role_ref, subjects);
+    }
+
+    fn validate(&self, object: &B) -> FieldErrors {
+        let (reference, members) = object.parts();
+        let mut errors = meta::validate(object.metadata(), B::SCOPE, names::path_segment);
+        errors.extend(role_ref(reference, B::ROLES));
+        errors.extend(subjects(members, B::SCOPE == Scope::Namespaced));
         errors
     }
 
-    fn validate_update(&self, new: &ClusterRoleBinding, old: &ClusterRoleBinding) -> FieldErrors {
+    fn validate_update(&self, new: &B, old: &B) -> FieldErrors {
         let mut errors = self.validate(new);
-        errors.extend(unchanged(&new.role_ref, &old.role_ref));
+        errors.extend(unchanged(new.parts().0, old.parts().0));
         errors
     }
 
     fn columns(&self) -> &'static [Column] {
-        CLUSTER_COLUMNS
+        B::COLUMNS
     }
 
-    fn row(&self, object: &ClusterRoleBinding, now: Timestamp) -> Vec<Value> {
-        let mut row = vec![
-            print::name(&object.metadata),
-            role(&object.role_ref),
-            print::age(&object.metadata, now),
-        ];
-        row.extend(members(object.subjects.as_deref()));
+    fn row(&self, object: &B, now: Timestamp) -> Vec<Value> {
+        let (reference, subjects) = object.parts();
+        let metadata = object.metadata();
+        let mut row = vec![print::name(metadata), role(reference), print::age(metadata, now)];
+        row.extend(members(subjects));
         row
     }
 }
