@@ -11,6 +11,7 @@ use crate::resource::decode::Format;
 use crate::storage::{Change, Document, guaranteed_update};
 
 use super::call::{Call, now};
+use super::document;
 use super::object::{self, text};
 use super::respond;
 
@@ -45,7 +46,7 @@ pub async fn bind(call: &Call, body: &Bytes, format: Format) -> Result<Response,
     let dry_run = call.write_options(false)?.dry_run;
     guaranteed_update(&*call.state.storage, &call.key(), |entry| {
         let entry = entry.ok_or_else(|| call.not_found())?;
-        let old = respond::parse(call.info(), &entry.value)?;
+        let old = document::parse(call.info(), &entry.value)?;
         let new = Document::encode(&bound(call, &old, &binding.target.name)?)?;
         Ok::<_, ApiError>((if dry_run { Change::Keep } else { Change::Put(new) }, ()))
     })

@@ -15,17 +15,14 @@ use super::addresses;
 use super::admission;
 use super::auth::restrict_to_own_node;
 use super::call::{Call, WriteOptions, now};
+use super::document;
+use super::generated_name::generate;
 use super::object::{self, text};
 use super::request::key;
 use super::respond;
 use super::service_account;
 use super::write::{Done, Wanted};
 
-/// What generated names end in: no vowels, so no words, and nothing that looks like another.
-const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-const SUFFIX_LENGTH: usize = 5;
-/// The longest part of `generateName` that is kept.
-const MAX_GENERATED_BASE: usize = 63 - SUFFIX_LENGTH;
 /// Suffixes tried before the client is told that the name is taken.
 const MAX_GENERATED_ATTEMPTS: usize = 8;
 
@@ -113,7 +110,7 @@ async fn store(call: &Call, new: &mut Value, managed_fields: &Value, dry_run: bo
     if dry_run {
         let revision = call.state.storage.cache().revision();
         object::set_managed_fields(new, managed_fields.clone());
-        return Ok(respond::encode(info, new)?.stamp(revision));
+        return Ok(document::encode(info, new)?.stamp(revision));
     }
     if let (Some(asked), Some(reserved)) = (asked, reservation.take()) {
         reservation = Some(addresses::claim(call, &asked, new, reserved).await?);
@@ -147,7 +144,7 @@ async fn put(call: &Call, new: &Value, key: String, name: &str) -> Result<Bytes,
     let write = Write {
         key: key.into(),
         expected: Expected::Absent,
-        op: Op::Put(respond::encode(call.info(), new)?),
+        op: Op::Put(document::encode(call.info(), new)?),
     };
     let entry = call.state.storage.commit(write).await.map_err(|error| match error {
         StorageError::Conflict(_) => exists(call, name),
@@ -196,14 +193,4 @@ fn admit_namespace(call: &Call, name: &str) -> Result<(), ApiError> {
         reason,
         causes: vec![cause],
     })
-}
-
-/// `base`, cut where it is too long, with a suffix by chance.
-pub(super) fn generate(base: &str) -> String {
-    let mut cut = base.len().min(MAX_GENERATED_BASE);
-    while !base.is_char_boundary(cut) {
-        cut -= 1;
-    }
-    let letter = |_| char::from(SUFFIX_ALPHABET[rand::random_range(0..SUFFIX_ALPHABET.len())]);
-    base[..cut].chars().chain((0..SUFFIX_LENGTH).map(letter)).collect()
 }

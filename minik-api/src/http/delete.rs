@@ -17,7 +17,7 @@ use super::addresses;
 use super::auth::restrict_to_own_pods;
 use super::call::{self, Call};
 use super::object::{self, text};
-use super::{read, respond};
+use super::{document, read, respond};
 
 /// Keeps an object until its dependents are gone.
 const FOREGROUND: &str = "foregroundDeletion";
@@ -179,14 +179,18 @@ pub async fn delete_one(call: &Call, name: &str, key: &str, options: &DeleteOpti
     }
     let decided = guaranteed_update(&*call.state.storage, key, |entry| {
         let entry = entry.ok_or_else(|| ApiError::not_found(info, name))?;
-        let old = respond::parse(info, &entry.value)?;
+        let old = document::parse(info, &entry.value)?;
         restrict_to_own_pods(&call.identity, info, &old, name, "delete")?;
         check_preconditions(info, name, &old, options)?;
         let uid = text(&old, "/metadata/uid").to_owned();
         let (change, gone, document) = match decide(&old, options, call::now()) {
-            Fate::Gone(last) => (Change::Delete(respond::encode(info, &last)?), true, entry.value.clone()),
+            Fate::Gone(last) => (
+                Change::Delete(document::encode(info, &last)?),
+                true,
+                entry.value.clone(),
+            ),
             Fate::Marked(new) => {
-                let document = respond::encode(info, &new)?;
+                let document = document::encode(info, &new)?;
                 let bytes = document.stamp(entry.revision);
                 (Change::Put(document), false, bytes)
             }

@@ -15,6 +15,7 @@ use crate::storage::{Change, Document, guaranteed_update};
 
 use super::call::{Call, now};
 use super::delete::{self, DeleteOptions};
+use super::document;
 use super::object::{self, text};
 use super::request::prefix;
 use super::respond;
@@ -42,7 +43,7 @@ pub async fn evict(call: &Call, body: &Bytes, format: Format) -> Result<Response
     }
     let entry = call.state.storage.cache().get(&call.key());
     let entry = entry.ok_or_else(|| call.not_found())?;
-    let pod = respond::parse(call.info(), &entry.value)?;
+    let pod = document::parse(call.info(), &entry.value)?;
     delete::check_preconditions(call.info(), &call.target.name, &pod, &options)?;
     if !needs_no_leave(&pod) {
         take_leave(call, &pod, options.is_dry_run()).await?;
@@ -76,7 +77,7 @@ async fn take_leave(call: &Call, pod: &Value, dry_run: bool) -> Result<(), ApiEr
         let Some(entry) = entry else {
             return Ok((Change::Keep, ()));
         };
-        let mut budget = respond::parse(&budgets.info, &entry.value)?;
+        let mut budget = document::parse(&budgets.info, &entry.value)?;
         spend(&mut budget, &call.target.name)?;
         let change = if dry_run {
             Change::Keep

@@ -13,9 +13,9 @@ use serde_json::Value;
 use crate::error::ApiError;
 
 use super::call::Call;
+use super::document;
 use super::object::text;
 use super::request::{key, prefix};
-use super::respond;
 use super::tunnel::{Repeat, ask, connect, internal, join};
 
 /// The protocol that an agent's `/dial` upgrades to.
@@ -144,7 +144,7 @@ fn stored(call: &Call, plural: &str, name: &str) -> Option<Value> {
         .storage
         .cache()
         .get(&key(&kind.info, &call.target.namespace, name))?;
-    respond::parse(&kind.info, &entry.value).ok()
+    document::parse(&kind.info, &entry.value).ok()
 }
 
 fn to_pod(pod: &Value, meant: &Meant<'_>) -> Result<Way, ApiError> {
@@ -207,7 +207,7 @@ fn some_node(call: &Call) -> Option<String> {
     let snapshot = call.state.storage.cache().snapshot();
     let nodes = prefix(&kind.info, "");
     let entry = snapshot.range(&nodes, None).next()?;
-    let node = respond::parse(&kind.info, &entry.value).ok()?;
+    let node = document::parse(&kind.info, &entry.value).ok()?;
     Some(text(&node, "/metadata/name").to_owned())
 }
 

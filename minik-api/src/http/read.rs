@@ -12,9 +12,10 @@ use crate::resource::field::{FieldError, Reason};
 use crate::storage::{Compacted, Entry, Mvcc};
 
 use super::call::Call;
+use super::list_meta::ListMeta;
 use super::list_options;
 use super::request::{Options, prefix};
-use super::respond::{self, ListMeta};
+use super::respond;
 use super::select::Selection;
 
 const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";

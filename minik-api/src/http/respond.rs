@@ -1,91 +1,20 @@
-//! Stored documents to response bodies. Documents are encoded already: a full JSON answer is put
-//! together from bytes, and only other shapes and formats are parsed again.
+//! Responses: stored documents, lists, values and refusals, in the shape and the format that the client asked for.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Status};
-use crate::resource::KindInfo;
 use crate::resource::protobuf;
-use crate::storage::{Document, Entry};
+use crate::storage::Entry;
 
 use super::call::Call;
+use super::document::{self, api_version, append_full, partial};
+use super::list_meta::{ListMeta, revision};
 use super::negotiate::{self, Accepted, Representation, Shape};
 use super::table;
-
-/// `v1`, `apps/v1`.
-#[must_use]
-pub fn api_version(info: &KindInfo) -> String {
-    if info.group.is_empty() {
-        info.version.to_owned()
-    } else {
-        format!("{}/{}", info.group, info.version)
-    }
-}
-
-/// Appends a stored document with its kind and version.
-pub fn append_full(out: &mut Vec<u8>, info: &KindInfo, document: &[u8]) {
-    let head = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", info.kind, api_version(info));
-    out.extend_from_slice(head.as_bytes());
-    out.extend_from_slice(&shown(info, document)[1..]);
-}
-
-/// A stored document under the field names of the kind that shows it. A damaged one is shown as it is.
-fn shown<'d>(info: &KindInfo, document: &'d [u8]) -> Cow<'d, [u8]> {
-    let renamed = info.view.and_then(|view| {
-        let mut object: Value = serde_json::from_slice(document).ok()?;
-        view.show(&mut object);
-        Some(object.to_string().into_bytes())
-    });
-    renamed.map_or(Cow::Borrowed(document), Cow::Owned)
-}
-
-/// An object of a kind as a document of the store.
-///
-/// # Errors
-/// It is no JSON object with metadata.
-pub fn encode(info: &KindInfo, object: &Value) -> Result<Document, serde_json::Error> {
-    match info.view {
-        None => Document::encode(object),
-        Some(view) => {
-            let mut stored = object.clone();
-            view.store(&mut stored);
-            Document::encode(&stored)
-        }
-    }
-}
-
-/// A stored document as an object with kind and version.
-///
-/// # Errors
-/// The document is damaged.
-pub fn parse(info: &KindInfo, document: &[u8]) -> Result<Value, serde_json::Error> {
-    let mut object: Value = serde_json::from_slice(document)?;
-    if let Some(view) = info.view {
-        view.show(&mut object);
-    }
-    object["kind"] = info.kind.into();
-    object["apiVersion"] = api_version(info).into();
-    Ok(object)
-}
-
-/// The `PartialObjectMetadata` of a stored document.
-///
-/// # Errors
-/// The document is damaged.
-pub fn partial(document: &[u8]) -> Result<Value, serde_json::Error> {
-    let mut object: Value = serde_json::from_slice(document)?;
-    Ok(json!({
-        "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": object["metadata"].take(),
-    }))
-}
 
 /// Answers with one stored document.
 ///
@@ -102,20 +31,6 @@ pub fn object(call: &Call, code: StatusCode, document: &[u8], warnings: &[String
         }
     }
     finish(call.accept, code, body, warnings)
-}
-
-/// The position of a list in the history and in its pages.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ListMeta {
-    /// The revision that the list shows.
-    pub resource_version: String,
-    /// Where the next page starts; empty on the last.
-    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
-    pub token: String,
-    /// How many objects the next pages hold, when that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remaining_item_count: Option<usize>,
 }
 
 /// Answers with a list.
@@ -138,7 +53,7 @@ pub fn list(call: &Call, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Resp
                 if n > 0 {
                     body.push(b',');
                 }
-                body.extend_from_slice(&shown(info, &entry.value));
+                body.extend_from_slice(&document::shown(info, &entry.value));
             }
             body.extend_from_slice(b"]}");
             body
@@ -241,24 +156,5 @@ pub fn warn(headers: &mut HeaderMap, text: &str) {
     let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
     if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
         headers.append(HeaderName::from_static("warning"), value);
-    }
-}
-
-/// The list metadata of an answer about one document: its own revision.
-#[must_use]
-pub fn revision(document: &[u8]) -> ListMeta {
-    #[derive(serde::Deserialize)]
-    struct Head {
-        metadata: Meta,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Meta {
-        resource_version: String,
-    }
-    let resource_version = serde_json::from_slice::<Head>(document).map(|head| head.metadata.resource_version);
-    ListMeta {
-        resource_version: resource_version.unwrap_or_default(),
-        ..ListMeta::default()
     }
 }

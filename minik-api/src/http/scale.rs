@@ -13,6 +13,7 @@ use crate::resource::patch::merge_patch;
 
 use super::apply;
 use super::call::{Call, WriteOptions};
+use super::document;
 use super::negotiate::content_type;
 use super::object::{self, text};
 use super::request::Verb;
@@ -63,7 +64,7 @@ pub async fn scale(call: &Call, verb: Verb, body: &Bytes, format: Option<Format>
         }
         _ => return Err(ApiError::MethodNotAllowed),
     };
-    let object = respond::parse(call.info(), &document)?;
+    let object = document::parse(call.info(), &document)?;
     respond::value(call, StatusCode::OK, &scale_of(&object))
 }
 

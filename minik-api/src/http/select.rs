@@ -10,8 +10,8 @@ use crate::resource::Registered;
 use crate::resource::selector::{FieldSelector, LabelSelector};
 use crate::storage::{Attributes, Entry};
 
+use super::document;
 use super::request::Options;
-use super::respond;
 
 /// Which entries a client wants.
 pub struct Selection {
@@ -105,7 +105,7 @@ fn attributes(kind: &Registered, entry: &Entry) -> Attributes {
     ]);
     let selectable = kind.strategy.selectable_fields();
     if !selectable.is_empty()
-        && let Ok(object) = respond::parse(&kind.info, &entry.value)
+        && let Ok(object) = document::parse(&kind.info, &entry.value)
     {
         for label in selectable {
             match kind.strategy.selectable_field(&object, label) {

@@ -11,10 +11,10 @@ use crate::error::ApiError;
 use crate::storage::EventKind;
 
 use super::call::Call;
-use super::create::generate;
+use super::document;
+use super::generated_name::generate;
 use super::object::{self, text};
 use super::request::key;
-use super::respond;
 
 /// The account of Pods that name none.
 const DEFAULT: &str = "default";
@@ -85,7 +85,7 @@ async fn find(call: &Call, name: &str) -> Result<Option<Value>, ApiError> {
         };
         found = tokio::time::timeout(PATIENCE, made).await.ok().flatten();
     }
-    let account = found.map(|value| respond::parse(&kind.info, &value)).transpose()?;
+    let account = found.map(|value| document::parse(&kind.info, &value)).transpose()?;
     Ok(account)
 }
 

@@ -6,19 +6,20 @@ use crate::error::ApiError;
 use crate::resource::Registered;
 
 use super::call::{Call, now};
-use super::respond::{self, ListMeta};
+use super::document;
+use super::list_meta::ListMeta;
 
 /// One row, with as much of the object as `includeObject` asks for.
 ///
 /// # Errors
 /// The document is damaged.
 pub fn row(call: &Call, document: &[u8]) -> Result<Value, ApiError> {
-    let object = respond::parse(call.info(), document)?;
+    let object = document::parse(call.info(), document)?;
     let cells = call.kind().strategy.row(&object, now())?;
     Ok(match call.options.get("includeObject") {
         Some("None") => json!({"cells": cells}),
         Some("Object") => json!({"cells": cells, "object": object}),
-        _ => json!({"cells": cells, "object": respond::partial(document)?}),
+        _ => json!({"cells": cells, "object": document::partial(document)?}),
     })
 }
 

@@ -16,6 +16,7 @@ use crate::resource::field::FieldError;
 use crate::resource::validation::time;
 
 use super::call::{Call, now};
+use super::document;
 use super::object::{self, text};
 use super::request::key;
 use super::respond;
@@ -190,7 +191,7 @@ fn stored(state: &State, kind: &str, namespace: &str, name: &str) -> Result<Valu
     let registered = state.registry.by_kind("", kind).ok_or(ApiError::NoSuchResource)?;
     let entry = state.storage.cache().get(&key(&registered.info, namespace, name));
     let entry = entry.ok_or_else(|| ApiError::not_found(&registered.info, name))?;
-    Ok(respond::parse(&registered.info, &entry.value)?)
+    Ok(document::parse(&registered.info, &entry.value)?)
 }
 
 fn named(object: &Value) -> Named {

@@ -21,8 +21,8 @@ use crate::error::ApiError;
 use crate::resource::Subresource;
 
 use super::call::Call;
+use super::document;
 use super::object::text;
-use super::respond;
 
 /// The most of an agent's refusal that is passed on, in bytes.
 const MAX_REFUSAL: usize = 64 << 10;
@@ -150,7 +150,7 @@ fn pod(call: &Call) -> Result<Value, ApiError> {
         .cache()
         .get(&call.key())
         .ok_or_else(|| call.not_found())?;
-    Ok(respond::parse(call.info(), &entry.value)?)
+    Ok(document::parse(call.info(), &entry.value)?)
 }
 
 /// The container that is meant: the one named, or the only one.

@@ -17,6 +17,7 @@ use super::addresses;
 use super::auth::restrict_to_own_pods;
 use super::call::{Call, WriteOptions};
 use super::create;
+use super::document;
 use super::negotiate::content_type;
 use super::object::{self, text};
 use super::respond;
@@ -165,7 +166,7 @@ pub async fn change(
 ) -> Result<Done, ApiError> {
     let (outcome, planned) = guaranteed_update(&*call.state.storage, &call.key(), |entry| {
         let entry = entry.ok_or_else(|| call.not_found())?;
-        let old = respond::parse(call.info(), &entry.value)?;
+        let old = document::parse(call.info(), &entry.value)?;
         let mut wanted = make(&old)?;
         let warnings = std::mem::take(&mut wanted.warnings);
         let mut planned = plan(call, part, options, entry, old, wanted)?;
@@ -187,7 +188,7 @@ pub async fn change(
         Outcome::Kept => planned.document,
     };
     if let Some(reservation) = planned.reservation.filter(|_| !options.dry_run) {
-        addresses::settle(&call.state, &respond::parse(call.info(), &document)?, reservation).await?;
+        addresses::settle(&call.state, &document::parse(call.info(), &document)?, reservation).await?;
     }
     Ok(Done {
         document,
@@ -290,7 +291,7 @@ fn outcome(
         return Ok((Change::Keep, entry.value.clone()));
     }
     object::set_managed_fields(&mut new, managed_fields);
-    let document = respond::encode(info, &new)?;
+    let document = document::encode(info, &new)?;
     let bytes = document.stamp(entry.revision);
     let change = if ends {
         Change::Delete(document)

@@ -23,11 +23,12 @@ use crate::resource::protobuf;
 use crate::storage::{Document, Entry, Event, EventKind, Watch};
 
 use super::call::Call;
+use super::document;
+use super::list_meta::{self, ListMeta};
 use super::list_options;
 use super::negotiate::{Representation, Shape};
 use super::read::{reached, version};
 use super::request::{Options, prefix};
-use super::respond::{self, ListMeta};
 use super::select::Selection;
 use super::table;
 
@@ -202,12 +203,12 @@ impl Feed {
             // The usual case is put together from bytes.
             (Representation::Json | Representation::Yaml, Shape::Full) => {
                 chunk.extend_from_slice(format!("{{\"type\":\"{change}\",\"object\":").as_bytes());
-                respond::append_full(chunk, self.call.info(), document);
+                document::append_full(chunk, self.call.info(), document);
                 chunk.extend_from_slice(b"}\n");
                 return;
             }
-            (_, Shape::Full) => respond::parse(self.call.info(), document).map_err(ApiError::from),
-            (_, Shape::Metadata) => respond::partial(document).map_err(ApiError::from),
+            (_, Shape::Full) => document::parse(self.call.info(), document).map_err(ApiError::from),
+            (_, Shape::Metadata) => document::partial(document).map_err(ApiError::from),
             (_, Shape::Table) => self.table(document),
         };
         let framed = written.and_then(|object| frame(self.call.accept.representation, change, &object));
@@ -220,7 +221,7 @@ impl Feed {
     fn table(&mut self, document: &[u8]) -> Result<Value, ApiError> {
         let row = table::row(&self.call, document)?;
         let described = std::mem::replace(&mut self.described, true);
-        let meta = respond::revision(document);
+        let meta = list_meta::revision(document);
         Ok(table::of(self.call.kind(), &meta, &[row], !described))
     }
 

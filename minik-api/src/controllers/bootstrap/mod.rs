@@ -4,16 +4,14 @@
 //! Idempotent: creates what is missing, leaves alone what people may have edited, and corrects only
 //! what would be wrong otherwise — where the API server is, and how DNS logs in to it.
 
+mod config;
 mod objects;
 mod policy;
 
 use std::fmt::Debug;
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use ipnet::Ipv4Net;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::PostParams;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -26,37 +24,8 @@ use super::error::{ReconcileError, is_already_exists};
 use super::queue::{Queue, drive};
 use super::write;
 
+pub use config::ControllerConfig;
 pub use objects::NAMESPACES;
-
-/// What the controllers need to know about the cluster.
-#[derive(Debug, Clone)]
-pub struct ControllerConfig {
-    /// Range of cluster IPs; its first address is Service `kubernetes`.
-    pub service_cidr: Ipv4Net,
-    /// Range of Pod addresses of the whole cluster.
-    pub pod_cidr: Ipv4Net,
-    /// `cluster.local`.
-    pub cluster_domain: String,
-    /// Address of Service `kube-dns`.
-    pub cluster_dns: Ipv4Addr,
-    /// The address that Service `kubernetes` points to.
-    pub advertise_address: Ipv4Addr,
-    /// The port beside it.
-    pub advertise_port: u16,
-    /// A kubeconfig for the DNS Pods, stored in Secret `kube-system/minik-dns`.
-    pub dns_kubeconfig: String,
-    /// Where volumes are made on demand.
-    pub volumes_dir: PathBuf,
-    /// The cluster's certificate authority, for ConfigMap `kube-root-ca.crt` of every namespace.
-    pub root_ca_pem: String,
-}
-
-impl ControllerConfig {
-    /// The first usable address of the service range.
-    fn kubernetes_address(&self) -> Ipv4Addr {
-        self.service_cidr.hosts().next().unwrap_or(self.service_cidr.network())
-    }
-}
 
 /// Why the first objects of a cluster could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
-use super::ControllerConfig;
+use super::config::ControllerConfig;
 use crate::controllers::endpoints::{SERVICE_NAME, SKIP};
 use crate::controllers::volumes::PROVISIONER;
 

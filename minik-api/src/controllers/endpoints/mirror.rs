@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Ser
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
 use kube::ResourceExt;
 
-use super::apply_slices;
+use super::apply::{apply_slices, service_of};
 use super::model::Port;
 use super::slices::{Frame, Groups, MANAGED_BY, Plan, SERVICE_NAME, plan};
 use super::trigger::LAST_CHANGE;
@@ -60,8 +60,8 @@ impl MirroringController {
         let (own, expected) = (queue.clone(), unseen.clone());
         context.slices.on_change(move |change| {
             for slice in change.states().filter(|slice| is_mirrored(slice)) {
-                expected.seen(&super::service_of(slice), &slice.name_any());
-                own.add(super::service_of(slice));
+                expected.seen(&service_of(slice), &slice.name_any());
+                own.add(service_of(slice));
             }
         });
         let recorder = context.recorder.component("endpoint-slice-mirroring-controller", None);
@@ -86,7 +86,7 @@ impl MirroringController {
             return Ok(());
         }
         let slices = self.context.slices.snapshot();
-        let own = |slice: &&Arc<EndpointSlice>| is_mirrored(slice) && super::service_of(slice) == key;
+        let own = |slice: &&Arc<EndpointSlice>| is_mirrored(slice) && service_of(slice) == key;
         let existing: Vec<_> = slices.in_namespace(&key.namespace).filter(own).cloned().collect();
         let endpoints = self
             .context

@@ -4,6 +4,7 @@
 //! Reads Services, Pods, Nodes and their own output from the shared caches. [`model`] says what the
 //! facts are, [`subsets`] and [`slices`] how they are spelt; both are pure.
 
+mod apply;
 mod mirror;
 mod model;
 mod slices;
@@ -14,7 +15,6 @@ mod unseen;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
@@ -25,6 +25,7 @@ use super::error::ReconcileError;
 use super::owner::controller_reference;
 use super::queue::{Queue, drive};
 use super::write;
+use apply::{apply_slices, service_of};
 pub use mirror::{MirroringController, SKIP};
 use slices::Frame;
 pub use slices::SERVICE_NAME;
@@ -233,26 +234,4 @@ fn is_managed(slice: &EndpointSlice) -> bool {
         .labels()
         .get(slices::MANAGED_BY)
         .is_some_and(|manager| manager == SLICE_MANAGER)
-}
-
-/// The Service that a slice belongs to.
-fn service_of(slice: &EndpointSlice) -> Key {
-    let name = slice.labels().get(SERVICE_NAME).cloned().unwrap_or_default();
-    Key::new(slice.namespace().unwrap_or_default(), name)
-}
-
-/// Creates, then updates, then deletes, so that no endpoint is missing in between.
-async fn apply_slices(context: &Context, unseen: &Unseen, key: &Key, plan: slices::Plan) -> Result<(), ReconcileError> {
-    let client = &context.client;
-    for slice in &plan.create {
-        let created = write::create(client, slice).await?;
-        let name = created.name_any();
-        // The watch may have been faster than the reply.
-        if context.slices.get(&Key::new(&key.namespace, &name)).is_none() {
-            unseen.created(key, name);
-        }
-    }
-    try_join_all(plan.update.iter().map(|slice| write::update(client, slice))).await?;
-    try_join_all(plan.delete.iter().map(|slice| write::delete(client, &**slice))).await?;
-    Ok(())
 }

@@ -8,10 +8,10 @@ use k8s_openapi::api::batch::v1::JobSpec;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::backoff::{failures_in_a_row, finished_at, remaining};
-use super::plan::View;
 use super::pods::{earlier_failures, has_failed, index, is_indexed, new_pod, waits_for_the_end};
 use super::policy::{Verdict, verdict};
 use super::tally::Tally;
+use super::view::View;
 use crate::controllers::pod::{is_finished, is_terminating, phase};
 use crate::controllers::pod_control::BURST;
 use crate::controllers::pod_rank::expendable;

@@ -14,6 +14,7 @@ mod pods;
 mod policy;
 mod tally;
 mod ttl;
+mod view;
 #[cfg(test)]
 mod world;
 
@@ -37,9 +38,10 @@ use super::pod_control::PodControl;
 use super::queue::{Queue, drive};
 use super::write;
 pub use conditions::finished;
-use plan::{Plan, View, decide};
+use plan::{Plan, decide};
 use pods::{TRACKING, is_tracked};
 pub use ttl::TtlController;
+use view::View;
 
 /// Jobs, and Pods that lost theirs, worked on at a time.
 const WORKERS: usize = 8;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
+use k8s_openapi::api::batch::v1::{JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -13,20 +13,9 @@ use super::manage::{Change, Manage};
 use super::pods::{deadline, has_failed, is_indexed, is_tracked, restarted_too_often};
 use super::policy::{Verdict, success, verdict};
 use super::tally::Tally;
+use super::view::View;
 use crate::controllers::pod::{is_active, is_finished, is_ready, is_terminating, phase};
 use crate::controllers::recorder::{Note, Severity};
-
-/// What a pass looks at.
-pub struct View<'a> {
-    /// The Job.
-    pub job: &'a Job,
-    /// The Pods that it controls, in any state.
-    pub pods: &'a [Arc<Pod>],
-    /// Whether the cache shows every Pod that earlier passes created or deleted.
-    pub settled: bool,
-    /// The time of the pass.
-    pub now: Timestamp,
-}
 
 /// What to do, in this order.
 #[derive(Debug, Default, PartialEq)]

@@ -11,9 +11,9 @@ use k8s_openapi::api::batch::v1::{JobSpec, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::indexes::Indexes;
-use super::plan::View;
 use super::pods::{exhausts_index, has_failed, index, is_indexed, is_tracked};
 use super::policy::{Verdict, verdict};
+use super::view::View;
 use crate::controllers::pod::phase;
 
 /// The most Pods that one pass counts.

@@ -11,8 +11,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::plan::{Plan, View, decide};
+use super::plan::{Plan, decide};
 use super::pods::{TRACKING, is_tracked};
+use super::view::View;
 use crate::controllers::pod::{is_active, is_finished};
 
 pub fn at(second: i64) -> Timestamp {

@@ -1,4 +1,5 @@
-//! Carrying the scheduler's decisions out: what is written for each, and what happens when that fails.
+//! Carries the scheduler's decisions out: what is written for each. Decides nothing, and says of each whether the loop
+//! has to make it anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +10,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::decide::Decision;
 use super::facts::Facts;
 use super::preempt::Room;
 use super::roster::NAME;
 use super::volumes::ClaimStep;
-use super::{Scheduler, lock};
 use crate::controllers::cache::Key;
+use crate::controllers::context::Context;
 use crate::controllers::error::{ReconcileError, is_conflict, is_not_found};
-use crate::controllers::recorder::{Note, Severity};
+use crate::controllers::recorder::{Note, Recorder, Severity};
 use crate::controllers::volumes::matching::volume_name;
 use crate::controllers::write;
 
@@ -31,40 +33,72 @@ pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// On a volume: that nobody chose its claim by hand.
 pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 
-impl Scheduler {
-    /// Carries one decision out; one that fails is taken back and made again.
-    pub(super) async fn carry_out(&self, facts: Arc<Facts>, decision: Decision) {
+/// What became of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carried {
+    /// It is written.
+    Out,
+    /// Its Pod is gone.
+    Gone,
+    /// The Pod is bound by somebody else, or another of its name is there: the watch shows it, or has shown it.
+    Stale,
+    /// A write failed.
+    Failed,
+}
+
+/// Writes what was decided.
+pub struct Carrier {
+    context: Arc<Context>,
+    binding: Recorder,
+    scheduling: Recorder,
+    preempting: Recorder,
+    /// Claims have changed: somebody may be waiting for a volume.
+    claims: Arc<Notify>,
+}
+
+impl Carrier {
+    /// A carrier that learns of changed claims from now on.
+    pub fn new(context: Arc<Context>) -> Self {
+        let claims = Arc::new(Notify::new());
+        let changed = claims.clone();
+        context.claims.on_change(move |_| changed.notify_waiters());
+        let recorder = |action| context.recorder.component(NAME, Some(action));
+        Self {
+            binding: recorder("Binding"),
+            scheduling: recorder("Scheduling"),
+            preempting: recorder("Preempting"),
+            context,
+            claims,
+        }
+    }
+
+    /// Carries one decision out.
+    pub async fn carry_out(&self, facts: &Facts, decision: Decision) -> Carried {
         let Some(pod) = self.context.pods.get(&facts.key) else {
-            lock(&self.roster).take_back(&facts.key);
-            return;
+            return Carried::Gone;
         };
         let result = match decision {
             Decision::Bind { node, claims } => match self.prepare(&claims, &node).await {
                 Ok(()) => self.bind(&pod, &node).await,
                 Err(error) => Err(error),
             },
-            Decision::Refuse { message, room, .. } => self.refuse(&pod, &facts, &message, room.as_ref()).await,
+            Decision::Refuse { message, room, .. } => self
+                .refuse(&pod, facts, &message, room.as_ref())
+                .await
+                .map(|()| Carried::Out),
         };
-        if let Err(error) = result {
-            tracing::warn!(pod = %facts.key, error = %error.chain(), "scheduling failed; will retry");
-            // Nothing is taken back meanwhile, so that a server that is away is not asked in a loop.
-            tokio::time::sleep(RETRY).await;
-            lock(&self.told).remove(&facts.key);
-            self.retry(&facts.key);
+        match result {
+            Ok(carried) => carried,
+            Err(error) => {
+                tracing::warn!(pod = %facts.key, error = %error.chain(), "scheduling failed; will retry");
+                // Nothing is taken back meanwhile, so that a server that is away is not asked in a loop.
+                tokio::time::sleep(RETRY).await;
+                Carried::Failed
+            }
         }
     }
 
-    /// Makes the decision about a Pod anew, from what the cache says of it.
-    fn retry(&self, key: &Key) {
-        let mut roster = lock(&self.roster);
-        roster.take_back(key);
-        roster.recall(key);
-        drop(roster);
-        lock(&self.news).pods.insert(key.clone());
-        self.wake.notify_one();
-    }
-
-    async fn bind(&self, pod: &Arc<Pod>, node: &str) -> Result<(), ReconcileError> {
+    async fn bind(&self, pod: &Arc<Pod>, node: &str) -> Result<Carried, ReconcileError> {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let binding = Binding {
             metadata: ObjectMeta {
@@ -88,13 +122,9 @@ impl Scheduler {
                 let message = format!("Successfully assigned {namespace}/{name} to {node}");
                 self.binding
                     .record(&**pod, note(Severity::Normal, "Scheduled", message), Timestamp::now());
-                Ok(())
+                Ok(Carried::Out)
             }
-            // Gone, or bound by somebody else: the watch shows it, or has shown it.
-            Err(error) if is_not_found(&error) || is_conflict(&error) => {
-                self.retry(&Key::of(&**pod));
-                Ok(())
-            }
+            Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(Carried::Stale),
             Err(source) => Err(ReconcileError::Update {
                 what: write::what(&**pod),
                 source,

@@ -1,9 +1,7 @@
 //! Where one Pod goes. Pure: counts in, a decision out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::board::{Board, Site};
 use super::facts::Facts;
@@ -11,22 +9,8 @@ use super::filter::Trial;
 use super::preempt::{Room, make_room};
 use super::refusal::{NO_NODES, Reason, Refusal, reasons, refused, refused_at_once};
 use super::score::best;
-use super::volumes::{ClaimStep, Volumes};
-use crate::controllers::cache::Key;
-
-/// What the scheduler looks at.
-pub struct View<'a> {
-    /// The nodes, and the Pods on them.
-    pub board: &'a Board,
-    /// Claims and volumes.
-    pub volumes: &'a Volumes,
-    /// Nodes promised to Pods for which room is being made.
-    pub nominations: &'a BTreeMap<Key, String>,
-    /// The Pods that wait, among them those with a promise.
-    pub waiting: &'a BTreeMap<Key, Arc<Facts>>,
-    /// PodDisruptionBudgets.
-    pub budgets: &'a [Arc<PodDisruptionBudget>],
-}
+use super::view::View;
+use super::volumes::ClaimStep;
 
 /// What becomes of a Pod.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,6 @@
 use super::super::testing::{Paper, asking, control_plane, node, pod};
 use super::*;
+use crate::controllers::cache::Key;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 

@@ -21,9 +21,10 @@ mod refusal;
 mod resources;
 mod roster;
 mod score;
-mod selector;
+pub mod selector;
 #[cfg(test)]
 mod testing;
+mod view;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,14 +37,13 @@ use tokio::sync::Notify;
 use super::cache::Key;
 use super::context::Context;
 use super::pod::node_name;
-use super::recorder::Recorder;
+use carry::{Carried, Carrier};
 pub use decide::Decision;
 use facts::Facts;
 pub use facts::demand;
 pub use filter::{is_about, tolerates};
 use refusal::Event;
 pub use roster::Roster;
-pub use selector::NodeTerm;
 pub use volumes::Volumes;
 
 /// Writes in flight at a time.
@@ -61,23 +61,19 @@ struct News {
 /// The scheduler; see the module's documentation.
 pub struct Scheduler {
     context: Arc<Context>,
-    binding: Recorder,
-    scheduling: Recorder,
-    preempting: Recorder,
+    carrier: Carrier,
     roster: Mutex<Roster>,
     news: Arc<Mutex<News>>,
     /// What Pods that fit nowhere have been told last.
     told: Mutex<BTreeMap<Key, String>>,
     wake: Arc<Notify>,
-    /// Claims have changed: somebody may be waiting for a volume.
-    claims: Arc<Notify>,
 }
 
 impl Scheduler {
     /// A scheduler that learns of changes from now on.
     pub fn new(context: Arc<Context>) -> Self {
         let news = Arc::<Mutex<News>>::default();
-        let (wake, claims) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let wake = Arc::new(Notify::new());
         /// Notes what a change of one cache means, and wakes the scheduler.
         macro_rules! on_change {
             ($cache:ident, |$change:ident, $news:ident| $note:expr) => {{
@@ -102,19 +98,13 @@ impl Scheduler {
         on_change!(volumes, |_change, news| news.volumes = true);
         on_change!(storage_classes, |_change, news| news.volumes = true);
         on_change!(claims, |_change, news| news.volumes = true);
-        let changed = claims.clone();
-        context.claims.on_change(move |_| changed.notify_waiters());
-        let recorder = |action| context.recorder.component(roster::NAME, Some(action));
         Self {
-            binding: recorder("Binding"),
-            scheduling: recorder("Scheduling"),
-            preempting: recorder("Preempting"),
+            carrier: Carrier::new(context.clone()),
             context,
             roster: Mutex::default(),
             news,
             told: Mutex::default(),
             wake,
-            claims,
         }
     }
 
@@ -138,7 +128,7 @@ impl Scheduler {
                     self.learn();
                     for (facts, decision) in self.decide(IN_FLIGHT - quick.len()) {
                         let waits = matches!(&decision, Decision::Bind { claims, .. } if !claims.is_empty());
-                        let work = self.carry_out(facts, decision);
+                        let work = self.work_on(facts, decision);
                         if waits {
                             patient.push(work);
                         } else {
@@ -148,6 +138,23 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    async fn work_on(&self, facts: Arc<Facts>, decision: Decision) {
+        let carried = self.carrier.carry_out(&facts, decision).await;
+        match carried {
+            Carried::Out => return,
+            Carried::Gone => return lock(&self.roster).take_back(&facts.key),
+            Carried::Stale => {}
+            Carried::Failed => drop(lock(&self.told).remove(&facts.key)),
+        }
+        // Made anew, from what the cache says of the Pod.
+        let mut roster = lock(&self.roster);
+        roster.take_back(&facts.key);
+        roster.recall(&facts.key);
+        drop(roster);
+        lock(&self.news).pods.insert(facts.key.clone());
+        self.wake.notify_one();
     }
 
     /// Starts from what the caches hold.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::board::{Board, Site};
-use super::decide::View;
 use super::facts::Facts;
 use super::filter::Trial;
 use super::refusal::{NEVER, NO_VICTIMS, NOT_HELPFUL, Refusal, VICTIM_GOING, count};
+use super::view::View;
 use crate::resource::validation::labels;
 
 /// A node on which room can be made.

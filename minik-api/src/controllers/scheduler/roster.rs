@@ -13,10 +13,11 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::board::Board;
-use super::decide::{Decision, View, decide};
+use super::decide::{Decision, decide};
 use super::facts::Facts;
 use super::refusal::{Event, Reason};
 use super::selector::Labels;
+use super::view::View;
 use super::volumes::Volumes;
 use crate::controllers::cache::Key;
 use crate::controllers::pod::{is_finished, is_terminating, node_name};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::identity::{pod_name, replicas, start};
@@ -17,6 +17,25 @@ pub type Claims = Snapshot<PersistentVolumeClaim>;
 /// The name of the claim that a template makes for the Pod of this number.
 pub fn claim_name(set: &StatefulSet, template: &str, ordinal: i32) -> String {
     format!("{template}-{}", pod_name(set, ordinal))
+}
+
+/// The volumes that give a Pod its claims.
+pub fn claim_volumes(set: &StatefulSet, ordinal: i32) -> Vec<Volume> {
+    let templates = set
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volume_claim_templates.iter().flatten());
+    let volume = |template: &str| Volume {
+        name: template.into(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: claim_name(set, template, ordinal),
+            read_only: None,
+        }),
+        ..Volume::default()
+    };
+    templates
+        .map(|claim| volume(claim.metadata.name.as_deref().unwrap_or_default()))
+        .collect()
 }
 
 /// The claims of one Pod of a set.

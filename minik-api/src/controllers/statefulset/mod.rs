@@ -7,6 +7,7 @@
 mod claims;
 mod identity;
 mod plan;
+mod pods;
 mod status;
 
 use std::sync::Arc;

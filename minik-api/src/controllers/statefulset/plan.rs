@@ -15,7 +15,8 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::claims::{Claims, PodClaims};
-use super::identity::{new_pod, ordinal, pod_revision, replicas, start, with_identity};
+use super::identity::{ordinal, pod_revision, replicas, start};
+use super::pods::{new_pod, with_identity};
 use super::status::{StatusView, status};
 use crate::controllers::hash::revision_hash;
 use crate::controllers::history::{Present, beyond, new_revision, patch_of, present, template_of};

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::matching::{NO_PROVISIONER, class_of, find, is_kept_for, satisfies, volume_name, waits_for_consumer};
-use super::provision::PROVISIONER;
+use super::provision::{PROVISIONED_BY, PROVISIONER};
 use crate::controllers::recorder::{Note, Severity};
 
 /// On a claim: that it was bound once, so a volume that is missing is lost.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// On a claim: the node of the Pod that waits for it.
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-/// On a volume: who made it.
-pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 
 /// What to do about a claim.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,19 +196,6 @@ pub fn volume(volume: &PersistentVolume, claim: Option<&PersistentVolumeClaim>) 
             ),
             None => "error getting deleter volume plugin: no volume plugin matched".to_owned(),
         }),
-    }
-}
-
-/// The reference of a volume to its claim.
-pub fn reference(claim: &PersistentVolumeClaim) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("PersistentVolumeClaim".to_owned()),
-        namespace: claim.metadata.namespace.clone(),
-        name: claim.metadata.name.clone(),
-        uid: claim.metadata.uid.clone(),
-        resource_version: claim.metadata.resource_version.clone(),
-        ..ObjectReference::default()
     }
 }
 

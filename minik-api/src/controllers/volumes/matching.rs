@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{NodeSelectorTerm, ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
-use crate::controllers::scheduler::NodeTerm;
+use crate::controllers::scheduler::selector::NodeTerm;
 use crate::resource::validation::labels;
 use crate::resource::validation::resources::nanos;
 
@@ -116,6 +116,19 @@ fn requested(claim: &PersistentVolumeClaim) -> i128 {
         .as_ref()
         .and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
     requests.and_then(|all| nanos(all.get(STORAGE)?)).unwrap_or_default()
+}
+
+/// The reference of a volume to its claim.
+pub fn reference(claim: &PersistentVolumeClaim) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("PersistentVolumeClaim".to_owned()),
+        namespace: claim.metadata.namespace.clone(),
+        name: claim.metadata.name.clone(),
+        uid: claim.metadata.uid.clone(),
+        resource_version: claim.metadata.resource_version.clone(),
+        ..ObjectReference::default()
+    }
 }
 
 #[cfg(test)]

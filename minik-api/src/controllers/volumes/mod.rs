@@ -23,8 +23,8 @@ use super::error::{ReconcileError, is_already_exists, is_not_found};
 use super::pod::{is_finished, node_name};
 use super::queue::{Queue, drive};
 use super::recorder::{Note, Recorder, Severity};
-use decide::{BIND_COMPLETED, ClaimStep, ClaimView, VolumeStep, reference};
-use matching::{class_of, is_kept_for, volume_name};
+use decide::{BIND_COMPLETED, ClaimStep, ClaimView, VolumeStep};
+use matching::{class_of, is_kept_for, reference, volume_name};
 pub use provision::PROVISIONER;
 
 /// On claims and volumes: that nobody chose the other by hand.

@@ -7,10 +7,13 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::json;
 
-use super::decide::{PROVISIONED_BY, reference};
+use super::matching::reference;
 
 /// The name of this provisioner, as classes have it.
 pub const PROVISIONER: &str = "minik.dev/local-path";
+
+/// On a volume: who made it.
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 
 /// Why there is no volume.
 #[derive(Debug, thiserror::Error)]
