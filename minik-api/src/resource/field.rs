@@ -91,6 +91,15 @@ impl FieldError {
         }
     }
 
+    /// Required, and one of `supported`; `None` when it is.
+    pub fn one_of(field: &str, given: &str, supported: &[&str]) -> Option<Self> {
+        match given {
+            "" => Some(Self::required(field, "")),
+            given if supported.contains(&given) => None,
+            given => Some(Self::not_supported(field, given, supported)),
+        }
+    }
+
     /// A field that may not be set, or not now.
     pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {

@@ -11,6 +11,7 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use rand::seq::SliceRandom;
 use tokio::sync::watch;
 
+use super::reply::Reply;
 use super::upstream::Upstream;
 use crate::plan::dns_zone::{Answer, Zone, lookup};
 
@@ -23,43 +24,6 @@ pub(super) struct Handler {
     origin: LowerName,
     zone: watch::Receiver<Option<Arc<Zone>>>,
     upstream: Upstream,
-}
-
-/// A response before it is put on the wire.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub code: ResponseCode,
-    pub authoritative: bool,
-    pub recursion_available: bool,
-    pub answers: Vec<Record>,
-    pub authority: Vec<Record>,
-    pub additional: Vec<Record>,
-}
-
-impl Reply {
-    pub fn error(code: ResponseCode) -> Self {
-        Self {
-            code,
-            authoritative: false,
-            recursion_available: false,
-            answers: Vec::new(),
-            authority: Vec::new(),
-            additional: Vec::new(),
-        }
-    }
-}
-
-impl From<Answer> for Reply {
-    fn from(answer: Answer) -> Self {
-        Self {
-            code: answer.code,
-            authoritative: true,
-            recursion_available: false,
-            answers: answer.answers,
-            authority: answer.authority,
-            additional: answer.additional,
-        }
-    }
 }
 
 impl Handler {

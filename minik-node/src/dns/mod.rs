@@ -5,6 +5,7 @@
 //! server goes away it answers from what it saw last. Runs on a current-thread runtime.
 
 mod handler;
+mod reply;
 mod upstream;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
-use super::handler::Reply;
+use super::reply::Reply;
 use crate::plan::dns_zone::Zone;
 
 pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";

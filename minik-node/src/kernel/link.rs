@@ -11,7 +11,8 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, Prop};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::netlink::{Netlink, cause, is, request_blocking};
+use super::netlink::{Netlink, cause, is};
+use super::request::request_blocking;
 use crate::plan::link::Mac;
 
 /// What failed.
@@ -340,12 +341,4 @@ fn altname(property: Prop) -> Option<String> {
         Prop::AltIfName(name) => Some(name),
         _ => None,
     }
-}
-
-/// Raises the calling thread's loopback. Blocking, since it is for the short-lived thread that has just made
-/// the namespace.
-pub(super) fn raise_loopback() -> io::Result<()> {
-    request_blocking(RouteNetlinkMessage::NewLink(
-        LinkUnspec::new_with_name("lo").up().build(),
-    ))
 }

@@ -12,6 +12,7 @@ pub mod nft;
 pub mod pod_network;
 pub mod probe;
 pub mod process;
+mod request;
 pub mod route;
 mod route_message;
 pub mod sysctl;

@@ -5,11 +5,6 @@
 use std::io;
 use std::sync::Arc;
 
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
-
 use super::netns::{NetNs, NetNsError};
 
 /// A namespace's links, addresses, neighbours and routes. Cheap to clone; the socket closes with the last clone.
@@ -54,25 +49,6 @@ impl Netlink {
             let _runtime = runtime.enter();
             Self::open()
         })?
-    }
-}
-
-/// Sends one request from the calling thread's namespace, on a socket of its own, and waits for the answer.
-/// For threads that may block: the kernel does all the work within `send`.
-pub(super) fn request_blocking(request: RouteNetlinkMessage) -> io::Result<()> {
-    let mut request = NetlinkMessage::from(request);
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-    match answer.payload {
-        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-        _ => Ok(()),
     }
 }
 

@@ -19,6 +19,7 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use super::netns_dir::{self, RUN_NETNS};
 use super::process::NetNsId;
+use super::request::raise_loopback;
 
 /// The network namespace of whoever reads it. `/proc/self` would name the process's first thread instead.
 const THREAD_NETNS: &str = "/proc/thread-self/ns/net";
@@ -244,7 +245,7 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T, NetNsError>
 /// Runs on a thread that ends with it: moves to a new namespace and pins that at `path`.
 fn make_and_mount(path: &Path) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNET)?;
-    super::link::raise_loopback()?;
+    raise_loopback()?;
     pin(THREAD_NETNS, path)
 }
 

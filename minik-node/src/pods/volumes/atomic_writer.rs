@@ -116,7 +116,7 @@ fn fill(dir: &Path, payload: &Payload, owner: &Owner, now: Timestamp) -> io::Res
         }
         let path = root.join(path);
         fs::write(&path, &file.data)?;
-        ownership::give_file(&path, file, owner)?;
+        ownership::give_file(&path, file.mode, file.user, owner)?;
     }
     Ok(version)
 }

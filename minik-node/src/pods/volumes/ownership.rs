@@ -8,8 +8,6 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use super::atomic_writer::File;
-
 const SET_GROUP: u32 = 0o2000;
 
 /// The group of a volume's files, and what it may do.
@@ -47,10 +45,10 @@ pub fn give(dir: &Path, mode: u32, owner: &Owner) -> io::Result<()> {
     fs::set_permissions(dir, Permissions::from_mode(owner.directory_mode(mode)))
 }
 
-/// Hands a file over.
-pub fn give_file(path: &Path, file: &File, owner: &Owner) -> io::Result<()> {
-    if file.user.is_some() || owner.group.is_some() {
-        chown(path, file.user, owner.group)?;
+/// Hands a file over, to `user` unless that is root.
+pub fn give_file(path: &Path, mode: u32, user: Option<u32>, owner: &Owner) -> io::Result<()> {
+    if user.is_some() || owner.group.is_some() {
+        chown(path, user, owner.group)?;
     }
-    fs::set_permissions(path, Permissions::from_mode(owner.file_mode(file.mode)))
+    fs::set_permissions(path, Permissions::from_mode(owner.file_mode(mode)))
 }

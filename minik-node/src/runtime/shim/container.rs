@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::complain;
 use super::log::{Output, fifo};
-use super::process::{Process, Stdio};
+use super::process::Process;
+use super::program::{self, Stdio};
 use super::space::{self, Space};
 use crate::runtime::exits;
 use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit, Failure};
@@ -57,7 +58,7 @@ impl Container {
         let [stdout, stderr] = output.container_ends()?;
         let (input, stdin) = input(&spec, dir)?;
         let stdio: Stdio = [stdin.into(), stdout.into(), stderr.into()];
-        let process = Process::container(&spec, space, &SandboxSpec::shm(dir), &stdio)?;
+        let process = program::start(&spec, space, &SandboxSpec::shm(dir), &stdio)?;
         let current = Attempt {
             id: spec.id.clone(),
             attempt: spec.attempt,

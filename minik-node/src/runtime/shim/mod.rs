@@ -8,6 +8,7 @@ mod connection;
 mod container;
 mod log;
 mod process;
+mod program;
 mod rootfs;
 mod sandbox;
 mod server;

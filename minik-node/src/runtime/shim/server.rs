@@ -11,7 +11,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::complain;
 use super::connection::{Connection, Input};
 use super::container::Container;
-use super::process::{Process, Stdio, failure};
+use super::process::{Process, failure};
+use super::program::{self, Stdio};
 use super::space::Space;
 use crate::runtime::exits;
 use crate::runtime::protocol::{Exec, Failure, Reply, Request};
@@ -292,7 +293,7 @@ impl Server<'_> {
             .ok_or_else(gone)?;
         let stdio =
             Stdio::try_from(fds).map_err(|_count| failure(128, "an exec needs three descriptors".to_owned()))?;
-        let process = Process::exec(&container.spec, &live.process.pidfd, &exec.argv, exec.tty, &stdio)
+        let process = program::exec(&container.spec, &live.process.pidfd, &exec.argv, exec.tty, &stdio)
             .map_err(|error| failure(128, format!("enter container {}: {error}", exec.container)))?;
         self.execs.insert(id, (process, true));
         Ok(())

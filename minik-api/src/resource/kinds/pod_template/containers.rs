@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvFromSource, EnvVar, PodSpec, ResourceRequirements, VolumeMount,
 };
 
-use super::spec::one_of;
 use super::{probes, security};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::kinds::service::PROTOCOLS;
@@ -75,7 +74,7 @@ fn common(field: &str, container: &Container, surroundings: &Surroundings<'_>) -
         _ => {}
     }
     let policy = container.termination_message_policy.as_deref().unwrap_or_default();
-    errors.extend(one_of(
+    errors.extend(FieldError::one_of(
         &format!("{field}.terminationMessagePolicy"),
         policy,
         MESSAGE_POLICIES,
@@ -98,13 +97,17 @@ fn common(field: &str, container: &Container, surroundings: &Surroundings<'_>) -
         &surroundings.volumes,
     ));
     let policy = container.image_pull_policy.as_deref().unwrap_or_default();
-    errors.extend(one_of(&format!("{field}.imagePullPolicy"), policy, PULL_POLICIES));
+    errors.extend(FieldError::one_of(
+        &format!("{field}.imagePullPolicy"),
+        policy,
+        PULL_POLICIES,
+    ));
     if let Some(given) = &container.resources {
         errors.extend(resource_requirements(&format!("{field}.resources"), given));
     }
     if let Some(policy) = container.restart_policy.as_deref() {
         let at = format!("{field}.restartPolicy");
-        errors.extend(one_of(&at, policy, RESTART_POLICIES));
+        errors.extend(FieldError::one_of(&at, policy, RESTART_POLICIES));
     }
     if let Some(context) = &container.security_context {
         errors.extend(security::of_container(&format!("{field}.securityContext"), context));
@@ -146,7 +149,7 @@ fn ports(field: &str, ports: &[ContainerPort], host_network: bool) -> FieldError
             }
         }
         let protocol = port.protocol.as_deref().unwrap_or_default();
-        errors.extend(one_of(&format!("{at}.protocol"), protocol, PROTOCOLS));
+        errors.extend(FieldError::one_of(&format!("{at}.protocol"), protocol, PROTOCOLS));
     }
     errors
 }

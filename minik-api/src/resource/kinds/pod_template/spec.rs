@@ -50,9 +50,13 @@ pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
     ));
     errors.extend(containers::validate(field, spec));
     let restart = spec.restart_policy.as_deref().unwrap_or_default();
-    errors.extend(one_of(&format!("{field}.restartPolicy"), restart, RESTART_POLICIES));
+    errors.extend(FieldError::one_of(
+        &format!("{field}.restartPolicy"),
+        restart,
+        RESTART_POLICIES,
+    ));
     let dns = spec.dns_policy.as_deref().unwrap_or_default();
-    errors.extend(one_of(&format!("{field}.dnsPolicy"), dns, DNS_POLICIES));
+    errors.extend(FieldError::one_of(&format!("{field}.dnsPolicy"), dns, DNS_POLICIES));
     if let Some(selector) = &spec.node_selector {
         errors.extend(labels::map(&format!("{field}.nodeSelector"), selector));
     }
@@ -116,7 +120,7 @@ fn placement(field: &str, spec: &PodSpec) -> FieldErrors {
     }
     if let Some(policy) = spec.preemption_policy.as_deref() {
         let at = format!("{field}.preemptionPolicy");
-        errors.extend(one_of(&at, policy, PREEMPTION_POLICIES));
+        errors.extend(FieldError::one_of(&at, policy, PREEMPTION_POLICIES));
     }
     for (name, amount) in spec.overhead.iter().flatten() {
         let at = format!("{field}.overhead.limits[{name}]");
@@ -132,15 +136,6 @@ fn placement(field: &str, spec: &PodSpec) -> FieldErrors {
         ));
     }
     errors
-}
-
-/// Required, and one of `supported`.
-pub(super) fn one_of(field: &str, given: &str, supported: &[&str]) -> Option<FieldError> {
-    match given {
-        "" => Some(FieldError::required(field, "")),
-        given if supported.contains(&given) => None,
-        given => Some(FieldError::not_supported(field, given, supported)),
-    }
 }
 
 /// What must be true before a Pod is ready, and before it is scheduled.
