@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Actual, Host, Packet, Probability, Protocol, Tracking};
+use super::branch::Branch;
 use super::rule::{Masked, Maybe, Ports, Recent, RecentAction, Side, Test, state};
-use super::walk::Branch;
 
 /// Whether a condition holds.
 #[derive(Debug)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::super::host::Way;
 use super::super::{AddressKind, Host, Origin, Outcome, Packet, Path, Probability, State, Tracking, Verdict};
 use super::TraceError;
-use super::rule::{SourcePort, Table};
-use super::walk::{Branch, End, Walk};
+use super::branch::Branch;
+use super::rule::Table;
+use super::walk::{End, Walk};
 
 const LOOPBACK: &str = "lo";
 
@@ -234,36 +235,4 @@ fn then(fates: Vec<Fate>, mut next: impl FnMut(Branch) -> Fates) -> Fates {
         }
     }
     Ok(all)
-}
-
-impl Branch {
-    fn ends(self, verdict: Verdict) -> Outcome {
-        Outcome {
-            probability: self.probability,
-            verdict,
-            packet: self.packet,
-            path: self.path,
-            state: self.state,
-        }
-    }
-
-    fn turn_destination(&mut self, address: Option<Ipv4Addr>, port: Option<u16>) {
-        let before = (self.packet.destination, self.packet.destination_port);
-        self.packet.destination = address.unwrap_or(before.0);
-        self.packet.destination_port = port.unwrap_or(before.1);
-        self.dnat |= before != (self.packet.destination, self.packet.destination_port);
-    }
-
-    fn turn_source(&mut self, address: Option<Ipv4Addr>, port: SourcePort) {
-        let before = (self.packet.source, self.packet.source_port);
-        self.packet.source = address.unwrap_or(before.0);
-        self.packet.source_port = match port {
-            // An ICMP identifier is no port that rules could see.
-            _ if !self.packet.protocol.has_ports() => before.1,
-            SourcePort::Kept => before.1,
-            SourcePort::Fixed(port) => Some(port),
-            SourcePort::Chosen => None,
-        };
-        self.snat |= before != (self.packet.source, self.packet.source_port);
-    }
 }

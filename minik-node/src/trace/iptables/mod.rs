@@ -13,8 +13,10 @@
 //! ```
 //! The `nat` table sees the first packet of a connection only, and each kind of translation once.
 
+mod branch;
 mod evaluate;
 mod flow;
+mod option;
 mod options;
 mod parse;
 mod rule;

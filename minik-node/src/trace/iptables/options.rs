@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::super::AddressKind;
-use super::parse::Opt;
+use super::option::Opt;
 use super::rule::{Masked, Maybe, Part, Ports, Recent, RecentAction, Side, Test, state};
 
 type Parts = Result<Vec<Part>, String>;

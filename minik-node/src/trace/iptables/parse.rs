@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::option::Opt;
 use super::rule::{Chain, Part, Policy, Rule, Table, Target};
 use super::{ParseError, options, targets, words};
 
@@ -116,31 +117,6 @@ fn rule(text: &str, chain: &dyn Fn(&str) -> Option<usize>) -> Result<Rule, Strin
         parts,
         target,
     })
-}
-
-/// An option with its values, perhaps inverted.
-#[derive(Debug, Clone)]
-pub(super) struct Opt<'a> {
-    pub not: bool,
-    pub name: &'a str,
-    pub values: Vec<&'a str>,
-}
-
-impl Opt<'_> {
-    /// Its only value.
-    pub fn value(&self) -> Result<&str, String> {
-        match self.values.as_slice() {
-            [value] => Ok(value),
-            _ => Err(format!("{} wants one value", self.name)),
-        }
-    }
-
-    /// As it is printed.
-    pub fn text(&self) -> Arc<str> {
-        let not = if self.not { "! " } else { "" };
-        let values: String = self.values.iter().map(|value| format!(" {value}")).collect();
-        format!("{not}{}{values}", self.name).into()
-    }
 }
 
 /// Options that belong together: the header's (`None`), a match's or a target's.

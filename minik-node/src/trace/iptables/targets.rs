@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use super::option::Opt;
 use super::options::{number, parse};
-use super::parse::Opt;
 use super::rule::{SourcePort, Target};
 
 /// A built-in target, or a jump to a chain of the same table.

@@ -1,35 +1,16 @@
 //! Goes through a chain of one table, and through those that it leads to. Where chance decides, both ways are
 //! gone.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{Actual, Host, Miss, Packet, Path, Place, Probability, State, Step};
+use super::super::{Actual, Host, Miss, Place, Step};
 use super::TraceError;
+use super::branch::Branch;
 use super::evaluate::{Judgement, Surroundings, judge};
 use super::rule::{Policy, Rule, SourcePort, Table, Target};
 
 /// Most ways that are followed: more than the endpoints of any Service.
 pub(super) const MOST_BRANCHES: usize = 1 << 16;
-
-/// A packet on one of its ways, with what is known of it.
-#[derive(Debug, Clone)]
-pub(super) struct Branch {
-    pub packet: Packet,
-    pub in_link: Option<Arc<str>>,
-    pub out_link: Option<Arc<str>>,
-    /// As it was sent; `None` until conntrack has looked.
-    pub original: Option<Packet>,
-    /// Whether its source was, or was decided not to be, translated.
-    pub source_settled: bool,
-    /// The same for its destination.
-    pub destination_settled: bool,
-    pub snat: bool,
-    pub dnat: bool,
-    pub probability: Probability,
-    pub path: Path,
-    pub state: State,
-}
 
 /// How a chain ends for a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
