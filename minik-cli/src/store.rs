@@ -80,7 +80,7 @@ pub fn name_flag(cluster: &str) -> String {
     }
 }
 
-/// Reads `STATE_DIR/cluster.json`; `None` if there is none.
+/// Reads `STATE_DIR/cluster.json`; `None` if there is none. The state is where it was found, wherever it was written.
 ///
 /// # Errors
 /// [`StoreError::Read`], [`StoreError::Parse`]
@@ -91,17 +91,33 @@ pub fn load(state_dir: &Path) -> Result<Option<ClusterSpec>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(StoreError::Read { path, source }),
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|source| StoreError::Parse { path, source })
+    let written: ClusterSpec = serde_json::from_slice(&text).map_err(|source| StoreError::Parse { path, source })?;
+    Ok(Some(ClusterSpec {
+        state_dir: state_dir.to_owned(),
+        ..written
+    }))
 }
 
-/// Reads the parameters of a cluster that is up, through the link in its run directory.
+/// Reads the parameters of a cluster that has a run directory, through the link in it, whatever of it runs; `None` for one
+/// that has none.
 ///
 /// # Errors
-/// [`StoreError::NotUp`] and those of [`load`].
+/// [`StoreError::Read`], [`StoreError::Parse`]
+pub fn load_linked(cluster: &str) -> Result<Option<ClusterSpec>, StoreError> {
+    let link = names::state_link(cluster);
+    match fs::read_link(&link) {
+        Ok(state_dir) => load(&state_dir),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Read { path: link, source }),
+    }
+}
+
+/// Reads the parameters of a cluster that is up.
+///
+/// # Errors
+/// [`StoreError::NotUp`] and those of [`load_linked`].
 pub fn load_running(cluster: &str) -> Result<ClusterSpec, StoreError> {
-    load(&names::state_link(cluster))?.ok_or_else(|| StoreError::NotUp {
+    load_linked(cluster)?.ok_or_else(|| StoreError::NotUp {
         cluster: cluster.to_owned(),
     })
 }

@@ -3,6 +3,7 @@
 //! Owns the node's Node object, its Lease and the kubelet socket. Decides nothing about packets.
 
 mod client;
+mod conditions;
 mod disk;
 mod links;
 mod node;
@@ -20,6 +21,7 @@ use ipnet::Ipv4Net;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{self, Clock};
 use crate::kernel::monitor::MonitorError;
 use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
 use crate::kernel::sysctl;
@@ -92,6 +94,12 @@ pub enum AgentError {
     /// The kubelet's socket.
     #[error("start the kubelet endpoint")]
     Kubelet(#[from] KubeletError),
+    /// The directory of the node's state.
+    #[error("make the node's state directory")]
+    State(#[source] std::io::Error),
+    /// The watch over the clock.
+    #[error("listen for steps of the clock")]
+    Clock(#[source] std::io::Error),
     /// Finding the program that shims are started from.
     #[error("find own program")]
     Program(#[source] std::io::Error),
@@ -122,9 +130,12 @@ pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: Cancellat
     let events = Events::spawn(client.clone(), "kube-proxy", config.node.clone());
     proxy::serve::spawn(&proxy_config, view.clone(), proxy.clone(), events, shutdown.clone());
 
-    node::register(&client, &config, &shutdown).await;
     let events = Events::spawn(client.clone(), "kubelet", config.node.clone());
-    let lease = tokio::spawn(node::keep(client.clone(), config.clone(), events, shutdown.clone()));
+    std::fs::create_dir_all(&config.state_dir).map_err(AgentError::State)?;
+    node::register(&client, &config, &events, &shutdown).await;
+    let steps = clock::steps().map_err(AgentError::Clock)?;
+    let lease = node::keep(client.clone(), config.clone(), events, steps.clone(), shutdown.clone());
+    let lease = tokio::spawn(lease);
     tokio::select! {
         () = synced(proxy) => keep_connections_as_kube_proxy_does(),
         () = shutdown.cancelled() => {}
@@ -143,6 +154,8 @@ pub async fn run(config: AgentConfig, kubelet: UnixListener, shutdown: Cancellat
         networks,
         view,
         program,
+        clock: Clock::start(),
+        steps,
     };
     let pods = pods::spawn(context, registry, shutdown.clone());
 

@@ -8,6 +8,7 @@
 //! Never depends on `minik-api`: an agent can serve any Kubernetes API server.
 
 pub mod agent;
+pub mod clock;
 pub mod dns;
 pub mod kernel;
 pub mod kubelet;

@@ -152,9 +152,9 @@ impl Up {
     async fn prepare(&self, progress: &Progress) -> anyhow::Result<(ClusterSpec, bool)> {
         let name = &self.cluster.name;
         let was_up = store::supervisor_runs(name);
-        let asked = self.asked();
+        let asked = self.asked()?;
         // A run directory knows where its cluster's state is, even when every process has died.
-        let stored = match store::load(&names::state_link(name))? {
+        let stored = match store::load_linked(name)? {
             Some(stored) => Some(stored),
             None => store::load(asked.state_dir.as_deref().unwrap_or(&names::default_state_dir(name)))?,
         };
@@ -178,8 +178,10 @@ impl Up {
         Ok((spec, false))
     }
 
-    fn asked(&self) -> Asked {
-        Asked {
+    fn asked(&self) -> anyhow::Result<Asked> {
+        // The cluster's processes stand elsewhere.
+        let state_dir = self.state_dir.as_deref().map(std::path::absolute).transpose();
+        Ok(Asked {
             name: self.cluster.name.clone(),
             nodes: self.nodes,
             isolated: self.isolated,
@@ -189,8 +191,8 @@ impl Up {
             service_cidr: self.service_cidr,
             cluster_domain: self.cluster_domain.clone(),
             proxy_mode: None,
-            state_dir: self.state_dir.clone(),
-        }
+            state_dir: state_dir.context("find the state directory")?,
+        })
     }
 
     async fn wait_for(&self, spec: &ClusterSpec, since: Timestamp, progress: &Progress) -> anyhow::Result<()> {

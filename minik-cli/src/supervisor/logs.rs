@@ -1,17 +1,18 @@
 //! Keeps the logs of a cluster's processes within a bound, without asking them anything: the kernel says which
-//! log was written to, and one that has grown too long is copied to `NAME.log.1` and cut to nothing.
+//! log was written to, and the end of one that has grown too long is copied to `NAME.log.1`, and the log cut to nothing.
 //!
 //! Writers append, so they go on at the new end. What is written between copying and cutting is lost: a line
 //! or two, at most once per mebibytes of log.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-/// Longest a log grows. With the copy beside it, a process keeps at most twice that.
+/// Longest a log grows before it is cut, and longest copy beside it. A writer that writes faster than the disk takes copies
+/// gets further, and loses the beginning.
 const MOST: u64 = 4 << 20;
 
 /// Watches a directory of logs.
@@ -62,11 +63,16 @@ impl Logs {
 }
 
 fn trim(path: &Path, most: u64) -> io::Result<()> {
-    if fs::metadata(path)?.len() <= most {
+    let mut log = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let length = log.metadata()?.len();
+    if length <= most {
         return Ok(());
     }
-    fs::copy(path, path.with_extension("log.1"))?;
-    fs::OpenOptions::new().write(true).open(path)?.set_len(0)
+    // Not all that a copy would find: the writer goes on, and the copy would run after it.
+    log.seek(SeekFrom::Start(length - most))?;
+    let mut copy = fs::File::create(path.with_extension("log.1"))?;
+    io::copy(&mut Read::by_ref(&mut log).take(most), &mut copy)?;
+    log.set_len(0)
 }
 
 #[cfg(test)]
@@ -86,6 +92,41 @@ mod tests {
         trim(&path, 5).unwrap();
         writer.write_all(b"7").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"7");
-        assert_eq!(fs::read(directory.path().join("apiserver.log.1")).unwrap(), b"123456");
+        assert_eq!(fs::read(directory.path().join("apiserver.log.1")).unwrap(), b"23456");
+    }
+
+    #[test]
+    fn a_child_that_writes_without_end_is_kept_within_bounds_and_its_last_words_are_there() {
+        const LINES: u64 = 1 << 20;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent-worker1.log");
+        let logs = Logs::watch(directory.path()).unwrap();
+        let mut writer = fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        let chatty = std::thread::spawn(move || {
+            for block in 0..LINES / 1024 {
+                let lines: String = (block * 1024..(block + 1) * 1024)
+                    .map(|line| format!("{line:>31}\n"))
+                    .collect();
+                writer.write_all(lines.as_bytes()).unwrap();
+            }
+        });
+        while !chatty.is_finished() {
+            logs.trim().unwrap();
+        }
+        chatty.join().unwrap();
+        logs.trim().unwrap();
+        let (now, before) = (
+            fs::read_to_string(&path).unwrap(),
+            fs::read_to_string(path.with_extension("log.1")).unwrap(),
+        );
+        assert!(now.len() as u64 <= MOST && before.len() as u64 <= MOST);
+        let last: u64 = [&now, &before]
+            .into_iter()
+            .find_map(|text| text.lines().last())
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        assert_eq!(last, LINES - 1);
     }
 }

@@ -96,3 +96,66 @@ fn up_mends_a_cluster_and_says_what_it_did() {
     }
     assert!(vm.sh("minik up --isolated").err.contains("is already up, and well"));
 }
+
+#[test]
+fn a_node_whose_disk_fills_up_says_so_and_takes_no_pods_until_there_is_room() {
+    let vm = Vm::with_cluster();
+    let disk = |room: &str| vm.sh(&format!("m=/var/lib/minik; mount -o remount,size={room} $m"));
+    disk("$(($(df -k --output=used $m | tail -1) + 32768))k").ok();
+    vm.sh("kubectl wait --for=condition=DiskPressure node --all --timeout=30s")
+        .ok();
+    let nodes = |path: &str| {
+        vm.sh(&format!("kubectl get nodes -o jsonpath='{{.items[*]{path}}}'"))
+            .ok()
+    };
+    let taint = "node.kubernetes.io/disk-pressure:NoSchedule";
+    let taints = || vm.sh("kubectl get nodes -o jsonpath='{range .items[*].spec.taints[*]}{.key}:{.effect} {end}'");
+    eventually(|| match taints().ok() {
+        all if all.matches(taint).count() == 3 => Ok(()),
+        all => Err(all),
+    });
+    let events = |reason: &str| {
+        vm.sh(&format!(
+            "kubectl get events --field-selector reason={reason},involvedObject.name=worker1 -o jsonpath='{{.items[*].message}}'"
+        ))
+        .ok()
+    };
+    let said = "Node worker1 status is now: NodeHasDiskPressure";
+    eventually(|| match events("NodeHasDiskPressure") {
+        found if found == said => Ok(()),
+        found => Err(found),
+    });
+
+    // Another agent finds it as full as the last one did, and that is no news.
+    let since = ".status.conditions[?(@.type==\"DiskPressure\")].lastTransitionTime";
+    let before = nodes(since);
+    let pid = "jq '.children[\"agent-worker1\"].pid // empty' /run/minik/minik/supervisor.json";
+    let killed = vm.sh(pid).ok();
+    vm.sh(&format!("kill -9 {killed}")).ok();
+    vm.sh("kubectl run late --image=nginx").ok();
+    eventually(|| {
+        match vm.sh("kubectl get pod late -o jsonpath='{.status.conditions[?(@.type==\"PodScheduled\")].message}'") {
+            said if said.out.contains("untolerated taint") => Ok(()),
+            said => Err(said.to_string()),
+        }
+    });
+    eventually(|| match vm.sh(pid).out {
+        now if now != killed && !now.is_empty() => Ok(()),
+        now => Err(now),
+    });
+    vm.sh("kubectl wait --for=condition=Ready node --all --timeout=10s")
+        .ok();
+    assert_eq!(nodes(since), before);
+    assert_eq!(
+        nodes(".status.conditions[?(@.type==\"DiskPressure\")].status"),
+        "True True True"
+    );
+
+    disk("2g").ok();
+    vm.sh("kubectl wait --for=condition=Ready pod/late --timeout=40s").ok();
+    assert!(!taints().ok().contains(taint));
+    eventually(|| match events("NodeHasNoDiskPressure") {
+        found if found == "Node worker1 status is now: NodeHasNoDiskPressure" => Ok(()),
+        found => Err(found),
+    });
+}

@@ -13,6 +13,7 @@ mod care;
 mod clean;
 mod console;
 mod debug;
+mod down;
 mod egress;
 mod endure;
 mod heal;

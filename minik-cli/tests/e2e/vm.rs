@@ -87,9 +87,8 @@ impl Vm {
             tools.join("kubectl").exists(),
             "end-to-end tests need kubectl 1.37: run scripts/kubectl"
         );
-        let minik = Path::new(env!("CARGO_BIN_EXE_minik"))
-            .parent()
-            .expect("the binary is in a folder");
+        let minik = minik();
+        let minik = minik.parent().expect("the binary is in a folder");
 
         let mut unshare = Command::new("unshare")
             .args([
@@ -276,6 +275,11 @@ pub fn eventually<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
+}
+
+/// The program under test: what this build made, or another build that `MINIK` names.
+fn minik() -> PathBuf {
+    std::env::var_os("MINIK").map_or_else(|| env!("CARGO_BIN_EXE_minik").into(), PathBuf::from)
 }
 
 /// The workspace's root.

@@ -1,10 +1,8 @@
-//! Whether the disk under a node's Pods has room: the condition `DiskPressure`. Reads; frees nothing and evicts nobody.
+//! Whether the disk under a node's Pods has room. Reads; frees nothing and evicts nobody.
 
 use std::path::Path;
 
-use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
-use serde_json::{Value, json};
 
 /// Less than this is pressure. The kubelet's tenth of the disk would be most of a laptop's last gigabytes, and a lab needs
 /// little.
@@ -40,18 +38,6 @@ impl Disk {
             Self::Full => "NodeHasDiskPressure",
         }
     }
-
-    /// The condition, as the kubelet words it.
-    pub fn condition(self, now: Timestamp) -> Value {
-        let (status, reason, message) = match self {
-            Self::Roomy => ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            Self::Full => ("True", "KubeletHasDiskPressure", "kubelet has disk pressure"),
-        };
-        json!({
-            "type": "DiskPressure", "status": status, "reason": reason, "message": message,
-            "lastHeartbeatTime": now, "lastTransitionTime": now,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -61,10 +47,5 @@ mod tests {
     #[test]
     fn a_disk_with_little_room_is_under_pressure() {
         assert_eq!((Disk::of(LEAST), Disk::of(LEAST - 1)), (Disk::Roomy, Disk::Full));
-        let condition = Disk::Full.condition(Timestamp::UNIX_EPOCH);
-        assert_eq!(
-            (&condition["status"], &condition["reason"]),
-            (&json!("True"), &json!("KubeletHasDiskPressure"))
-        );
     }
 }

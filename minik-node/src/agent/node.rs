@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::{
-    Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, ObjectReference, Taint,
-};
+use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeSpec, NodeStatus, NodeSystemInfo, ObjectReference, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::AgentConfig;
 use super::disk::Disk;
+use super::{AgentConfig, conditions};
 use crate::pods::events::Events;
 use crate::view::Retry;
 
@@ -29,11 +28,11 @@ const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
 const MAX_PODS: &str = "253";
 
 /// Registers the node, trying until the API server takes it or `shutdown`.
-pub async fn register(client: &Client, config: &AgentConfig, shutdown: &CancellationToken) {
+pub async fn register(client: &Client, config: &AgentConfig, events: &Events, shutdown: &CancellationToken) {
     let mut delays = Retry::default();
     loop {
         // An API server that is down lets requests wait in its sockets, and shutdown must not wait with them.
-        match shutdown.run_until_cancelled(try_register(client, config)).await {
+        match shutdown.run_until_cancelled(try_register(client, config, events)).await {
             None | Some(Ok(())) => return,
             Some(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "register node"),
         }
@@ -45,10 +44,9 @@ pub async fn register(client: &Client, config: &AgentConfig, shutdown: &Cancella
     }
 }
 
-async fn try_register(client: &Client, config: &AgentConfig) -> kube::Result<()> {
+async fn try_register(client: &Client, config: &AgentConfig, events: &Events) -> kube::Result<()> {
     let api: Api<Node> = Api::all(client.clone());
-    let now = Timestamp::now();
-    let wanted = node(config, now);
+    let wanted = node(config, Timestamp::now());
     let present = match api.create(&PostParams::default(), &wanted).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let patch = serde_json::json!({"metadata": {"labels": wanted.metadata.labels}, "spec": {"podCIDR": wanted.spec.as_ref().and_then(|spec| spec.pod_cidr.clone()), "podCIDRs": wanted.spec.as_ref().and_then(|spec| spec.pod_cidrs.clone())}});
@@ -57,72 +55,58 @@ async fn try_register(client: &Client, config: &AgentConfig) -> kube::Result<()>
         }
         created => created?,
     };
-    let patch = serde_json::json!({"status": status(config, now, present.status.as_ref())});
-    api.patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch))
-        .await?;
+    speak(client, config, events, present.status.as_ref()).await?;
     renew(client, config, present.metadata.uid).await
 }
 
-/// Renews the Lease until `shutdown`, and says when the disk fills up or has room again.
-pub async fn keep(client: Client, config: AgentConfig, events: Events, shutdown: CancellationToken) {
-    // As it was registered.
-    let mut disk = Disk::Roomy;
+/// Renews the Lease until `shutdown`, at every step of the clock too, and says what has changed about the node.
+pub async fn keep(
+    client: Client,
+    config: AgentConfig,
+    events: Events,
+    mut steps: watch::Receiver<()>,
+    shutdown: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(RENEW);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            Ok(()) = steps.changed() => tracing::info!("the clock was set"),
             () = shutdown.cancelled() => return,
         }
         let kept = async {
             renew(&client, &config, None).await?;
-            vouch(&client, &config).await
+            vouch(&client, &config, &events).await
         };
         if let Some(Err(error)) = shutdown.run_until_cancelled(kept).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "renew lease");
         }
-        match Disk::look(&config.state_dir) {
-            Ok(found) if found != disk => {
-                let told = shutdown.run_until_cancelled(tell_disk(&client, &config, &events, found));
-                match told.await {
-                    // The next tick tries again.
-                    Some(Err(error)) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, ?found, "report the disk");
-                    }
-                    _ => disk = found,
-                }
-            }
-            Ok(_) => {}
-            // Made with the first Pod.
-            Err(nix::Error::ENOENT) => {}
-            Err(error) => tracing::warn!(%error, "look at the disk"),
-        }
     }
 }
 
-/// Says again that the node is ready where others have come to think it is not: after a pause of the whole machine, say.
-async fn vouch(client: &Client, config: &AgentConfig) -> kube::Result<()> {
+/// Speaks where what is known of the node is no longer so: its disk has filled up or has room again, or others have come to
+/// think that it is not ready, after a pause of the whole machine, say.
+async fn vouch(client: &Client, config: &AgentConfig, events: &Events) -> kube::Result<()> {
     let api: Api<Node> = Api::all(client.clone());
-    let node = api.get(&config.node).await?;
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions
-        .into_iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    if ready {
+    let known = api.get(&config.node).await?.status.unwrap_or_default();
+    if conditions::is_ready(&known) && conditions::disk(&known) == Some(look(config, Some(&known))) {
         return Ok(());
     }
-    let patch = serde_json::json!({"status": status(config, Timestamp::now(), node.status.as_ref())});
-    api.patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch))
-        .await
-        .map(drop)
+    speak(client, config, events, Some(&known)).await
 }
 
-async fn tell_disk(client: &Client, config: &AgentConfig, events: &Events, disk: Disk) -> kube::Result<()> {
-    let patch = serde_json::json!({"status": {"conditions": [disk.condition(Timestamp::now())]}});
-    let nodes: Api<Node> = Api::all(client.clone());
-    nodes
-        .patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch))
+/// Says how the node is, where `known` is what was said last, and tells of a disk that is another than it was.
+async fn speak(client: &Client, config: &AgentConfig, events: &Events, known: Option<&NodeStatus>) -> kube::Result<()> {
+    let disk = look(config, known);
+    let patch = serde_json::json!({"status": status(config, Timestamp::now(), known, disk)});
+    let api: Api<Node> = Api::all(client.clone());
+    api.patch_status(&config.node, &PatchParams::default(), &Patch::Strategic(patch))
         .await?;
+    // A disk that was never spoken of had room.
+    if known.and_then(conditions::disk).unwrap_or(Disk::Roomy) == disk {
+        return Ok(());
+    }
     let reference = ObjectReference {
         kind: Some("Node".to_owned()),
         name: Some(config.node.clone()),
@@ -131,12 +115,17 @@ async fn tell_disk(client: &Client, config: &AgentConfig, events: &Events, disk:
         namespace: Some("default".to_owned()),
         ..ObjectReference::default()
     };
-    events.normal_about(
-        reference,
-        disk.event(),
-        format!("Node {} status is now: {}", config.node, disk.event()),
-    );
+    let message = format!("Node {} status is now: {}", config.node, disk.event());
+    events.normal_about(reference, disk.event(), message);
     Ok(())
+}
+
+/// Looks at the disk; one that cannot be looked at is as it was.
+fn look(config: &AgentConfig, known: Option<&NodeStatus>) -> Disk {
+    Disk::look(&config.state_dir).unwrap_or_else(|error| {
+        tracing::warn!(%error, "look at the disk");
+        known.and_then(conditions::disk).unwrap_or(Disk::Roomy)
+    })
 }
 
 async fn renew(client: &Client, config: &AgentConfig, owner: Option<String>) -> kube::Result<()> {
@@ -215,7 +204,7 @@ fn node(config: &AgentConfig, now: Timestamp) -> Node {
             taints: config.tainted.then(|| vec![taint]),
             ..NodeSpec::default()
         }),
-        status: Some(status(config, now, None)),
+        status: Some(status(config, now, None, look(config, None))),
     }
 }
 
@@ -234,7 +223,7 @@ pub fn allocatable(config: &AgentConfig) -> BTreeMap<String, Quantity> {
     .into()
 }
 
-fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> NodeStatus {
+fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>, disk: Disk) -> NodeStatus {
     let address = |type_: &str, address: String| NodeAddress {
         type_: type_.to_owned(),
         address,
@@ -247,53 +236,10 @@ fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>) -> Nod
         ]),
         allocatable: Some(resources.clone()),
         capacity: Some(resources),
-        conditions: Some(conditions(now, old)),
+        conditions: Some(conditions::conditions(now, old, disk)),
         node_info: Some(info()),
         ..NodeStatus::default()
     }
-}
-
-fn conditions(now: Timestamp, old: Option<&NodeStatus>) -> Vec<NodeCondition> {
-    [
-        (
-            "MemoryPressure",
-            "False",
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
-        ),
-        (
-            "DiskPressure",
-            "False",
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
-        ),
-        (
-            "PIDPressure",
-            "False",
-            "KubeletHasSufficientPID",
-            "kubelet has sufficient PID available",
-        ),
-        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-    ]
-    .map(|(type_, status, reason, message)| {
-        let before = old.and_then(|old| {
-            old.conditions
-                .iter()
-                .flatten()
-                .find(|before| before.type_ == type_ && before.status == status)
-        });
-        NodeCondition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: Some(reason.to_owned()),
-            message: Some(message.to_owned()),
-            last_heartbeat_time: Some(Time(now)),
-            last_transition_time: before
-                .and_then(|before| before.last_transition_time.clone())
-                .or(Some(Time(now))),
-        }
-    })
-    .into()
 }
 
 fn info() -> NodeSystemInfo {

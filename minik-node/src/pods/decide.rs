@@ -1,4 +1,5 @@
-//! What to do next for one Pod: a pure function of the Pod, what runs of it, and the time.
+//! What to do next for one Pod: a pure function of the Pod, what runs of it, and the time, which is that of a
+//! [`Clock`](crate::clock::Clock).
 //!
 //! Level-triggered: the worker carries the steps out, looks again, and asks again until there are none. Rules are
 //! the kubelet's (`computePodActions`): init containers one after another ([`init`]), then all others; ended
@@ -97,7 +98,7 @@ pub fn decide(pod: &Pod, gone: bool, knowledge: &Knowledge, now: Timestamp) -> P
         Sandbox::Ready => view.run(),
     };
     if let Some(deadline) = deadline(pod, spec) {
-        plan.wake_at(deadline);
+        plan.wake_at(knowledge.steady(deadline));
     }
     plan
 }
@@ -193,8 +194,8 @@ pub fn wait(name: &str, knowledge: &Knowledge, now: Timestamp) -> Option<Timesta
 /// Until when a container that ended must wait.
 #[must_use]
 pub fn crash_wait(name: &str, knowledge: &Knowledge, now: Timestamp) -> Option<Timestamp> {
-    let ended = knowledge.states.get(name)?.current.ended.as_ref()?;
-    knowledge.crashes.get(name)?.wait(ended.at, now)
+    let ended = knowledge.ended_at(knowledge.current(name)?)?;
+    knowledge.crashes.get(name)?.wait(ended, now)
 }
 
 /// An init container that runs beside the others (`restartPolicy: Always`).
@@ -203,7 +204,7 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// When the Pod has run for as long as it may (`activeDeadlineSeconds`).
+/// When the Pod has run for as long as it may (`activeDeadlineSeconds`), by the wall clock as the kubelet has it.
 #[must_use]
 pub fn deadline(pod: &Pod, spec: &PodSpec) -> Option<Timestamp> {
     let started = pod.status.as_ref()?.start_time.as_ref()?.0;
@@ -217,7 +218,7 @@ pub fn is_finished(pod: &Pod, spec: &PodSpec, knowledge: &Knowledge, now: Timest
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
         || forbidden(spec).is_some()
-        || deadline(pod, spec).is_some_and(|deadline| deadline <= now)
+        || deadline(pod, spec).is_some_and(|deadline| knowledge.steady(deadline) <= now)
         || init_failed(spec, knowledge)
         || !spec.containers.is_empty()
             && spec

@@ -117,7 +117,8 @@ impl Bucket {
     }
 
     fn take(&mut self, now: Timestamp) -> bool {
-        let gained = now.duration_since(self.at).as_secs_f64() / REFILL.as_secs_f64();
+        // Nobody loses anything when the clock is set back.
+        let gained = now.duration_since(self.at).as_secs_f64().max(0.0) / REFILL.as_secs_f64();
         self.tokens = (self.tokens + gained.max(0.0)).min(BURST);
         self.at = now;
         let enough = self.tokens >= 1.0;

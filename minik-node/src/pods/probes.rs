@@ -51,12 +51,13 @@ impl Probes {
             let Some(attempt) = knowledge.current(name) else {
                 continue;
             };
-            let known = (attempt.started_at < since).then(|| known(pod, name, &attempt.id));
+            let started_at = knowledge.started_at(attempt);
+            let known = (started_at < since).then(|| known(pod, name, &attempt.id));
             let schedule = |kind: &Kind| {
                 let timing = Timing::of(kind.of(container)?);
                 let delay = known.map(|_| timing.period.as_secs_f64() * share());
                 let delay = delay.and_then(|delay| SignedDuration::try_from_secs_f64(delay).ok());
-                let schedule = Schedule::new(*kind, timing, attempt.started_at);
+                let schedule = Schedule::new(*kind, timing, started_at);
                 let schedule = match (delay, known) {
                     (Some(delay), Some(known)) => schedule.resumed(known.verdict(*kind), since, delay),
                     _ => schedule,

@@ -302,7 +302,7 @@ pub async fn remove(worker: &mut Worker) -> Result<(), PodError> {
     let directories = directories(&worker.node.config, worker.uid());
     remove_dir(&directories.run)?;
     remove_dir(&directories.state.join("containers"))?;
-    let over = |spec| is_finished(&worker.pod, spec, &worker.knowledge, Timestamp::now());
+    let over = |spec| is_finished(&worker.pod, spec, &worker.knowledge, worker.node.clock.now());
     if worker.pod.spec.as_ref().is_some_and(over) {
         remove_dir(&directories.state.join("volumes"))?;
     }

@@ -7,7 +7,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::backoff::Backoff;
@@ -58,10 +57,10 @@ pub async fn start(worker: &mut Worker, name: &str) -> Result<(), PodError> {
         remove_log(&spec.log.with_file_name(format!("{oldest}.log")))?;
     }
     worker.events.normal(&pod, Some(name), "Created", "Container created");
-    let ended = worker.knowledge.current(name).and_then(|run| run.ended.as_ref());
-    if let Some(since) = ended.map(|ended| ended.at) {
+    let last = worker.knowledge.current(name);
+    if let Some(since) = last.and_then(|run| worker.knowledge.ended_at(run)) {
         let before = worker.knowledge.crashes.get(name).copied();
-        let backoff = Backoff::next(before, since, Timestamp::now());
+        let backoff = Backoff::next(before, since, worker.node.clock.now());
         worker.knowledge.crashes.insert(name.to_owned(), backoff);
     }
     let id = spec.id.clone();
@@ -116,7 +115,7 @@ pub(super) fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
 }
 
 fn trouble(worker: &mut Worker, name: &str, reason: &str, message: String) {
-    let now = Timestamp::now();
+    let now = worker.node.clock.now();
     let before = worker.knowledge.troubles.get(name).map(|trouble| trouble.backoff);
     let backoff = Backoff::next(before, now, now);
     worker.knowledge.troubles.insert(

@@ -26,6 +26,7 @@ use super::probes::Probes;
 use super::sandbox::{self, Running};
 use super::volumes::keeper::Keeper;
 use super::{start, termination};
+use crate::clock::Clock;
 use crate::runtime::client::States;
 use crate::runtime::protocol::ContainerState;
 
@@ -45,6 +46,9 @@ pub struct Worker {
     /// While the Pod is not over.
     pub(super) volumes: Option<Keeper>,
     pub(super) first_seen: Timestamp,
+    /// The same by the clock that waits are measured with.
+    began: Timestamp,
+    steps: watch::Receiver<()>,
     probes: Probes,
     /// Probes and hooks under way.
     tasks: JoinSet<Report>,
@@ -76,12 +80,14 @@ impl Worker {
                 (sandbox, sandbox::recover(&node.config, &pod, &States::new()))
             }
         };
-        let knowledge = Knowledge {
+        let (clock, steps) = (node.clock, node.steps.clone());
+        let mut knowledge = Knowledge {
             sandbox,
             states,
             former: former.map(|(name, state)| (name, state.current)).collect(),
             ..Knowledge::default()
         };
+        knowledge.note_moments(clock.ahead(), clock.now());
         Self {
             node,
             ipam,
@@ -93,6 +99,8 @@ impl Worker {
             running,
             volumes: None,
             first_seen: Timestamp::now(),
+            began: clock.now(),
+            steps,
             probes: Probes::default(),
             tasks: JoinSet::new(),
             reported: None,
@@ -103,12 +111,13 @@ impl Worker {
 
     /// Works until the Pod is released, or until `shutdown`, which leaves it running.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        let clock = self.node.clock;
         loop {
             let Wanted { pod, gone } = self.wanted.borrow_and_update().clone();
             self.pod = pod;
             self.learn();
-            self.ask_probes(Timestamp::now());
-            let mut plan = decide(&self.pod, gone, &self.knowledge, Timestamp::now());
+            self.ask_probes(clock.now());
+            let mut plan = decide(&self.pod, gone, &self.knowledge, clock.now());
             self.keep_volumes(gone, &mut plan);
             let mut retry = match self.carry_out(&plan, gone).await {
                 Progress::Over => return,
@@ -130,7 +139,9 @@ impl Worker {
                 () = states_changed(&mut self.running) => {}
                 () = volumes_laid(&mut self.volumes) => {}
                 Some(report) = self.tasks.join_next() => self.take_joined(report),
-                () = sleep_until(wake) => {}
+                // What is counted from a date is due at another moment now.
+                _ = self.steps.changed() => {}
+                () = sleep_until(clock, wake) => {}
             }
         }
     }
@@ -175,7 +186,7 @@ impl Worker {
     }
 
     fn announce_back_offs(&mut self) {
-        let now = Timestamp::now();
+        let now = self.node.clock.now();
         for (name, state) in &self.knowledge.states {
             let id = &state.current.id;
             if crash_wait(name, &self.knowledge, now).is_some() && self.announced.get(name) != Some(id) {
@@ -193,7 +204,7 @@ impl Worker {
 
     /// Lays the Pod's volumes before anything of it is made, and keeps them until it is over.
     fn keep_volumes(&mut self, gone: bool, plan: &mut Plan) {
-        let over = |spec| is_finished(&self.pod, spec, &self.knowledge, Timestamp::now());
+        let over = |spec| is_finished(&self.pod, spec, &self.knowledge, self.node.clock.now());
         if gone || self.pod.spec.as_ref().is_none_or(over) {
             return;
         }
@@ -213,8 +224,14 @@ impl Worker {
         }
     }
 
-    /// Takes over what the shim says.
+    /// Takes over what the shim says, and what the clocks do.
     fn learn(&mut self) {
+        self.take_states();
+        let clock = self.node.clock;
+        self.knowledge.note_moments(clock.ahead(), clock.now());
+    }
+
+    fn take_states(&mut self) {
         let Some(running) = &mut self.running else { return };
         match running.states.borrow_and_update().clone() {
             Some(states) => self.knowledge.states = states,
@@ -272,7 +289,7 @@ impl Worker {
     fn retry_at(&mut self) -> Timestamp {
         self.failures = (self.failures + 1).min(10);
         let delay = Duration::from_millis(5 << self.failures).min(Duration::from_secs(5));
-        Timestamp::now().saturating_add(delay).unwrap_or(Timestamp::MAX)
+        self.node.clock.now().saturating_add(delay).unwrap_or(Timestamp::MAX)
     }
 
     /// Waits until the shim's states say so, or the shim has died.
@@ -352,10 +369,10 @@ async fn volumes_laid(volumes: &mut Option<Keeper>) {
     }
 }
 
-async fn sleep_until(time: Option<Timestamp>) {
+async fn sleep_until(clock: Clock, time: Option<Timestamp>) {
     match time {
         Some(time) => {
-            let left = time.duration_since(Timestamp::now());
+            let left = time.duration_since(clock.now());
             tokio::time::sleep(Duration::try_from(left).unwrap_or(Duration::ZERO)).await;
         }
         None => std::future::pending().await,

@@ -8,6 +8,7 @@ use futures::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
 use libtest_mimic::Trial;
 use minik_node::agent::{AgentConfig, over_socket};
+use minik_node::clock::{self, Clock};
 use minik_node::kernel::netns::NetNs;
 use minik_node::kernel::pod_network::PodNetworks;
 use minik_node::kubelet;
@@ -95,6 +96,8 @@ impl Node {
         let view = tokio::sync::watch::channel(Some(std::sync::Arc::default())).1;
         self.shutdown = CancellationToken::new();
         let context = NodeContext {
+            clock: Clock::start(),
+            steps: clock::steps().expect("a timer"),
             client: over_socket(&config.api_socket),
             images: Images::new(&config.image_dir),
             objects: Objects::new(over_socket(&config.api_socket)),

@@ -1,6 +1,8 @@
-//! Whether a node still gives signs of life, and what is said of one that does not. Pure; time comes in as `now`.
+//! Whether a node still gives signs of life, and what is said of one that does not. Pure; time comes in.
+//!
+//! Silence is measured by a clock that nobody sets: a step of the machine's is no silence.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -17,7 +19,7 @@ const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPr
 /// The last sign of life: when we noticed it, by our clock, and what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sign {
-    at: Timestamp,
+    at: Instant,
     renewed: Option<Timestamp>,
     heartbeat: Option<Timestamp>,
 }
@@ -45,7 +47,7 @@ pub fn is_ready(node: &Node) -> bool {
 }
 
 /// The last sign of life, given the one before. The clock of the node is not trusted: a sign counts from when we saw it.
-pub fn sign(before: Option<&Sign>, node: &Node, lease: Option<&Lease>, now: Timestamp) -> Sign {
+pub fn sign(before: Option<&Sign>, node: &Node, lease: Option<&Lease>, now: Instant) -> Sign {
     let spec = lease.and_then(|lease| lease.spec.as_ref());
     let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
     let ready = condition(node, "Ready").filter(|ready| ready.status != "Unknown");
@@ -55,7 +57,8 @@ pub fn sign(before: Option<&Sign>, node: &Node, lease: Option<&Lease>, now: Time
     match before {
         Some(before) => {
             let heartbeat = heartbeat.or(before.heartbeat);
-            let renewed = renewed.max(before.renewed);
+            // Another time is a sign, be it an earlier one: the node's clock may have been set back.
+            let renewed = renewed.or(before.renewed);
             let new = renewed != before.renewed || heartbeat != before.heartbeat;
             Sign {
                 at: if new { now } else { before.at },
@@ -71,13 +74,13 @@ pub fn sign(before: Option<&Sign>, node: &Node, lease: Option<&Lease>, now: Time
     }
 }
 
-/// What is to be said of a node whose last sign of life was this.
-pub fn judge(node: &Node, sign: &Sign, now: Timestamp) -> Judgement {
+/// What is to be said of a node whose last sign of life was this; `date` is what it is said to have happened at.
+pub fn judge(node: &Node, sign: &Sign, now: Instant, date: Timestamp) -> Judgement {
     let grace = match condition(node, "Ready") {
         Some(_) => GRACE,
         None => STARTUP_GRACE,
     };
-    let silent = Duration::try_from(now.duration_since(sign.at)).unwrap_or_default();
+    let silent = now.saturating_duration_since(sign.at);
     if silent < grace {
         return Judgement::Alive(grace - silent);
     }
@@ -85,7 +88,7 @@ pub fn judge(node: &Node, sign: &Sign, now: Timestamp) -> Judgement {
     if CONDITIONS.iter().all(known) {
         return Judgement::KnownSilent;
     }
-    Judgement::Silent(CONDITIONS.iter().map(|type_| unknown(node, type_, now)).collect())
+    Judgement::Silent(CONDITIONS.iter().map(|type_| unknown(node, type_, date)).collect())
 }
 
 fn unknown(node: &Node, type_: &str, now: Timestamp) -> NodeCondition {
@@ -116,10 +119,16 @@ fn unknown(node: &Node, type_: &str, now: Timestamp) -> NodeCondition {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::sync::LazyLock;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + second).unwrap()
+    /// Seconds from any moment.
+    fn at(second: u64) -> Instant {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        *START + Duration::from_secs(second)
     }
+
+    /// A date that has nothing to do with it.
+    const DATE: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn node(status: &str) -> Node {
         let conditions: Vec<_> = CONDITIONS
@@ -137,20 +146,36 @@ mod tests {
     fn a_lease_that_is_renewed_keeps_a_node_alive() {
         let node = node("True");
         let first = sign(None, &node, Some(&lease("2026-11-21T10:00:00.000000Z")), at(0));
-        assert_eq!(judge(&node, &first, at(10)), Judgement::Alive(Duration::from_secs(40)));
+        assert_eq!(
+            judge(&node, &first, at(10), DATE),
+            Judgement::Alive(Duration::from_secs(40))
+        );
         let same = sign(Some(&first), &node, Some(&lease("2026-11-21T10:00:00.000000Z")), at(30));
         assert_eq!(same, first);
         // Whatever the node's clock says: what counts is that it changed.
         let renewed = sign(Some(&same), &node, Some(&lease("2026-11-21T10:00:00.000001Z")), at(40));
-        assert_eq!(judge(&node, &renewed, at(89)), Judgement::Alive(Duration::from_secs(1)));
-        assert!(matches!(judge(&node, &renewed, at(90)), Judgement::Silent(_)));
+        assert_eq!(
+            judge(&node, &renewed, at(89), DATE),
+            Judgement::Alive(Duration::from_secs(1))
+        );
+        assert!(matches!(judge(&node, &renewed, at(90), DATE), Judgement::Silent(_)));
+        let set_back = sign(
+            Some(&renewed),
+            &node,
+            Some(&lease("2026-11-21T07:00:00.000000Z")),
+            at(80),
+        );
+        assert_eq!(
+            judge(&node, &set_back, at(90), DATE),
+            Judgement::Alive(Duration::from_secs(40))
+        );
     }
 
     #[test]
     fn a_silent_node_loses_what_it_said_of_itself() {
         let node = node("True");
         let first = sign(None, &node, None, at(0));
-        let Judgement::Silent(conditions) = judge(&node, &first, at(50)) else {
+        let Judgement::Silent(conditions) = judge(&node, &first, at(50), DATE) else {
             panic!("50 s are the default grace period of 1.36");
         };
         assert_eq!(conditions.len(), 4);
@@ -161,19 +186,22 @@ mod tests {
                 condition.message.as_deref(),
                 Some("Kubelet stopped posting node status.")
             );
-            assert_eq!(condition.last_transition_time, Some(Time(at(50))));
+            assert_eq!(condition.last_transition_time, Some(Time(DATE)));
             assert!(condition.last_heartbeat_time.is_some());
         }
         let known = super::tests::node("Unknown");
-        assert_eq!(judge(&known, &first, at(500)), Judgement::KnownSilent);
+        assert_eq!(judge(&known, &first, at(500), DATE), Judgement::KnownSilent);
     }
 
     #[test]
     fn one_that_never_spoke_has_longer_and_is_told_apart() {
         let node: Node = serde_json::from_value(json!({"metadata": {"name": "new"}})).unwrap();
         let first = sign(None, &node, None, at(0));
-        assert_eq!(judge(&node, &first, at(50)), Judgement::Alive(Duration::from_secs(10)));
-        let Judgement::Silent(conditions) = judge(&node, &first, at(60)) else {
+        assert_eq!(
+            judge(&node, &first, at(50), DATE),
+            Judgement::Alive(Duration::from_secs(10))
+        );
+        let Judgement::Silent(conditions) = judge(&node, &first, at(60), DATE) else {
             panic!("60 s are the default startup grace period");
         };
         assert_eq!(conditions[0].reason.as_deref(), Some("NodeStatusNeverUpdated"));

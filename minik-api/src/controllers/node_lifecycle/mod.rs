@@ -9,6 +9,7 @@ mod taints;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
@@ -105,7 +106,7 @@ impl NodeLifecycle {
                 .remove(&key.name);
             return Ok(());
         };
-        match judge(&node, &self.look(&node, now), now) {
+        match judge(&node, &self.look(&node, now), Instant::now(), now) {
             Judgement::Alive(left) => self.queue.add_after(key.clone(), left),
             Judgement::KnownSilent => {}
             // The change comes back by the watch, and the rest follows then.
@@ -137,7 +138,7 @@ impl NodeLifecycle {
         let ready = is_ready(node);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.get(&name);
-        let sign = sign(before.map(|known| &known.sign), node, lease.as_deref(), now);
+        let sign = sign(before.map(|known| &known.sign), node, lease.as_deref(), Instant::now());
         let tell = |reason: &'static str, message: String| {
             let note = Note {
                 severity: Severity::Normal,

@@ -1,6 +1,6 @@
 //! Whether everything that tells of a cluster tells the same, and what a cluster holds of the machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::vm::{Vm, eventually};
 
@@ -64,4 +64,66 @@ pub fn census(vm: &Vm) -> String {
     ]
     .map(|(name, command)| format!("== {name}\n{}", vm.sh(command).out))
     .join("\n")
+}
+
+/// What the processes of one kind hold, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Of memory, their own and their share of what others use too, in KiB.
+    pub memory: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+}
+
+/// What minik's processes hold, by kind.
+pub fn held(vm: &Vm) -> BTreeMap<String, Held> {
+    let each = r#"for p in $(pgrep -f '[i]nternal '); do
+        kind=$(tr '\0' ' ' < /proc/$p/cmdline | grep -oE 'internal [a-z]+' | cut -d' ' -f2)
+        echo "$kind $(awk '/^Pss:/ { print $2 }' /proc/$p/smaps_rollup) $(ls /proc/$p/fd | wc -l)"
+    done 2>/dev/null"#;
+    let mut all = BTreeMap::<String, Held>::new();
+    for line in vm.sh(each).out.lines() {
+        // One that ended meanwhile says less.
+        if let [kind, memory, descriptors] = line.split(' ').collect::<Vec<_>>()[..]
+            && let (Ok(memory), Ok(descriptors)) = (memory.parse::<u64>(), descriptors.parse::<u64>())
+        {
+            let held = all.entry(kind.to_owned()).or_default();
+            held.memory += memory;
+            held.descriptors += descriptors;
+        }
+    }
+    all
+}
+
+/// Waits until minik's processes hold no more than `before`, and tells of both. Descriptors come and go with requests;
+/// memory is back when it is not half as much again: what is remembered of the last minutes has a bound of its own.
+pub fn nothing_is_kept(vm: &Vm, before: &BTreeMap<String, Held>) {
+    /// Connections that may be open while we look.
+    const UNDER_WAY: u64 = 16;
+    /// What a process that has just begun may take more than one that has settled, in KiB.
+    const YOUNG: u64 = 8 << 10;
+    let after = eventually(|| {
+        let after = held(vm);
+        for (kind, then) in before {
+            let now = after.get(kind).copied().unwrap_or_default();
+            if now.descriptors > then.descriptors + UNDER_WAY || now.memory > then.memory * 3 / 2 + YOUNG {
+                return Err(format!("{kind}: {now:?}, and before {then:?}"));
+            }
+        }
+        Ok(after)
+    });
+    for (kind, then) in before {
+        let now = after.get(kind).copied().unwrap_or_default();
+        eprintln!(
+            "  {kind}: {:.1} MiB and {} descriptors, before {:.1} MiB and {}",
+            mebibytes(now),
+            now.descriptors,
+            mebibytes(*then),
+            then.descriptors
+        );
+    }
+}
+
+fn mebibytes(held: Held) -> f64 {
+    held.memory as f64 / 1024.0
 }

@@ -75,19 +75,23 @@ impl Way {
     }
 
     async fn ask(self) -> Result<(), String> {
+        let mut stage = "before it had an address".to_owned();
         let asked = async {
             let address = self.address().await?;
-            get(address).await.map_err(|error| format!("{address}: {error}"))
+            stage = format!("while it connected to {address}");
+            let stream = TcpStream::connect(address).await;
+            let stream = stream.map_err(|error| format!("{address}: {error}"))?;
+            // Tells which packets were its own.
+            let from = stream.local_addr().map_err(|error| format!("{address}: {error}"))?;
+            stage = format!("connected from {from} to {address}");
+            get(stream).await.map_err(|error| format!("{address}: {error}"))
         };
-        match tokio::time::timeout(TIME_OUT, asked).await {
-            Ok(answered) => answered,
-            Err(_) => Err("no answer within 2 s".to_owned()),
-        }
+        let answered = tokio::time::timeout(TIME_OUT, asked).await;
+        answered.unwrap_or_else(|_elapsed| Err(format!("no answer within 2 s, {stage}")))
     }
 }
 
-async fn get(address: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn get(mut stream: TcpStream) -> std::io::Result<()> {
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
         .await?;

@@ -17,7 +17,7 @@ const TOLD: Duration = Duration::from_secs(3);
 pub enum Harm {
     /// One of minik's own processes, by SIGKILL. Nobody may notice.
     KillDaemon,
-    /// A Pod, by its shim.
+    /// A Pod, by its shim. One that was killed before is deleted too: nobody is to wait for the end of its back-off.
     KillShim,
     /// The packet rules of a node.
     Flush,
@@ -36,23 +36,30 @@ pub struct Event {
     what: String,
     began: Instant,
     ended: Instant,
+    /// How long the rules were gone.
+    pub without_rules: Option<Duration>,
 }
+
+/// Waits for the rules of a node that are flushed, in its namespace; says for how many microseconds they were not there.
+const FLUSH: &str = r#"laid() { iptables-save -t nat | grep -E '^-A (PREROUTING .*KUBE-SERVICES|KUBE-SVC-)' | cut -c1-10 | sort -u | wc -l; }
+iptables -t nat -F
+gone=${EPOCHREALTIME/./}
+for _ in {1..1000}; do if (($(laid) == 2)); then echo $((${EPOCHREALTIME/./} - gone)); exit 0; fi; done
+exit 1"#;
 
 impl Harm {
     /// Does it. Returns when it is done, and undone where it has a length.
     pub fn carry_out(self, vm: &Vm, random: &mut StdRng) -> Event {
         let began = Instant::now();
         let node = ["control-plane", "worker1", "worker2"][random.random_range(0..3)];
+        let mut without_rules = None;
         let what = match self {
             Self::KillDaemon => kill_daemon(vm, random),
-            Self::KillShim => {
-                let killed =
-                    vm.sh("p=$(pgrep -f '[i]nternal shim' | shuf -n 1); tr '\\0' ' ' < /proc/$p/cmdline; kill -9 $p");
-                format!("killed {}", killed.out.trim())
-            }
+            Self::KillShim => kill_shim(vm, random),
             Self::Flush => {
-                vm.sh(&format!("ip netns exec minik.minik.{node} iptables -t nat -F"))
-                    .ok();
+                let flushed = vm.sh_with(FLUSH, &format!("ip netns exec minik.minik.{node} bash"));
+                let microseconds = flushed.ok().trim().parse().expect("a number");
+                without_rules = Some(Duration::from_micros(microseconds));
                 format!("flushed the rules of {node}")
             }
             Self::CutLink => {
@@ -79,6 +86,7 @@ impl Harm {
             what,
             began,
             ended,
+            without_rules,
         }
     }
 
@@ -103,6 +111,29 @@ fn kill_daemon(vm: &Vm, random: &mut StdRng) -> String {
     // It may have been killed a second ago, and be another already.
     vm.sh(&format!("kill -9 {pid}; true")).ok();
     format!("killed {}", if name == "pid" { "the supervisor" } else { name })
+}
+
+fn kill_shim(vm: &Vm, random: &mut StdRng) -> String {
+    // The Pod in which the clients stand is not part of what is tried.
+    let listed = "kubectl get pods -A -o jsonpath='{range .items[?(@.metadata.name!=\"client\")]}{.metadata.uid} {.metadata.namespace} {.metadata.name} {.status.containerStatuses[0].restartCount}{\"\\n\"}{end}'";
+    let listed = vm.sh(listed).ok();
+    let pods: Vec<&str> = listed.lines().collect();
+    let chosen: Vec<&str> = pods[random.random_range(0..pods.len())].split(' ').collect();
+    let [uid, namespace, name, restarts] = chosen[..] else {
+        panic!("four words should be in {chosen:?}");
+    };
+    vm.sh(&format!("kill -9 $(pgrep -f '[i]nternal shim .*{uid}'); true"))
+        .ok();
+    if restarts != "0" {
+        vm.sh(&format!(
+            "kubectl delete pod --namespace {namespace} {name} --wait=false"
+        ))
+        .ok();
+    }
+    format!(
+        "killed Pod {name} for the {}th time",
+        restarts.parse::<u32>().unwrap_or(0) + 1
+    )
 }
 
 impl Event {

@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::vm::Vm;
-use check::{census, consistent};
+use check::{census, consistent, held, nothing_is_kept};
 use clients::Clients;
 use harm::{Event, Harm};
 
@@ -73,7 +73,7 @@ fn hunt(seconds: u64, every: Duration, harms: &[Harm]) {
     let mut random = StdRng::seed_from_u64(seed);
     let vm = cluster();
     consistent(&vm);
-    let before = census(&vm);
+    let (before, held_before) = (census(&vm), held(&vm));
     let clients = Clients::start(&vm);
     std::thread::sleep(every);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -88,6 +88,8 @@ fn hunt(seconds: u64, every: Duration, harms: &[Harm]) {
     let asked = clients.stop();
     consistent(&vm);
     let after = census(&vm);
+    nothing_is_kept(&vm, &held_before);
+    tell_of_flushes(&events);
 
     let mut unexcused = Vec::new();
     for failure in &asked.failures {
@@ -120,9 +122,24 @@ fn hunt(seconds: u64, every: Duration, harms: &[Harm]) {
     assert_eq!(after, before, "something was left behind, or lost");
 }
 
+/// How long rules were gone after a flush by hand.
+fn tell_of_flushes(events: &[Event]) {
+    let mut gone: Vec<Duration> = events.iter().filter_map(|event| event.without_rules).collect();
+    gone.sort();
+    if let (Some(median), Some(worst)) = (gone.get(gone.len() / 2), gone.last()) {
+        eprintln!(
+            "  rules were back after a flush within {median:?} (median of {}), {worst:?} (worst)",
+            gone.len()
+        );
+    }
+}
+
+/// A kill each second. Mostly of what a cluster can do without for a moment; now and then of a Pod, which fails requests to it.
 #[test]
 fn killing_any_process_of_minik_costs_no_request() {
-    hunt(number("MINIK_ENDURE_SECONDS", 12), EVERY, &[Harm::KillDaemon]);
+    let mut harms = [Harm::KillDaemon; 20];
+    harms[0] = Harm::KillShim;
+    hunt(number("MINIK_ENDURE_SECONDS", 12), EVERY, &harms);
 }
 
 /// One thing at a time: what a request lost to the last one, and how long TCP waits before it asks again, must be over

@@ -95,9 +95,23 @@ pub enum Stage {
     Killed,
 }
 
-/// What a worker knows.
+/// When a run began and ended, by the [`Clock`](crate::clock::Clock) that waits are measured with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moments {
+    /// Its program's start.
+    pub started: Timestamp,
+    /// Its end.
+    pub ended: Option<Timestamp>,
+}
+
+/// What a worker knows. Its times are those of the [`Clock`](crate::clock::Clock) that waits are measured with, but for what
+/// the shim reports, which is for people.
 #[derive(Debug, Clone, Default)]
 pub struct Knowledge {
+    /// How far the wall clock is ahead of that clock.
+    pub ahead: SignedDuration,
+    /// When the present runs began and ended, by id.
+    pub moments: BTreeMap<String, Moments>,
     /// The sandbox.
     pub sandbox: Sandbox,
     /// What the shim reports, or reported last.
@@ -201,6 +215,48 @@ impl Knowledge {
             .is_some_and(|attempt| Some(attempt.image.as_str()) != image)
     }
 
+    /// Notes how far the wall clock is `ahead`, and which runs have begun or ended by `now`. A run's moments are noted once: a
+    /// later step of the wall clock says nothing of them.
+    pub fn note_moments(&mut self, ahead: SignedDuration, now: Timestamp) {
+        self.ahead = ahead;
+        let before = std::mem::take(&mut self.moments);
+        let moments = self.states.values().map(|state| {
+            let run = &state.current;
+            // What an earlier agent saw before the clock was set back is not to come.
+            let moment = |date| self.steady(date).min(now);
+            let mut moments = before.get(&run.id).copied().unwrap_or_else(|| Moments {
+                started: moment(run.started_at),
+                ended: None,
+            });
+            moments.ended = moments
+                .ended
+                .or_else(|| run.ended.as_ref().map(|ended| moment(ended.at)));
+            (run.id.clone(), moments)
+        });
+        self.moments = moments.collect();
+    }
+
+    /// A date of the wall clock, by the clock that waits are measured with.
+    #[must_use]
+    pub fn steady(&self, date: Timestamp) -> Timestamp {
+        date.saturating_sub(self.ahead).unwrap_or(date)
+    }
+
+    /// When a run began.
+    #[must_use]
+    pub fn started_at(&self, run: &Attempt) -> Timestamp {
+        let noted = self.moments.get(&run.id).map(|moments| moments.started);
+        noted.unwrap_or_else(|| self.steady(run.started_at))
+    }
+
+    /// When a run ended.
+    #[must_use]
+    pub fn ended_at(&self, run: &Attempt) -> Option<Timestamp> {
+        let date = run.ended.as_ref()?.at;
+        let noted = self.moments.get(&run.id).and_then(|moments| moments.ended);
+        Some(noted.unwrap_or_else(|| self.steady(date)))
+    }
+
     /// The sandbox is gone; `states` is what became of its containers.
     pub fn lose(&mut self, states: States) {
         self.sandbox = Sandbox::Lost;
@@ -214,5 +270,80 @@ impl Knowledge {
         let states = std::mem::take(&mut self.states);
         self.former
             .extend(states.into_iter().map(|(name, state)| (name, state.current)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::crash_wait;
+    use super::*;
+    use crate::runtime::protocol::{ContainerState, Ended, Exit};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    /// Container `c` began at one date and ended at the other, and has to wait ten seconds from then.
+    fn crashed(started: Timestamp, ended: Option<Timestamp>) -> Knowledge {
+        let exit = Exit { code: 1, signal: None };
+        let current = Attempt {
+            id: "1".to_owned(),
+            attempt: 0,
+            image: "busybox".to_owned(),
+            image_id: String::new(),
+            stop_signal: 15,
+            pid: 0,
+            started_at: started,
+            ended: ended.map(|at| Ended {
+                at,
+                exit,
+                start_error: None,
+            }),
+        };
+        let state = ContainerState {
+            current,
+            previous: None,
+        };
+        Knowledge {
+            states: [("c".to_owned(), state)].into(),
+            crashes: [("c".to_owned(), Backoff::next(None, at(0), at(0)))].into(),
+            ..Knowledge::default()
+        }
+    }
+
+    #[test]
+    fn a_back_off_is_as_long_whatever_is_done_to_the_clock() {
+        let mut knowledge = crashed(at(0), Some(at(1)));
+        for (hours, now) in [(0, 2), (3, 3), (-5, 4)] {
+            knowledge.note_moments(SignedDuration::from_hours(hours), at(now));
+            assert_eq!(crash_wait("c", &knowledge, at(now)), Some(at(11)), "{hours} hours");
+        }
+        assert_eq!(crash_wait("c", &knowledge, at(11)), None);
+    }
+
+    #[test]
+    fn an_end_after_a_step_counts_from_when_it_was() {
+        for hours in [3, -3] {
+            let ahead = SignedDuration::from_hours(hours);
+            let mut knowledge = crashed(at(0), None);
+            knowledge.note_moments(SignedDuration::ZERO, at(0));
+            let run = &mut knowledge.states.get_mut("c").unwrap().current;
+            run.ended = crashed(at(0), Some(at(5) + ahead)).states["c"].current.ended.clone();
+            knowledge.note_moments(ahead, at(6));
+            assert_eq!(crash_wait("c", &knowledge, at(6)), Some(at(15)), "{hours} hours");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_agent_saw_before_the_clock_was_set_back_is_over_by_now() {
+        let later = SignedDuration::from_hours(3);
+        let mut knowledge = crashed(at(0) + later, Some(at(1) + later));
+        knowledge.note_moments(SignedDuration::ZERO, at(2));
+        let run = knowledge.current("c").unwrap();
+        assert_eq!(
+            (knowledge.started_at(run), knowledge.ended_at(run)),
+            (at(2), Some(at(2)))
+        );
+        assert_eq!(crash_wait("c", &knowledge, at(2)), Some(at(12)));
     }
 }

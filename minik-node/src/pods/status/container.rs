@@ -150,7 +150,7 @@ impl View<'_> {
         if let Some(trouble) = self.knowledge.troubles.get(name) {
             return Some(waiting(&trouble.reason, Some(trouble.message.clone())));
         }
-        crash_wait(name, self.knowledge, self.now)?;
+        crash_wait(name, self.knowledge, self.knowledge.steady(self.now))?;
         let backoff = self.knowledge.crashes.get(name)?;
         let metadata = &self.pod.metadata;
         let message = format!(

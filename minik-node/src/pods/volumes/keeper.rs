@@ -56,6 +56,7 @@ impl Keeper {
         }
         let keeping = Keeping {
             references: References::of(&node.objects, &pod),
+            steps: node.steps.clone(),
             node,
             events,
             wanted,
@@ -104,6 +105,7 @@ struct Keeping {
     wanted: watch::Receiver<Wanted>,
     directories: Directories,
     references: References,
+    steps: watch::Receiver<()>,
     tokens: BTreeMap<TokenKey, Result<token::Token, String>>,
     laid: Volumes,
     /// What was last said about a volume that fails.
@@ -173,6 +175,12 @@ impl Keeping {
         };
         tokio::select! {
             changed = self.wanted.wait_for(told) => changed.is_ok(),
+            changed = self.steps.changed() => {
+                // By another clock a token may be over, or not begun yet.
+                let tokens = self.tokens.values_mut().flatten();
+                tokens.for_each(|token| token.renew_at = Timestamp::MIN);
+                changed.is_ok()
+            }
             () = self.references.changed() => true,
             () = sleep => true,
         }

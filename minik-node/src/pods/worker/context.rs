@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::super::hostname::TooLong;
 use super::super::objects::Objects;
 use crate::agent::AgentConfig;
+use crate::clock::Clock;
 use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
 use crate::reconcile::host_ports::{HostPortTable, HostPortsError};
 use crate::runtime::client::ShimClientError;
@@ -34,6 +35,10 @@ pub struct NodeContext {
     pub view: watch::Receiver<Option<Arc<ClusterView>>>,
     /// The program that has the shim: this one.
     pub program: PathBuf,
+    /// What waits are measured with.
+    pub clock: Clock,
+    /// Steps of the wall clock.
+    pub steps: watch::Receiver<()>,
 }
 
 /// What a worker could not do; it tries again.

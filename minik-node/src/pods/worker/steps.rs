@@ -1,6 +1,6 @@
 //! Carrying one step of a plan out, and telling of its failure.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::super::backoff::Backoff;
 use super::super::decide::{Stage, Step, Stopping, Trouble};
@@ -53,7 +53,7 @@ impl Worker {
         };
         let stopping = Stopping {
             id,
-            since: Timestamp::now(),
+            since: self.node.clock.now(),
             grace,
             stage,
         };
@@ -85,7 +85,7 @@ impl Worker {
                     "FailedCreatePodSandBox",
                     format!("Failed to create pod sandbox: {text}"),
                 );
-                let now = Timestamp::now();
+                let now = self.node.clock.now();
                 let backoff = Backoff::next(
                     self.knowledge.sandbox_trouble.as_ref().map(|trouble| trouble.backoff),
                     now,

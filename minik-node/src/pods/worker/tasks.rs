@@ -27,7 +27,7 @@ impl Worker {
     /// Asks every probe that is due.
     pub(super) fn ask_probes(&mut self, now: Timestamp) {
         self.probes
-            .follow(&self.pod, &self.knowledge, self.first_seen, rand::random::<f64>);
+            .follow(&self.pod, &self.knowledge, self.began, rand::random::<f64>);
         for due in self.probes.take_due(now) {
             let Some(target) = self.target(&due.container) else {
                 continue;
@@ -77,7 +77,7 @@ impl Worker {
     pub(super) fn take(&mut self, report: Report) {
         match report {
             Report::Probed(due, outcome) => {
-                if self.probes.record(&due, outcome.result(), Timestamp::now()) {
+                if self.probes.record(&due, outcome.result(), self.node.clock.now()) {
                     self.tell_of_probe(&due, outcome);
                 }
                 self.knowledge.health = self.probes.health();
