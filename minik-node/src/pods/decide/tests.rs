@@ -41,6 +41,7 @@ fn state(ended: Option<(i64, i32)>) -> ContainerState {
         image: "busybox".into(),
         image_id: String::new(),
         stop_signal: libc::SIGTERM,
+        user: None,
         pid: 1,
         started_at: at(0),
         ended,
