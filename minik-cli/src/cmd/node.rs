@@ -80,7 +80,9 @@ impl Node {
 impl Ls {
     fn run(self) -> anyhow::Result<()> {
         let spec = store::load_running(&self.cluster.name)?;
-        let header = ["NAME", "STATE", "ADDRESS", "POD-CIDR", "NETNS"].map(str::to_owned).to_vec();
+        let header = ["NAME", "STATE", "ADDRESS", "POD-CIDR", "NETNS"]
+            .map(str::to_owned)
+            .to_vec();
         let rows = spec.nodes.iter().map(|node| {
             vec![
                 node.name.clone(),

@@ -89,7 +89,9 @@ fn find(facts: &Facts, pod: &str, container: &str, previous: bool) -> Result<(u3
         state
             .ok_or_else(|| {
                 let why = waits(facts.waiting.get(container).map(String::as_str));
-                bad(format!("container {container:?} in pod {pod:?} is waiting to start: {why}"))
+                bad(format!(
+                    "container {container:?} in pod {pod:?} is waiting to start: {why}"
+                ))
             })?
             .current
             .attempt

@@ -4,7 +4,9 @@
 //! `ContainerStatusUnknown`, 137. Either way it is an attempt that ended: what must not run again does not.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStateRunning, ContainerStateTerminated, ContainerStatus, ContainerUser, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    ContainerStateRunning, ContainerStateTerminated, ContainerStatus, ContainerUser, Pod, PodSpec,
+};
 
 use super::decide::restart;
 use crate::runtime::client::States;
