@@ -1,8 +1,10 @@
 //! Events: what controllers tell people who run `kubectl describe`.
 //!
 //! Recording never holds a controller up: events go through a bounded channel to one writer, and
-//! what does not fit is dropped with a log line. Repetitions raise `count` on the first event, as
-//! Kubernetes' recorder does.
+//! what does not fit is dropped with a log line. Which are written, and what repetitions become, is decided in
+//! [`correlate`].
+
+mod correlate;
 
 use std::collections::BTreeMap;
 
@@ -11,14 +13,15 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::error::is_not_found;
+use correlate::{Correlator, Happening};
 
 /// Events that may wait for the writer.
 const WAITING: usize = 2048;
-/// Distinct events whose repetitions are counted.
+/// Series that are remembered.
 const REMEMBERED: usize = 1024;
 
 /// How grave an event is.
@@ -127,8 +130,54 @@ pub fn recorder() -> (Recorder, mpsc::Receiver<Event>) {
     )
 }
 
-/// What makes two events the same event.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+/// Writes events to the API until all recorders are gone. An event that the server refuses, for
+/// instance because its namespace is being deleted, is logged and forgotten.
+pub async fn write(client: Client, mut events: mpsc::Receiver<Event>) {
+    let mut correlator = Correlator::default();
+    let mut series = Series::default();
+    while let Some(event) = events.recv().await {
+        let told = if event.event_time.is_some() {
+            series.write(&client, event).await
+        } else {
+            write_counted(&client, &mut correlator, event).await
+        };
+        if let Err(error) = told {
+            tracing::debug!(%error, "an event was not recorded");
+        }
+    }
+}
+
+/// An event of the older form: counted, aggregated and filtered as client-go does it.
+async fn write_counted(client: &Client, correlator: &mut Correlator, mut event: Event) -> Result<(), kube::Error> {
+    let (reason, message) = (event.reason.as_deref(), event.message.as_deref());
+    let Some(telling) = correlator.observe(Happening {
+        component: event.reporting_component.as_deref().unwrap_or_default(),
+        uid: event.involved_object.uid.as_deref().unwrap_or_default(),
+        warning: event.type_.as_deref() == Some(Severity::Warning.as_str()),
+        reason: reason.unwrap_or_default(),
+        message: message.unwrap_or_default(),
+        at: event
+            .last_timestamp
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+    }) else {
+        return Ok(());
+    };
+    let repeated = json!({"count": telling.count, "lastTimestamp": event.last_timestamp, "message": telling.message});
+    event.message = Some(telling.message);
+    event.count = Some(telling.count);
+    event.first_timestamp = Some(Time(telling.first));
+    let name = put(client, &event, telling.name.as_deref(), repeated).await?;
+    correlator.told(&telling.identity, name);
+    Ok(())
+}
+
+/// Events of the newer form: the same one again lengthens its series.
+#[derive(Default)]
+struct Series(BTreeMap<Identity, (String, i32)>);
+
+/// What makes two events one of a series.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Identity {
     uid: Option<String>,
     reason: Option<String>,
@@ -136,55 +185,37 @@ struct Identity {
     component: Option<String>,
 }
 
-impl Identity {
-    fn of(event: &Event) -> Self {
-        Self {
+impl Series {
+    async fn write(&mut self, client: &Client, event: Event) -> Result<(), kube::Error> {
+        let identity = Identity {
             uid: event.involved_object.uid.clone(),
             reason: event.reason.clone(),
             message: event.message.clone(),
             component: event.reporting_component.clone(),
-        }
-    }
-}
-
-/// Writes events to the API until all recorders are gone. An event that the server refuses, for
-/// instance because its namespace is being deleted, is logged and forgotten.
-pub async fn write(client: Client, mut events: mpsc::Receiver<Event>) {
-    let mut written: BTreeMap<Identity, (String, i32)> = BTreeMap::new();
-    while let Some(event) = events.recv().await {
-        let api: Api<Event> = Api::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or("default"));
-        let identity = Identity::of(&event);
-        let result = match written.get_mut(&identity) {
-            Some((name, count)) => {
-                *count += 1;
-                repeat(&api, name, *count, &event).await
-            }
-            None => api.create(&PostParams::default(), &event).await,
         };
-        match result {
-            Ok(event) => {
-                if written.len() >= REMEMBERED {
-                    written.clear();
-                }
-                let name = event.metadata.name.unwrap_or_default();
-                written.entry(identity).or_insert((name, 1));
-            }
-            Err(error) => {
-                written.remove(&identity);
-                tracing::debug!(%error, reason = event.reason, "an event was not recorded");
-            }
+        let before = self.0.remove(&identity);
+        let count = before.as_ref().map_or(1, |(_, count)| count.saturating_add(1));
+        let repeated = json!({"series": {"count": count, "lastObservedTime": event.event_time}});
+        let name = put(client, &event, before.as_ref().map(|(name, _)| name.as_str()), repeated).await?;
+        if self.0.len() >= REMEMBERED {
+            self.0.clear();
         }
+        self.0.insert(identity, (name, count));
+        Ok(())
     }
 }
 
-async fn repeat(api: &Api<Event>, name: &str, count: i32, event: &Event) -> Result<Event, kube::Error> {
-    let patch = match event.event_time {
-        None => json!({"count": count, "lastTimestamp": event.last_timestamp}),
-        Some(ref time) => json!({"series": {"count": count, "lastObservedTime": time}}),
-    };
-    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        // Events expire; a repetition then starts anew.
-        Err(error) if is_not_found(&error) => api.create(&PostParams::default(), event).await,
-        other => other,
+/// Writes `repeated` into the event that is told already, or `event` as a new one; gives its name.
+async fn put(client: &Client, event: &Event, told: Option<&str>, repeated: Value) -> Result<String, kube::Error> {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    if let Some(name) = told {
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(repeated)).await {
+            // Events expire; a repetition then starts anew.
+            Err(error) if is_not_found(&error) => {}
+            other => return other.map(|_| name.to_owned()),
+        }
     }
+    let created = api.create(&PostParams::default(), event).await?;
+    Ok(created.metadata.name.unwrap_or_default())
 }

@@ -23,6 +23,7 @@ use crate::resource::Subresource;
 use super::call::Call;
 use super::document;
 use super::object::text;
+use super::request::key;
 
 /// The most of an agent's refusal that is passed on, in bytes.
 const MAX_REFUSAL: usize = 64 << 10;
@@ -236,11 +237,36 @@ pub async fn ask(
             }
         }
     };
-    let late = |_elapsed| {
-        let seconds = PATIENCE.as_secs();
-        ApiError::Internal(format!("the agent of node {node:?} did not answer within {seconds} s"))
+    match tokio::time::timeout(PATIENCE, answered).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => Err(ApiError::Unclassified(silence(&address(call, node), &request()?))),
+    }
+}
+
+/// What Go's dialer says, through a real API server, of a kubelet whose machine is off.
+fn silence<B>(address: &str, asked: &http::Request<B>) -> String {
+    let timeout = format!("dial tcp {address}:10250: i/o timeout");
+    if asked.headers().contains_key(header::UPGRADE) {
+        return format!("error dialing backend: {timeout}");
+    }
+    let path = asked.uri().to_string();
+    let url = format!("https://{address}:10250{}", path.trim_end_matches('?'));
+    format!("Get \"{url}\": {timeout}")
+}
+
+/// The address that a node says it has; its name without one.
+fn address(call: &Call, node: &str) -> String {
+    let known = || {
+        let kind = call.state.registry.by_plural("", "v1", "nodes")?;
+        let entry = call.state.storage.cache().get(&key(&kind.info, "", node))?;
+        let node = document::parse(&kind.info, &entry.value).ok()?;
+        let addresses = node.pointer("/status/addresses")?.as_array()?;
+        let internal = addresses
+            .iter()
+            .find(|address| text(address, "/type") == "InternalIP")?;
+        Some(text(internal, "/address").to_owned())
     };
-    tokio::time::timeout(PATIENCE, answered).await.map_err(late)?
+    known().unwrap_or_else(|| node.to_owned())
 }
 
 /// A connection to the agent of a node.

@@ -80,10 +80,13 @@ impl Node {
 impl Ls {
     fn run(self) -> anyhow::Result<()> {
         let spec = store::load_running(&self.cluster.name)?;
-        let header = ["NAME", "ADDRESS", "POD-CIDR", "NETNS"].map(str::to_owned).to_vec();
+        let header = ["NAME", "STATE", "ADDRESS", "POD-CIDR", "NETNS"]
+            .map(str::to_owned)
+            .to_vec();
         let rows = spec.nodes.iter().map(|node| {
             vec![
                 node.name.clone(),
+                if power::is_off(&spec, &node.name) { "off" } else { "on" }.to_owned(),
                 node.ip.to_string(),
                 node.pod_cidr.to_string(),
                 spec.node_netns(&node.name),

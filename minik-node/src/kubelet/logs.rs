@@ -88,14 +88,25 @@ fn find(facts: &Facts, pod: &str, container: &str, previous: bool) -> Result<(u3
     } else {
         state
             .ok_or_else(|| {
+                let why = waits(facts.waiting.get(container).map(String::as_str));
                 bad(format!(
-                    "container {container:?} in pod {pod:?} is waiting to start: ContainerCreating"
+                    "container {container:?} in pod {pod:?} is waiting to start: {why}"
                 ))
             })?
             .current
             .attempt
     };
     Ok((attempt, facts.logs.join(container).join(format!("{attempt}.log"))))
+}
+
+/// What a container that has no log waits for, in the kubelet's words (`validateContainerLogStatus`).
+fn waits(reason: Option<&str>) -> &str {
+    match reason {
+        Some("ErrImagePull") => "image can't be pulled",
+        Some("ImagePullBackOff") => "trying and failing to pull image",
+        Some(reason) => reason,
+        None => "ContainerCreating",
+    }
 }
 
 /// When following stops.

@@ -1,6 +1,6 @@
 //! One container of a Pod as the shim wants it: command, environment, user, capabilities. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use data_encoding::HEXLOWER;
@@ -129,23 +129,16 @@ fn user(pod: &PodSpec, container: &Container) -> User {
     let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
     let uid = number(own.and_then(|own| own.run_as_user)).or_else(|| number(shared?.run_as_user));
     let gid = number(own.and_then(|own| own.run_as_group)).or_else(|| number(shared?.run_as_group));
-    let extra = shared.map(|shared| {
-        shared
-            .supplemental_groups
-            .iter()
-            .flatten()
-            .chain(&shared.fs_group)
-            .copied()
-            .collect::<Vec<_>>()
+    let gid = gid.unwrap_or(0);
+    let extra = shared.into_iter().flat_map(|shared| {
+        let groups = shared.supplemental_groups.iter().flatten();
+        groups.chain(&shared.fs_group).copied()
     });
+    let groups: BTreeSet<u32> = extra.filter_map(|group| number(Some(group))).chain([gid]).collect();
     User {
         uid: uid.unwrap_or(0),
-        gid: gid.unwrap_or(0),
-        groups: extra
-            .into_iter()
-            .flatten()
-            .filter_map(|group| number(Some(group)))
-            .collect(),
+        gid,
+        groups: groups.into_iter().collect(),
     }
 }
 

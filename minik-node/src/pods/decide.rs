@@ -19,6 +19,13 @@ use restart::{init_failed, is_over};
 
 use super::shares::forbidden;
 
+/// Waiting reason of a container whose image was looked for and not found.
+pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
+/// Waiting reason from the next look on, until it is looked for again.
+pub const IMAGE_PULL_BACK_OFF: &str = "ImagePullBackOff";
+/// How long `ErrImagePull` is shown: the kubelet looks again when it hears from the runtime, within a second.
+const NEXT_LOOK: SignedDuration = SignedDuration::from_secs(1);
+
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -28,6 +35,8 @@ pub enum Step {
     RemoveSandbox,
     /// Start a container by name.
     Start(String),
+    /// Say that a container waits for an image that was not there.
+    BackOff(String),
     /// Say that a container is to end, and run what it wants to be run before.
     Stop {
         /// Its name.
@@ -169,9 +178,20 @@ impl View<'_> {
     }
 
     fn start(&self, container: &Container, plan: &mut Plan) {
-        match wait(&container.name, self.knowledge, self.now) {
-            Some(until) => plan.wake_at(until),
-            None => plan.steps.push(Step::Start(container.name.clone())),
+        let name = &container.name;
+        let Some(until) = wait(name, self.knowledge, self.now) else {
+            plan.steps.push(Step::Start(name.clone()));
+            return;
+        };
+        plan.wake_at(until);
+        let trouble = self.knowledge.troubles.get(name);
+        if let Some(trouble) = trouble.filter(|trouble| trouble.reason == ERR_IMAGE_PULL) {
+            let look = trouble.at.saturating_add(NEXT_LOOK).unwrap_or(Timestamp::MAX);
+            if look <= self.now {
+                plan.steps.push(Step::BackOff(name.clone()));
+            } else {
+                plan.wake_at(look);
+            }
         }
     }
 }

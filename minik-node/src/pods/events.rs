@@ -1,25 +1,23 @@
 //! Events about Pods and Services, as `kubectl describe` shows them: core/v1, in the name of the component that
-//! minik's agent stands for, repeated ones counted.
+//! minik's agent stands for; which ones is decided in [`correlate`].
 //!
 //! Owns one task and a bounded queue: an API server that is away costs events, never a Pod's progress.
 
-use std::collections::BTreeMap;
+mod correlate;
+
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
+use correlate::{Correlator, Telling};
+
 /// Events that wait for the API server.
 const QUEUE: usize = 256;
-/// Events whose repetitions are counted rather than written anew.
-const REMEMBERED: usize = 1024;
-/// Events about one object that are written at once, and how long each after them waits: the kubelet's spam filter.
-const BURST: f64 = 25.0;
-const REFILL: SignedDuration = SignedDuration::from_secs(300);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One thing that happened.
@@ -104,62 +102,23 @@ fn field_path(pod: &Pod, container: &str) -> String {
     )
 }
 
-/// How many more events an object may have: a token bucket.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    tokens: f64,
-    at: Timestamp,
-}
-
-impl Bucket {
-    fn full(at: Timestamp) -> Self {
-        Self { tokens: BURST, at }
-    }
-
-    fn take(&mut self, now: Timestamp) -> bool {
-        // Nobody loses anything when the clock is set back.
-        let gained = now.duration_since(self.at).as_secs_f64().max(0.0) / REFILL.as_secs_f64();
-        self.tokens = (self.tokens + gained.max(0.0)).min(BURST);
-        self.at = now;
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
-    }
-}
-
-type Key = (Option<String>, Option<String>, &'static str, String);
-
 async fn write_all(client: Client, component: &'static str, node: String, mut happenings: mpsc::Receiver<Happening>) {
-    let mut known: BTreeMap<Key, (String, i32)> = BTreeMap::new();
-    let mut buckets: BTreeMap<Option<String>, Bucket> = BTreeMap::new();
+    let mut correlator = Correlator::default();
     while let Some(happening) = happenings.recv().await {
         let reference = &happening.reference;
-        if buckets.len() >= REMEMBERED {
-            buckets.clear();
-        }
-        let bucket = buckets
-            .entry(reference.uid.clone())
-            .or_insert(Bucket::full(happening.at));
-        if !bucket.take(happening.at) {
+        let Some(telling) = correlator.observe(correlate::Happening {
+            uid: reference.uid.as_deref().unwrap_or_default(),
+            field_path: reference.field_path.as_deref().unwrap_or_default(),
+            warning: happening.warning,
+            reason: happening.reason,
+            message: &happening.message,
+            at: happening.at,
+        }) else {
             tracing::debug!(reason = happening.reason, "event left out: its object has had many");
             continue;
-        }
-        let key = (
-            reference.uid.clone(),
-            reference.field_path.clone(),
-            happening.reason,
-            happening.message.clone(),
-        );
-        let before = known.get(&key).cloned();
-        match tokio::time::timeout(TIMEOUT, write(&client, (component, &node), &happening, before)).await {
-            Ok(Ok(written)) => {
-                if known.len() >= REMEMBERED {
-                    known.clear();
-                }
-                known.insert(key, written);
-            }
+        };
+        match tokio::time::timeout(TIMEOUT, write(&client, (component, &node), &happening, &telling)).await {
+            Ok(Ok(name)) => correlator.told(&telling.identity, name),
             Ok(Err(error)) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 reason = happening.reason,
@@ -170,19 +129,20 @@ async fn write_all(client: Client, component: &'static str, node: String, mut ha
     }
 }
 
+/// Gives the name under which it is told.
 async fn write(
     client: &Client,
     (component, node): (&str, &str),
     happening: &Happening,
-    before: Option<(String, i32)>,
-) -> kube::Result<(String, i32)> {
+    telling: &Telling,
+) -> kube::Result<String> {
     let namespace = happening.reference.namespace.clone().unwrap_or_default();
     let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
     let at = Time(happening.at);
-    if let Some((name, count)) = before {
-        let patch = serde_json::json!({"count": count + 1, "lastTimestamp": at});
-        match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => return Ok((name, count + 1)),
+    if let Some(name) = &telling.name {
+        let patch = serde_json::json!({"count": telling.count, "lastTimestamp": at, "message": telling.message});
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => return Ok(name.clone()),
             // It has aged out: write it anew.
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error),
@@ -202,33 +162,18 @@ async fn write(
         involved_object: happening.reference.clone(),
         type_: Some(if happening.warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(happening.reason.to_owned()),
-        message: Some(happening.message.clone()),
+        message: Some(telling.message.clone()),
         source: Some(EventSource {
             component: Some(component.to_owned()),
             host: Some(node.to_owned()),
         }),
         reporting_component: Some(component.to_owned()),
         reporting_instance: Some(node.to_owned()),
-        count: Some(1),
-        first_timestamp: Some(at.clone()),
+        count: Some(telling.count),
+        first_timestamp: Some(Time(telling.first)),
         last_timestamp: Some(at),
         ..Event::default()
     };
     api.create(&PostParams::default(), &event).await?;
-    Ok((name, 1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_object_has_a_burst_of_events_and_then_one_in_five_minutes() {
-        let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
-        let mut bucket = Bucket::full(at(0));
-        assert_eq!((0..100).filter(|_| bucket.take(at(1))).count(), 25);
-        assert!(!bucket.take(at(200)));
-        assert!(bucket.take(at(302)));
-        assert!(!bucket.take(at(303)));
-    }
+    Ok(name)
 }

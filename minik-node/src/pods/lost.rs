@@ -4,11 +4,14 @@
 //! `ContainerStatusUnknown`, 137. Either way it is an attempt that ended: what must not run again does not.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStateRunning, ContainerStateTerminated, ContainerStatus, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    ContainerStateRunning, ContainerStateTerminated, ContainerStatus, ContainerUser, Pod, PodSpec,
+};
 
 use super::decide::restart;
 use crate::runtime::client::States;
 use crate::runtime::protocol::{Attempt, ContainerState, Ended, Exit};
+use crate::runtime::spec::User;
 
 /// The states of a Pod's containers now that its shim is gone: from what the shim `reported` last, or else the API
 /// remembers, and the ends that were `saved`.
@@ -85,9 +88,20 @@ fn attempt(status: &ContainerStatus) -> Option<Attempt> {
         image: status.image.clone(),
         image_id: status.image_id.clone(),
         stop_signal: libc::SIGTERM,
+        user: status.user.as_ref().and_then(user),
         pid: 0,
         started_at: started_at.unwrap_or(Timestamp::UNIX_EPOCH),
         ended,
+    })
+}
+
+fn user(user: &ContainerUser) -> Option<User> {
+    let linux = user.linux.as_ref()?;
+    let number = |value: &i64| u32::try_from(*value).ok();
+    Some(User {
+        uid: number(&linux.uid)?,
+        gid: number(&linux.gid)?,
+        groups: linux.supplemental_groups.iter().flatten().filter_map(number).collect(),
     })
 }
 

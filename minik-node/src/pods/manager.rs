@@ -36,6 +36,8 @@ pub struct Facts {
     pub netns: Option<PathBuf>,
     /// What the shim reported last.
     pub states: States,
+    /// Why containers wait, by name: the `reason` of their status.
+    pub waiting: BTreeMap<String, String>,
     /// Directory of its logs: `CONTAINER/ATTEMPT.log`.
     pub logs: PathBuf,
 }

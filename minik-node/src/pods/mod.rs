@@ -18,6 +18,7 @@ mod lost;
 mod manager;
 mod objects;
 mod probes;
+mod pull;
 mod quantity;
 mod sandbox;
 mod service_env;

@@ -14,6 +14,7 @@ use super::config::{Setting, Sources};
 use super::container::{self, Parts};
 use super::decide::{Failure, Trouble};
 use super::downward::PodFacts;
+use super::pull;
 use super::sandbox::{self, directories, names};
 use super::service_env;
 use super::termination;
@@ -22,7 +23,7 @@ use super::volumes::mounts;
 use super::worker::{PodError, Worker, chain};
 use crate::agent;
 use crate::runtime::client::ShimClientError;
-use crate::runtime::image::{Image, ImageError};
+use crate::runtime::image::Image;
 use crate::runtime::spec::{Access, ContainerSpec, Mount};
 
 /// Attempts whose logs are kept: the present one and the one before, for `kubectl logs --previous`.
@@ -34,7 +35,7 @@ pub async fn start(worker: &mut Worker, name: &str) -> Result<(), PodError> {
     let Some(container) = find(&pod, name) else {
         return Ok(());
     };
-    let Some(image) = pull(worker, container).await else {
+    let Some(image) = pull::pull(worker, container).await else {
         return Ok(());
     };
     let spec = match prepare(worker, container, image).await {
@@ -114,7 +115,8 @@ pub(super) fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
         .find(|container| container.name == name)
 }
 
-fn trouble(worker: &mut Worker, name: &str, reason: &str, message: String) {
+/// Remembers why a container could not be started, and how long that is let rest.
+pub(super) fn trouble(worker: &mut Worker, name: &str, reason: &str, message: String) {
     let now = worker.node.clock.now();
     let before = worker.knowledge.troubles.get(name).map(|trouble| trouble.backoff);
     let backoff = Backoff::next(before, now, now);
@@ -127,74 +129,6 @@ fn trouble(worker: &mut Worker, name: &str, reason: &str, message: String) {
             backoff,
         },
     );
-}
-
-async fn pull(worker: &mut Worker, container: &Container) -> Option<Arc<Image>> {
-    let (pod, name) = (Arc::clone(&worker.pod), container.name.as_str());
-    let wanted = container.image.clone().unwrap_or_default();
-    match worker.node.images.get(&wanted).await {
-        Ok(image) => {
-            let message =
-                format!("Container image {wanted:?} already present on machine and can be accessed by the pod");
-            worker.events.normal(&pod, Some(name), "Pulled", message);
-            if let Some(why) = &image.stand_in {
-                let message = format!("{wanted} is a stand-in that knows a small part of the real program: {why}");
-                worker.events.warning(&pod, Some(name), "StandInImage", message);
-            }
-            Some(image)
-        }
-        Err(error) => {
-            let known_before = worker
-                .knowledge
-                .troubles
-                .get(name)
-                .is_some_and(|trouble| trouble.reason == "ImagePullBackOff");
-            let never =
-                container.image_pull_policy.as_deref() == Some("Never") && matches!(error, ImageError::Unknown { .. });
-            let (reason, message) = if never {
-                (
-                    "ErrImageNeverPull",
-                    format!("Container image {wanted:?} is not present with pull policy of Never"),
-                )
-            } else {
-                ("ErrImagePull", chain(&error))
-            };
-            if never {
-                worker.events.warning(&pod, Some(name), reason, message.clone());
-            } else {
-                worker.events.warning(
-                    &pod,
-                    Some(name),
-                    "Failed",
-                    format!("Failed to pull image {wanted:?}: {message}"),
-                );
-            }
-            worker
-                .events
-                .warning(&pod, Some(name), "Failed", format!("Error: {reason}"));
-            if !never && known_before {
-                worker.events.normal(
-                    &pod,
-                    Some(name),
-                    "BackOff",
-                    format!("Back-off pulling image {wanted:?}"),
-                );
-            }
-            // The kubelet shows the pull's failure once, and the back-off from its next look on.
-            let first = !known_before && !worker.knowledge.troubles.contains_key(name);
-            if never || first {
-                trouble(worker, name, reason, message);
-            } else {
-                trouble(
-                    worker,
-                    name,
-                    "ImagePullBackOff",
-                    format!("Back-off pulling image {wanted:?}: ErrImagePull: {message}"),
-                );
-            }
-            None
-        }
-    }
 }
 
 type Unprepared = (&'static str, &'static str, String);

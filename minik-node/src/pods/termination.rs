@@ -114,6 +114,7 @@ mod tests {
             image: String::new(),
             image_id: String::new(),
             stop_signal: libc::SIGTERM,
+            user: None,
             pid: 0,
             started_at: jiff::Timestamp::UNIX_EPOCH,
             ended: Some(Ended {

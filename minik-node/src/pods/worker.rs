@@ -280,6 +280,7 @@ impl Worker {
             client: self.running.as_ref().map(|running| running.client.clone()),
             netns: self.running.as_ref().and_then(|running| running.spec.netns.clone()),
             states,
+            waiting: self.waiting(),
             logs: sandbox::logs(&self.node.config, &self.pod),
         };
         self.registry.set(&self.pod, facts);

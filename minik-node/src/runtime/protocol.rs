@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::ContainerSpec;
+use super::spec::{ContainerSpec, User};
 
 /// Longest line either side accepts.
 pub const MAX_LINE: usize = 1 << 20;
@@ -116,6 +116,9 @@ pub struct Attempt {
     pub image_id: String,
     /// Number of the signal that asks the process to stop.
     pub stop_signal: i32,
+    /// Who its first process was started as; a shim of an earlier version does not say.
+    #[serde(default)]
+    pub user: Option<User>,
     /// First process, in the node's numbering; 0 when it never ran.
     pub pid: i32,
     /// When the program ran.

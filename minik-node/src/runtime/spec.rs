@@ -165,7 +165,7 @@ pub struct User {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Supplementary groups.
+    /// All its groups, the primary one among them, sorted.
     pub groups: Vec<u32>,
 }
 

@@ -12,7 +12,6 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("life::a_failing_container_backs_off", crash_loop),
         trial("life::a_finished_pod_keeps_its_end", finished),
-        trial("life::an_unknown_image_is_reported", unknown_image),
         trial("life::a_pod_runs_once_its_post_start_hook_has_ended", post_start),
         trial("life::a_failed_post_start_hook_ends_the_container", post_start_fails),
         trial("life::pre_stop_runs_before_the_signal", pre_stop),
@@ -475,23 +474,4 @@ async fn finished() {
     let log = get(&node.registry, "/containerLogs/default/job/main").await;
     assert_eq!(log, (200, "done\n".to_owned()));
     node.finish("job").await;
-}
-
-async fn unknown_image() {
-    let mut node = Node::new();
-    node.api.put(pod(
-        "db",
-        json!({"containers": [{"name": "main", "image": "mysql:5.7"}]}),
-    ));
-    let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull";
-    let db = node.api.until("db", waiting).await;
-    assert_eq!(db["status"]["phase"], "Pending");
-    let message = db["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
-        .as_str()
-        .unwrap();
-    assert!(message.contains("there are: busybox"), "{message}");
-    node.api
-        .until_event("Failed: Failed to pull image \"mysql:5.7\": ")
-        .await;
-    node.finish("db").await;
 }

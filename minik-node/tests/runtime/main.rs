@@ -14,6 +14,7 @@ mod pods;
 mod probes;
 mod seen;
 mod shim;
+mod told;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         life::trials(),
         probes::trials(),
         seen::trials(),
+        told::trials(),
     ]
     .into_iter()
     .flatten()

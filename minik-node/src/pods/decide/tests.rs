@@ -41,6 +41,7 @@ fn state(ended: Option<(i64, i32)>) -> ContainerState {
         image: "busybox".into(),
         image_id: String::new(),
         stop_signal: libc::SIGTERM,
+        user: None,
         pid: 1,
         started_at: at(0),
         ended,
@@ -136,6 +137,33 @@ fn a_new_pod_gets_a_sandbox_then_its_containers() {
         decide(&pod, false, &ready(&[("a", None), ("b", None)]), at(0)),
         Plan::default()
     );
+}
+
+#[test]
+fn an_image_that_is_not_there_is_looked_for_less_and_less_often() {
+    let pod = pod("Always", &[], &["a"]);
+    let mut knowledge = ready(&[]);
+    let trouble = |reason: &str, backoff| Trouble {
+        reason: reason.to_owned(),
+        message: "no".to_owned(),
+        at: at(0),
+        backoff,
+    };
+    let first = Backoff::next(None, at(0), at(0));
+    knowledge.troubles.insert("a".into(), trouble(ERR_IMAGE_PULL, first));
+    assert_eq!(decide(&pod, false, &knowledge, at(0)), waits_until(1));
+    let said = decide(&pod, false, &knowledge, at(1)).steps;
+    assert_eq!(said, [Step::BackOff("a".into())]);
+    knowledge
+        .troubles
+        .insert("a".into(), trouble(IMAGE_PULL_BACK_OFF, first));
+    assert_eq!(decide(&pod, false, &knowledge, at(1)), waits_until(10));
+    assert_eq!(decide(&pod, false, &knowledge, at(10)).steps, starts(&["a"]));
+    let second = Backoff::next(Some(first), at(0), at(0));
+    knowledge
+        .troubles
+        .insert("a".into(), trouble(IMAGE_PULL_BACK_OFF, second));
+    assert_eq!(decide(&pod, false, &knowledge, at(10)), waits_until(20));
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn knowledge(id: &str, started: i64) -> Knowledge {
         image: String::new(),
         image_id: String::new(),
         stop_signal: libc::SIGTERM,
+        user: None,
         pid: 1,
         started_at: at(started),
         ended: None,

@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, Pod,
+    ContainerStatus, ContainerUser, LinuxContainerUser, Pod, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pods::decide::{Knowledge, crash_wait, is_sidecar, restart};
 use crate::runtime::protocol::{Attempt, Exit};
+use crate::runtime::spec::User;
 
 /// What a container's status is made from.
 #[derive(Clone, Copy)]
@@ -59,6 +60,10 @@ impl View<'_> {
             restart_count: restarts(current),
             state: Some(shown),
             last_state: Some(last.map(|attempt| self.api_state(attempt)).unwrap_or_default()),
+            resources: Some(container.resources.clone().unwrap_or_default()),
+            allocated_resources: container.resources.as_ref().and_then(|wanted| wanted.requests.clone()),
+            user: current.user.as_ref().map(api_user),
+            volume_mounts: volume_mounts(container),
             ..ContainerStatus::default()
         }
     }
@@ -75,6 +80,7 @@ impl View<'_> {
             restart_count: restarts(current),
             state: Some(self.initial()),
             last_state: Some(before.map(|attempt| self.api_state(attempt)).unwrap_or_default()),
+            volume_mounts: volume_mounts(container),
             ..ContainerStatus::default()
         }
     }
@@ -95,6 +101,7 @@ impl View<'_> {
             state: Some(self.waiting(name).unwrap_or_else(|| self.initial())),
             restart_count: old.map_or(0, |old| old.restart_count),
             last_state: Some(old.and_then(|old| old.last_state.clone()).unwrap_or_default()),
+            volume_mounts: volume_mounts(container),
             ..ContainerStatus::default()
         };
         if let Some(former) = former {
@@ -256,4 +263,34 @@ fn container_id(attempt: &Attempt) -> String {
 
 fn restarts(attempt: &Attempt) -> i32 {
     i32::try_from(attempt.attempt).unwrap_or(i32::MAX)
+}
+
+/// What is mounted, and whether what is mounted below it is read-only too (KEP-3857). Not asked of the runtime, which
+/// knows no names of volumes.
+fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container.volume_mounts.as_ref()?.iter().map(|mount| {
+        let read_only = mount.read_only == Some(true);
+        let recursive = match mount.recursive_read_only.as_deref() {
+            Some("Enabled" | "IfPossible") => "Enabled",
+            _ => "Disabled",
+        };
+        VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only: read_only.then_some(true),
+            recursive_read_only: read_only.then(|| recursive.to_owned()),
+            ..VolumeMountStatus::default()
+        }
+    });
+    Some(mounts.collect())
+}
+
+fn api_user(user: &User) -> ContainerUser {
+    ContainerUser {
+        linux: Some(LinuxContainerUser {
+            uid: user.uid.into(),
+            gid: user.gid.into(),
+            supplemental_groups: Some(user.groups.iter().copied().map(i64::from).collect()),
+        }),
+    }
 }

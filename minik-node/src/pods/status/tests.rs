@@ -33,6 +33,7 @@ fn knowledge(runs: &[(&str, Option<i32>)]) -> Knowledge {
             image: "busybox".into(),
             image_id: "minik://busybox".into(),
             stop_signal: libc::SIGTERM,
+            user: None,
             pid: 1,
             started_at: at(0),
             ended,

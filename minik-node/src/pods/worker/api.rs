@@ -1,7 +1,9 @@
 //! What a worker tells the API server: the Pod's status when it changed, and that the Pod is gone.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 
@@ -41,7 +43,7 @@ impl Worker {
         }
         let api = self.pod.status.as_ref().filter(|_| self.reported.is_none());
         if api.is_some_and(|api| matches!(is_known(api, &status), Ok(true))) {
-            self.reported = Some(status);
+            self.remember(status);
             return Ok(());
         }
         let before = [self.reported.as_ref(), self.pod.status.as_ref()];
@@ -65,8 +67,28 @@ impl Worker {
             self.events.warning(&self.pod, None, SYSCTL_FORBIDDEN, why);
         }
         self.failures = 0;
-        self.reported = Some(status);
+        self.remember(status);
         Ok(())
+    }
+
+    /// What the API now says; the kubelet's endpoint answers in its words.
+    fn remember(&mut self, status: PodStatus) {
+        let before = self.waiting();
+        self.reported = Some(status);
+        if self.waiting() != before {
+            self.publish();
+        }
+    }
+
+    /// Why containers wait, by name, as the API was told last.
+    pub(super) fn waiting(&self) -> BTreeMap<String, String> {
+        let status = self.reported.iter();
+        let lists = status.flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
+        let reason = |status: &ContainerStatus| {
+            let waiting = status.state.as_ref()?.waiting.as_ref()?;
+            Some((status.name.clone(), waiting.reason.clone()?))
+        };
+        lists.flatten().flatten().filter_map(reason).collect()
     }
 
     fn api(&self) -> Api<Pod> {

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::super::backoff::Backoff;
 use super::super::decide::{Stage, Step, Stopping, Trouble};
-use super::super::{sandbox, start};
+use super::super::{pull, sandbox, start};
 use super::{PodError, Worker, chain};
 
 impl Worker {
@@ -14,6 +14,7 @@ impl Worker {
             Step::CreateSandbox => sandbox::create(self).await?,
             Step::RemoveSandbox => sandbox::remove(self).await?,
             Step::Start(name) => start::start(self, name).await?,
+            Step::BackOff(name) => pull::back_off(self, name),
             Step::Stop { container, grace, why } => self.stop(container, *grace, why),
             Step::Signal(name, kill_at) => {
                 let signal = self

@@ -65,6 +65,7 @@ impl Container {
             image: spec.image.clone(),
             image_id: spec.image_id.clone(),
             stop_signal: spec.stop_signal,
+            user: Some(spec.user.clone()),
             pid: process.pid.as_raw(),
             started_at: Timestamp::now(),
             ended: None,

@@ -1,10 +1,13 @@
 //! Pod.
 
 mod admission;
+mod label_keys;
 mod parts;
 mod printer;
 mod qos;
 mod update;
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
@@ -67,6 +70,7 @@ impl Strategy for Pods {
     fn prepare_for_create(&self, pod: &mut Pod) {
         let spec = pod.spec.get_or_insert_default();
         admission::admit(spec);
+        label_keys::merge(pod.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()), spec);
         pod.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: Some(qos::class(spec).to_owned()),

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, TopologySpreadConstraint,
     WeightedPodAffinityTerm,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::{labels, names};
@@ -178,6 +179,51 @@ fn pod_term(field: &str, term: &PodAffinityTerm) -> FieldErrors {
         term.topology_key.as_str(),
         names::qualified_name(&term.topology_key),
     ));
+    let selector = term.label_selector.as_ref();
+    for (child, keys) in [
+        ("matchLabelKeys", &term.match_label_keys),
+        ("mismatchLabelKeys", &term.mismatch_label_keys),
+    ] {
+        errors.extend(label_keys(&format!("{field}.{child}"), keys, selector));
+    }
+    errors.extend(selected_twice(field, &term.match_label_keys, selector));
+    for (n, key) in term.match_label_keys.iter().flatten().enumerate() {
+        if term.mismatch_label_keys.iter().flatten().any(|other| other == key) {
+            let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
+            let at = format!("{field}.matchLabelKeys[{n}]");
+            errors.push(FieldError::invalid(at, key.as_str(), detail));
+        }
+    }
+    errors
+}
+
+/// Keys of labels that are to be added to a selector.
+fn label_keys(field: &str, keys: &Option<Vec<String>>, selector: Option<&LabelSelector>) -> FieldErrors {
+    let keys = keys.as_deref().unwrap_or_default();
+    if !keys.is_empty() && selector.is_none() {
+        let detail = "must not be specified when labelSelector is not set";
+        return vec![FieldError::forbidden(field, detail)];
+    }
+    let each = |(n, key): (usize, &String)| {
+        FieldError::each(&format!("{field}[{n}]"), key.as_str(), names::qualified_name(key))
+    };
+    keys.iter().enumerate().flat_map(each).collect()
+}
+
+/// Keys that were in the selector before they were added to it: a Pod's have been by the time it is checked.
+fn selected_twice(field: &str, keys: &Option<Vec<String>>, selector: Option<&LabelSelector>) -> FieldErrors {
+    let Some(selector) = selector else { return Vec::new() };
+    let mut seen: BTreeSet<&String> = selector.match_labels.iter().flat_map(|labels| labels.keys()).collect();
+    let mut errors = Vec::new();
+    for requirement in selector.match_expressions.iter().flatten() {
+        let known = !seen.insert(&requirement.key);
+        let index = keys.iter().flatten().position(|key| *key == requirement.key);
+        if let Some(n) = index.filter(|_| known) {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            let at = format!("{field}[{n}]");
+            errors.push(FieldError::invalid(at, requirement.key.as_str(), detail));
+        }
+    }
     errors
 }
 
@@ -239,30 +285,9 @@ fn constraint_of(field: &str, constraint: &TopologySpreadConstraint) -> FieldErr
         }
     }
     let selector = constraint.label_selector.as_ref();
-    let keys = constraint.match_label_keys.as_deref().unwrap_or_default();
     let at = format!("{field}.matchLabelKeys");
-    if !keys.is_empty() && selector.is_none() {
-        errors.push(FieldError::forbidden(
-            at.as_str(),
-            "must not be specified when labelSelector is not set",
-        ));
-    }
-    let used = |key: &String| {
-        let equal = selector.and_then(|s| s.match_labels.as_ref());
-        let set = selector.and_then(|s| s.match_expressions.as_ref());
-        equal.is_some_and(|labels| labels.contains_key(key)) || set.into_iter().flatten().any(|e| e.key == *key)
-    };
-    for (n, key) in keys.iter().enumerate() {
-        let at = format!("{at}[{n}]");
-        errors.extend(FieldError::each(&at, key.as_str(), names::qualified_name(key)));
-        if used(key) {
-            errors.push(FieldError::invalid(
-                at,
-                key.as_str(),
-                "exists in both matchLabelKeys and labelSelector",
-            ));
-        }
-    }
+    errors.extend(label_keys(&at, &constraint.match_label_keys, selector));
+    errors.extend(selected_twice(&at, &constraint.match_label_keys, selector));
     if let Some(selector) = selector {
         errors.extend(labels::selector(&format!("{field}.labelSelector"), selector));
     }

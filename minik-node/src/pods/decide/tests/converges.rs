@@ -21,6 +21,8 @@ fn apply(
     match step {
         Step::CreateSandbox => knowledge.renew(),
         Step::RemoveSandbox => knowledge.sandbox = Sandbox::Absent,
+        // Nothing that it starts fails.
+        Step::BackOff(name) => unreachable!("{name} has its image"),
         Step::Start(name) => {
             if let Some(ended) = knowledge.current(name).and_then(|run| run.ended.as_ref()) {
                 let next = Backoff::next(knowledge.crashes.get(name).copied(), ended.at, now);
