@@ -92,6 +92,9 @@ pub struct Subject {
     /// When the token should have been renewed, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warnafter: Option<i64>,
+    /// The token's own number, once it is verified.
+    #[serde(skip)]
+    pub id: String,
 }
 
 impl Subject {
@@ -196,7 +199,10 @@ impl AccountTokens {
         rules.set_issuer(&[&self.issuer]);
         rules.set_required_spec_claims(&["exp", "aud", "iss"]);
         jsonwebtoken::decode::<Claims>(token, &self.verifying, &rules)
-            .map(|data| data.claims.subject)
+            .map(|data| Subject {
+                id: data.claims.jti,
+                ..data.claims.subject
+            })
             .map_err(TokenError::Refused)
     }
 
@@ -247,6 +253,7 @@ mod tests {
                 secret: None,
                 serviceaccount: named("default"),
                 warnafter: None,
+                id: String::new(),
             },
         }
     }

@@ -190,6 +190,12 @@ impl std::fmt::Display for Resource {
 }
 
 impl ApiError {
+    /// 500 about fields that Kubernetes refuses without saying what class of error that is.
+    #[must_use]
+    pub fn unclassified(errors: &FieldErrors) -> Self {
+        Self::Unclassified(aggregate(errors))
+    }
+
     /// 422 about an object of this kind.
     #[must_use]
     pub fn invalid(info: &KindInfo, name: &str, errors: FieldErrors) -> Self {

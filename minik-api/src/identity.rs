@@ -1,13 +1,23 @@
 //! Who is asking. Plain values: listeners, certificates and tokens say who it is, [`crate::authz`] what they may do.
 
+use std::collections::BTreeMap;
+
+/// The key of what is known of a user under which the credential stands that was shown: a certificate's digest, a
+/// token's number.
+pub const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
+
 /// Who is asking. Decided by the listener (path socket) or the TLS client certificate
 /// (`CN` is the user, every `O` a group); carried as a request extension.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `kubernetes-admin`, `system:node:worker1`, `system:anonymous` …
     pub user: String,
     /// `system:masters`, `system:nodes`, `system:authenticated` …
     pub groups: Vec<String>,
+    /// What tells the user from others of the same name over time; empty when nothing does.
+    pub uid: String,
+    /// What else is known of the user, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl Identity {
@@ -45,6 +55,7 @@ impl Identity {
         Self {
             user: user.to_owned(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            ..Self::default()
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Keys are ECDSA P-256. Files are written whole or not at all, mode 0600. Nothing here listens or
 //! decides who may do what; a client certificate only says a name (`CN`) and groups (`O`).
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
@@ -19,9 +21,10 @@ use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 
 use crate::account_tokens::{AccountKey, TokenError};
-use crate::identity::Identity;
+use crate::identity::{CREDENTIAL, Identity};
 
 /// Lifetime of everything that is issued, ten years. A lab is thrown away long before.
 const LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -233,7 +236,13 @@ pub fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
     let organizations = subject.iter_organization().filter_map(|name| name.as_str().ok());
     let mut groups: Vec<String> = organizations.map(str::to_owned).collect();
     groups.extend(implied_groups(&user));
-    Some(Identity { user, groups })
+    let credential = format!("X509SHA256={}", HEXLOWER.encode(&Sha256::digest(certificate)));
+    Some(Identity {
+        user,
+        groups,
+        extra: BTreeMap::from([(CREDENTIAL.to_owned(), vec![credential])]),
+        ..Identity::default()
+    })
 }
 
 /// The groups of whoever has this name: those of a service account, and that of everyone with a name.

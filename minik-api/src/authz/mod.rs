@@ -1,6 +1,7 @@
 //! Who may do what, as an API server with `--authorization-mode=Node,RBAC` decides it. Pure: the identity, what
 //! it wants and the stored roles go in, a decision with its reason comes out. `http::auth` asks.
 
+pub mod escalation;
 mod node;
 mod rbac;
 

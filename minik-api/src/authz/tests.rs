@@ -46,6 +46,7 @@ fn who(user: &str, groups: &[&str]) -> Identity {
     Identity {
         user: user.to_owned(),
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        ..Identity::default()
     }
 }
 

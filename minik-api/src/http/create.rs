@@ -16,6 +16,7 @@ use super::admission;
 use super::auth::restrict_to_own_node;
 use super::call::{Call, WriteOptions, now};
 use super::document;
+use super::escalation;
 use super::generated_name::generate;
 use super::object::{self, text};
 use super::request::key;
@@ -61,7 +62,7 @@ pub async fn make(call: &Call, options: &WriteOptions, wanted: Wanted) -> Result
         ("", base) if !base.is_empty() => Some(base.to_owned()),
         _ => None,
     };
-    let mut attempt = 1;
+    let mut attempt = 0;
     loop {
         if let Some(base) = &base {
             object::metadata(&mut new).insert("name".to_owned(), generate(base).into());
@@ -72,22 +73,31 @@ pub async fn make(call: &Call, options: &WriteOptions, wanted: Wanted) -> Result
         let managed_fields = decided
             .clone()
             .unwrap_or_else(|| managed::update(&call.writer(options), None, &candidate, &Value::Null, &sent));
+        escalation::check(call, None, &candidate)?;
         admission::admit(call, &mut candidate)?;
         service_account::admit(call, &mut candidate).await?;
         strategy.prepare_for_create(&mut candidate)?;
+        attempt += 1;
         match store(call, &mut candidate, &managed_fields, options.dry_run).await {
             Ok(document) => {
                 warnings.extend(strategy.warnings(&candidate)?);
                 return Ok(Done { document, warnings });
             }
-            Err(ApiError::AlreadyExists { .. }) if base.is_some() && attempt < MAX_GENERATED_ATTEMPTS => {
-                attempt += 1;
-            }
-            Err(ApiError::AlreadyExists { resource, name }) if base.is_some() => {
-                return Err(ApiError::NoUniqueName { resource, name });
-            }
+            Err(error) if base.is_some() => another_name(attempt, error)?,
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Whether a failed `attempt` to store an object under a generated name is to be followed by one under another.
+///
+/// # Errors
+/// What the attempt failed with has nothing to do with its name, or it was the last one.
+fn another_name(attempt: usize, error: ApiError) -> Result<(), ApiError> {
+    match error {
+        ApiError::AlreadyExists { .. } if attempt < MAX_GENERATED_ATTEMPTS => Ok(()),
+        ApiError::AlreadyExists { resource, name } => Err(ApiError::NoUniqueName { resource, name }),
+        error => Err(error),
     }
 }
 
@@ -193,4 +203,33 @@ fn admit_namespace(call: &Call, name: &str) -> Result<(), ApiError> {
         reason,
         causes: vec![cause],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken() -> ApiError {
+        let resource = crate::error::Resource {
+            group: "",
+            plural: "pods",
+        };
+        let name = "web-x7k2p".to_owned();
+        ApiError::AlreadyExists { resource, name }
+    }
+
+    #[test]
+    fn a_generated_name_that_is_taken_is_tried_again_eight_times() {
+        for attempt in 1..MAX_GENERATED_ATTEMPTS {
+            assert!(another_name(attempt, taken()).is_ok());
+        }
+        let refused = another_name(MAX_GENERATED_ATTEMPTS, taken()).expect_err("was the last one");
+        assert_eq!(
+            refused.to_string(),
+            "pods \"web-x7k2p\" already exists, the server was not able to generate a unique name for the object"
+        );
+        assert_eq!(refused.code(), StatusCode::CONFLICT);
+        let other = another_name(1, ApiError::NoSuchResource).expect_err("is no question of names");
+        assert!(matches!(other, ApiError::NoSuchResource));
+    }
 }

@@ -226,18 +226,27 @@ pub fn check_preconditions(info: &KindInfo, name: &str, old: &Value, options: &D
     let Some(preconditions) = &options.preconditions else {
         return Ok(());
     };
+    let version = preconditions.resource_version.as_deref();
+    check_identity(info, name, old, preconditions.uid.as_deref(), version)
+}
+
+/// Checks that an object has the uid and the revision that are asked for.
+///
+/// # Errors
+/// It has not.
+pub fn check_identity(
+    info: &KindInfo,
+    name: &str,
+    old: &Value,
+    uid: Option<&str>,
+    version: Option<&str>,
+) -> Result<(), ApiError> {
     for (what, wanted, pointer) in [
-        ("UID", &preconditions.uid, "/metadata/uid"),
-        (
-            "ResourceVersion",
-            &preconditions.resource_version,
-            "/metadata/resourceVersion",
-        ),
+        ("UID", uid, "/metadata/uid"),
+        ("ResourceVersion", version, "/metadata/resourceVersion"),
     ] {
         let is = text(old, pointer);
-        if let Some(wanted) = wanted
-            && wanted != is
-        {
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != is) {
             let reason = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
             return Err(ApiError::conflict(info, name, reason));
         }

@@ -161,26 +161,6 @@ pub fn kinds<'r>(registry: &'r Registry, group: &str, version: &str) -> Vec<&'r 
     kinds
 }
 
-/// What can be done with a kind's objects.
-#[must_use]
-pub fn verbs(info: &KindInfo) -> Vec<&'static str> {
-    let all = [
-        "create",
-        "delete",
-        "deletecollection",
-        "get",
-        "list",
-        "patch",
-        "update",
-        "watch",
-    ];
-    // Namespaces are emptied one by one.
-    all.into_iter()
-        .filter(|verb| info.kind != "Namespace" || *verb != "deletecollection")
-        .filter(|verb| info.stored || *verb == "create")
-        .collect()
-}
-
 /// What can be done with a subresource.
 #[must_use]
 pub fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
@@ -228,7 +208,7 @@ fn aggregated_resource(info: &KindInfo) -> Value {
         "responseKind": {"group": "", "version": "", "kind": info.kind},
         "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": info.singular,
-        "verbs": verbs(info),
+        "verbs": info.verbs,
     });
     add_names(&mut resource, info);
     let parts: Vec<_> = subresources(info)
@@ -254,7 +234,7 @@ fn plain_resources(info: &KindInfo) -> Vec<Value> {
         "singularName": info.singular,
         "namespaced": info.namespaced,
         "kind": info.kind,
-        "verbs": verbs(info),
+        "verbs": info.verbs,
     });
     if info.stored {
         resource["storageVersionHash"] = storage_version_hash(info).into();

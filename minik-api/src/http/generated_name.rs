@@ -15,3 +15,16 @@ pub fn generate(base: &str) -> String {
     let letter = |_| char::from(SUFFIX_ALPHABET[rand::random_range(0..SUFFIX_ALPHABET.len())]);
     base[..cut].chars().chain((0..SUFFIX_LENGTH).map(letter)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_names_fit_a_label() {
+        let name = generate(&"é".repeat(60));
+        assert!(name.len() <= 63 && name.starts_with("éé"), "{name}");
+        let suffix = generate("web-").strip_prefix("web-").map(str::len);
+        assert_eq!(suffix, Some(SUFFIX_LENGTH));
+    }
+}

@@ -9,6 +9,8 @@
 //! write                                  what writes want and what came of it
 //! state                                  what requests share                   policies   the stored roles, read once
 //! respond   documents to bodies          table       what `kubectl get` shows
+//! component_status                       how the control plane is
+//! escalation                             nobody grants more than they have
 //! addresses                              cluster IPs as IPAddress objects      admission  what other objects decide
 //! discovery, openapi, health             what the server says about itself
 //! ```
@@ -21,10 +23,12 @@ mod apply;
 pub mod auth;
 mod binding;
 mod call;
+mod component_status;
 mod create;
 mod delete;
 mod discovery;
 mod document;
+mod escalation;
 mod eviction;
 mod generated_name;
 mod health;
@@ -168,12 +172,18 @@ fn serves(target: &Target<'_>, verb: Verb) -> bool {
         Some(subresource) => discovery::subresource_verbs(subresource).contains(&verb.as_str()),
         None if verb == Verb::Create && info.namespaced => !target.namespace.is_empty(),
         None if verb == Verb::DeleteCollection && info.namespaced && target.namespace.is_empty() => false,
-        None => discovery::verbs(info).contains(&verb.as_str()),
+        None => info.verbs.contains(&verb.as_str()),
     }
 }
 
 async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, ApiError> {
     match (call.target.subresource, verb) {
+        (None, Verb::Get | Verb::List) if !call.info().stored => {
+            return match verb {
+                Verb::Get => component_status::get(&call),
+                _ => component_status::list(&call),
+            };
+        }
         (Some(Subresource::Proxy), _) => return proxy::carry(&call, request).await,
         (Some(Subresource::Log), _) => return tunnel::log(&call).await,
         (Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward)), _) => {
@@ -209,6 +219,9 @@ async fn resource(call: Call, verb: Verb, request: Request) -> Result<Response, 
         }
         (_, Verb::Patch, _) => update::patch(&call, &body).await,
         (_, Verb::Update, Some(format)) => update::update(&call, &body, format).await,
+        (None, Verb::Create, Some(format)) if call.info().kind == "Binding" => {
+            binding::bind(&call, &body, format).await
+        }
         (None, Verb::Create, Some(format)) if !call.info().stored => review::review(&call, &body, format),
         (None, Verb::Create, Some(format)) => create::create(&call, &body, format).await,
         (None, Verb::Delete, Some(format)) => delete::delete(&call, &body, format).await,

@@ -1,6 +1,7 @@
 //! `/openapi/v3`: one document a group and version, with a path for everything the registry serves and
 //! the schemas that those paths lead to. Built when first asked for and kept compressed, as `/openapi/v2` is.
 
+mod gnostic;
 mod v2;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use sha2::{Digest, Sha512};
 use crate::error::ApiError;
 use crate::resource::{KindInfo, Registry, Subresource, schema};
 
-use super::discovery::{groups, kinds, subresource_verbs, verbs, versions};
+use super::discovery::{groups, kinds, subresource_verbs, versions};
 use super::negotiate::text;
 use super::request::{Options, segment};
 
@@ -30,29 +31,40 @@ const EVICTION: &str = "io.k8s.api.policy.v1.Eviction";
 const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
 const BINDING: &str = "io.k8s.api.core.v1.Binding";
 
-/// The form of `/openapi/v2` that is not offered.
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const JSON: &str = "application/json";
+/// `/openapi/v2` as protobuf, under its name and the one that older clients know.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Every document.
 pub struct Documents {
     /// By their paths below `/openapi/v3/`.
     v3: BTreeMap<String, Document>,
     v2: OnceLock<Document>,
+    v2_protobuf: OnceLock<Document>,
 }
 
 struct Document {
     compressed: Bytes,
     hash: String,
+    media_type: &'static str,
 }
 
 impl Document {
     fn pack(document: &Value) -> Result<Self, std::io::Error> {
-        let document = serde_json::to_vec(document)?;
-        let hash = HEXUPPER.encode(&Sha512::digest(&document));
+        Self::pack_as(JSON, &serde_json::to_vec(document)?)
+    }
+
+    fn pack_as(media_type: &'static str, document: &[u8]) -> Result<Self, std::io::Error> {
+        let hash = HEXUPPER.encode(&Sha512::digest(document));
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(&document)?;
+        encoder.write_all(document)?;
         let compressed = encoder.finish()?.into();
-        Ok(Self { compressed, hash })
+        Ok(Self {
+            compressed,
+            hash,
+            media_type,
+        })
     }
 
     fn unpack(&self) -> Result<Vec<u8>, std::io::Error> {
@@ -74,7 +86,7 @@ impl Document {
             plain.into_response()
         };
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
         if let Ok(etag) = etag.parse() {
             headers.insert(header::ETAG, etag);
@@ -107,6 +119,7 @@ impl Documents {
         Ok(Self {
             v3: documents,
             v2: OnceLock::new(),
+            v2_protobuf: OnceLock::new(),
         })
     }
 
@@ -143,10 +156,11 @@ impl Documents {
     /// # Errors
     /// A kept document is damaged.
     pub fn v2(&self, headers: &HeaderMap) -> Result<Response, ApiError> {
-        if text(headers, header::ACCEPT) == V2_PROTOBUF {
-            return Ok(StatusCode::NOT_ACCEPTABLE.into_response());
-        }
-        if let Some(document) = self.v2.get() {
+        let accepted = text(headers, header::ACCEPT);
+        let first = accepted.split([',', ';']).next().unwrap_or_default().trim();
+        let protobuf = matches!(first, V2_PROTOBUF | V2_PROTOBUF_OLD);
+        let kept = if protobuf { &self.v2_protobuf } else { &self.v2 };
+        if let Some(document) = kept.get() {
             return document.answer(headers);
         }
         let internal = |error: std::io::Error| ApiError::Internal(error.to_string());
@@ -154,8 +168,14 @@ impl Documents {
         for document in self.v3.values() {
             documents.push(serde_json::from_slice(&document.unpack().map_err(internal)?)?);
         }
-        let document = Document::pack(&v2::document(documents.into_iter())).map_err(internal)?;
-        self.v2.get_or_init(|| document).answer(headers)
+        let document = v2::document(documents.into_iter());
+        let packed = if protobuf {
+            Document::pack_as(V2_PROTOBUF, &gnostic::document(&document))
+        } else {
+            Document::pack(&document)
+        };
+        let packed = packed.map_err(internal)?;
+        kept.get_or_init(|| packed).answer(headers)
     }
 }
 
@@ -171,7 +191,7 @@ fn document(registry: &Registry, group: &str, version: &str, root: &str) -> Valu
     let mut paths = Map::new();
     let lists: Vec<String> = kinds(registry, group, version)
         .iter()
-        .filter(|info| info.stored)
+        .filter(|info| info.verbs.contains(&"list"))
         .map(|info| format!("{}List", info.schema))
         .collect();
     let meta: Vec<String> = ["DeleteOptions", "Patch", "Status", "WatchEvent"]
@@ -246,6 +266,16 @@ fn content(schema: &str) -> Value {
 fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
     if !info.stored {
         let scope = if info.namespaced { "namespaces/{namespace}/" } else { "" };
+        if info.verbs.contains(&"list") {
+            let list = operation(info, "list", &format!("{}List", info.schema), info.kind);
+            paths.insert(format!("/{root}/{}", info.plural), json!({"get": list}));
+            let one = json!({
+                "get": operation(info, "get", info.schema, info.kind),
+                "parameters": parameters(info, true),
+            });
+            paths.insert(format!("/{root}/{}/{{name}}", info.plural), one);
+            return;
+        }
         let post = json!({
             "post": operation(info, "post", info.schema, info.kind),
             "parameters": parameters(info, false),
@@ -253,7 +283,7 @@ fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
         paths.insert(format!("/{root}/{scope}{}", info.plural), post);
         return;
     }
-    let allowed = verbs(info);
+
     let list = format!("{}List", info.schema);
     let base = if info.namespaced {
         paths.insert(
@@ -269,7 +299,7 @@ fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
         "post": operation(info, "post", info.schema, info.kind),
         "parameters": parameters(info, false),
     });
-    if allowed.contains(&"deletecollection") {
+    if info.verbs.contains(&"deletecollection") {
         collection["delete"] = operation(info, "deletecollection", &format!("{META}.Status"), info.kind);
     }
     paths.insert(base.clone(), collection);

@@ -59,6 +59,7 @@ pub async fn carry(call: &Call, mut request: Request) -> Result<Response, ApiErr
     }
     let client = hyper::upgrade::on(&mut request);
     let host = way.address.clone().unwrap_or_else(|| way.node.clone());
+    let asked = super::negotiate::text(request.headers(), header::HOST).to_owned();
     let (mut parts, body) = request.into_parts();
     parts.headers.remove(header::AUTHORIZATION);
     parts
@@ -83,7 +84,7 @@ pub async fn carry(call: &Call, mut request: Request) -> Result<Response, ApiErr
         let server = hyper::upgrade::on(&mut answer);
         tokio::spawn(join(client, server, call.state.shutdown.clone()));
     }
-    relocate(answer.headers_mut(), base);
+    relocate(answer.headers_mut(), base, &host, &asked);
     Ok(answer.map(Body::new))
 }
 
@@ -101,12 +102,31 @@ fn redirect(to: &str) -> Result<Response, ApiError> {
 }
 
 /// A redirection to a path of the server behind is one to that path behind the proxy.
-fn relocate(headers: &mut HeaderMap, base: &str) {
-    let moved = headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
-    let moved = moved.filter(|to| to.starts_with('/')).map(|to| format!("{base}{to}"));
+fn relocate(headers: &mut HeaderMap, base: &str, behind: &str, asked: &str) {
+    let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
+    let moved = to.and_then(|to| relocated(to, base, behind, asked));
     if let Some(Ok(to)) = moved.map(|to| HeaderValue::from_str(&to)) {
         headers.insert(header::LOCATION, to);
     }
+}
+
+/// Where a redirection to `to` leads below `base`, as apimachinery's `proxy.Transport` rewrites it; nothing when it leads
+/// elsewhere or says no whole path. `behind` is the host that was proxied to, `asked` the one that the client named.
+fn relocated(to: &str, base: &str, behind: &str, asked: &str) -> Option<String> {
+    let (place, fragment) = to.find('#').map_or((to, ""), |at| to.split_at(at));
+    let url: http::Uri = place.parse().ok()?;
+    let host = url.authority().map(http::uri::Authority::as_str);
+    if host.is_some_and(|host| host != behind && host != asked) || host.is_none() && !to.starts_with('/') {
+        return None;
+    }
+    // Who named the host of the client means the client's way to us, scheme and all.
+    let origin = match (url.scheme_str(), host) {
+        (Some(scheme), Some(host)) if host == asked => format!("{scheme}://{host}"),
+        _ => String::new(),
+    };
+    let below = if url.path().starts_with(base) { "" } else { base };
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Some(format!("{origin}{below}{}{query}{fragment}", url.path()))
 }
 
 impl<'a> Meant<'a> {
@@ -236,4 +256,25 @@ async fn dial(call: &Call, node: &str, address: &str) -> Result<SendRequest<Body
         }
     });
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relocated;
+
+    #[test]
+    fn redirections_stay_behind_the_proxy() {
+        let base = "/api/v1/namespaces/demo/services/web/proxy";
+        let lead = |to: &str| relocated(to, base, "10.244.1.7:80", "localhost:8001");
+        let below = |rest: &str| Some(format!("{base}{rest}"));
+        assert_eq!(lead("/login?next=%2F#top"), below("/login?next=%2F#top"));
+        assert_eq!(lead("http://10.244.1.7:80/login/"), below("/login/"));
+        assert_eq!(lead(&format!("{base}/login")), below("/login"));
+        assert_eq!(
+            lead("http://localhost:8001/login"),
+            Some(format!("http://localhost:8001{base}/login"))
+        );
+        assert_eq!(lead("https://example.com/login"), None);
+        assert_eq!(lead("login"), None);
+    }
 }

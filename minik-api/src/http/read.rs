@@ -54,6 +54,10 @@ pub fn page(call: &Call) -> Result<(Vec<Arc<Entry>>, ListMeta), ApiError> {
     let prefix = prefix(call.info(), &call.target.namespace);
     let now = call.state.storage.cache().snapshot();
     let (state, after) = match options.get("continue") {
+        Some(_) if version(options)?.is_some() => {
+            let reason = "specifying resource version is not allowed when using continue";
+            return Err(ApiError::BadRequest(reason.to_owned()));
+        }
         Some(token) => resume(now, &prefix, token)?,
         None => (at_version(now, options)?, None),
     };
@@ -136,6 +140,8 @@ fn at_version(now: Mvcc, options: &Options) -> Result<Mvcc, ApiError> {
     }
 }
 
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
 /// Where a paged list goes on; the form is the API server's.
 #[derive(Serialize, Deserialize)]
 struct Token {
@@ -149,7 +155,7 @@ impl Token {
     fn new(revision: u64, last: &str) -> Self {
         let rv = i64::try_from(revision).unwrap_or(i64::MAX);
         Self {
-            v: "meta.k8s.io/v1".to_owned(),
+            v: TOKEN_VERSION.to_owned(),
             rv,
             start: format!("{last}\0"),
         }
@@ -165,10 +171,30 @@ impl Token {
         let bytes = BASE64URL_NOPAD
             .decode(token.as_bytes())
             .map_err(|error| invalid(format!("illegal base64 data at input byte {}", error.position)))?;
-        serde_json::from_slice(&bytes).map_err(|_malformed| {
+        let token: Self = serde_json::from_slice(&bytes).map_err(|_malformed| {
             let first = char::from(bytes.first().copied().unwrap_or_default());
             invalid(format!("invalid character '{first}' looking for beginning of value"))
-        })
+        })?;
+        // As `k8s.io/apiserver/pkg/storage.DecodeContinue`.
+        if token.v != TOKEN_VERSION {
+            return Err(invalid(format!(
+                "server does not recognize this encoded version {:?}",
+                token.v
+            )));
+        }
+        if token.rv == 0 {
+            return Err(invalid(format!(
+                "incorrect encoded start resourceVersion (version {TOKEN_VERSION})"
+            )));
+        }
+        if token.start.is_empty() {
+            return Err(invalid(format!("encoded start key empty (version {TOKEN_VERSION})")));
+        }
+        // What would lead out of the collection.
+        if token.start.split('/').any(|part| part == "..") {
+            return Err(invalid(token.start));
+        }
+        Ok(token)
     }
 }
 

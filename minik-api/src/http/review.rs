@@ -55,7 +55,14 @@ pub fn review(call: &Call, body: &Bytes, format: Format) -> Result<Response, Api
 }
 
 fn user_info(identity: &Identity) -> Value {
-    json!({"username": identity.user, "groups": identity.groups})
+    let mut info = json!({"username": identity.user, "groups": identity.groups});
+    if !identity.uid.is_empty() {
+        info["uid"] = identity.uid.as_str().into();
+    }
+    if !identity.extra.is_empty() {
+        info["extra"] = json!(identity.extra);
+    }
+    info
 }
 
 /// Whom a token speaks for, if it is one of ours and for an audience that is asked for (ours, when none is).
@@ -76,6 +83,7 @@ fn subject(spec: &Value) -> Identity {
     Identity {
         user: text(spec, "/user").to_owned(),
         groups: object::strings(spec, "/groups"),
+        ..Identity::default()
     }
 }
 

@@ -1,6 +1,8 @@
 //! POST of a TokenRequest to a ServiceAccount, and the bearer tokens that come back: whom they speak for, as long as
 //! the account and the object that a token is bound to are there.
 
+use std::collections::BTreeMap;
+
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::account_tokens::{Named, Subject, Wanted};
 use crate::error::{ApiError, Resource};
-use crate::identity::Identity;
+use crate::identity::{CREDENTIAL, Identity};
 use crate::pki;
 use crate::resource::decode::Format;
 use crate::resource::field::FieldError;
@@ -54,6 +56,7 @@ pub fn issue(call: &Call, body: &Bytes, format: Format) -> Result<Response, ApiE
         secret: None,
         serviceaccount: named(&account),
         warnafter: extended.then_some(now + seconds),
+        id: String::new(),
     };
     if let Some(reference) = request.pointer("/spec/boundObjectRef").filter(|r| !r.is_null()) {
         bind(call, reference, &mut subject)?;
@@ -184,7 +187,20 @@ pub fn authenticate(state: &State, token: &str) -> Result<Identity, ApiError> {
     }
     let user = subject.user();
     let groups = pki::implied_groups(&user);
-    Ok(Identity { user, groups })
+    let known = |key: &str, value: &str| (format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
+    let mut extra = BTreeMap::from([(CREDENTIAL.to_owned(), vec![format!("JTI={}", subject.id)])]);
+    for (kind, named) in [("pod", &subject.pod), ("node", &subject.node)] {
+        let Some(named) = named else { continue };
+        extra.extend([known(&format!("{kind}-name"), &named.name)]);
+        // A node that was gone when the token was made has none.
+        extra.extend((!named.uid.is_empty()).then(|| known(&format!("{kind}-uid"), &named.uid)));
+    }
+    Ok(Identity {
+        user,
+        groups,
+        uid: subject.serviceaccount.uid,
+        extra,
+    })
 }
 
 fn stored(state: &State, kind: &str, namespace: &str, name: &str) -> Result<Value, ApiError> {

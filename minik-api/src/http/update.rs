@@ -18,6 +18,7 @@ use super::auth::restrict_to_own_pods;
 use super::call::{Call, WriteOptions};
 use super::create;
 use super::document;
+use super::escalation;
 use super::negotiate::content_type;
 use super::object::{self, text};
 use super::respond;
@@ -97,6 +98,10 @@ pub async fn patch(call: &Call, body: &Bytes) -> Result<Response, ApiError> {
     }
     let options = call.write_options(false)?;
     let part = Part::from(call.target.subresource);
+    let duplicates = match options.validation {
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Strict | FieldValidation::Warn => decode::duplicate_fields(body),
+    };
     let done = change(call, part, &options, |old| {
         let patched = apply_patch(&media_type, old, body, |old| patches::strategic_patch(old, body, info))?;
         // The refusal of what came of a patch quotes the patch where it was laid over Go's maps, else the outcome.
@@ -112,6 +117,7 @@ pub async fn patch(call: &Call, body: &Bytes) -> Result<Response, ApiError> {
             _ => decode::check,
         };
         let (object, unknown) = check(&patched, info).map_err(|problem| refuse(problem.to_string()))?;
+        let unknown = [duplicates.clone(), unknown].concat();
         let mut wanted = Wanted::new(object);
         match options.validation {
             FieldValidation::Strict if !unknown.is_empty() => {
@@ -235,6 +241,9 @@ fn plan(
     }
     if part != Part::Finalizers {
         strategy.default(&mut new)?;
+    }
+    if part == Part::Main {
+        escalation::check(call, Some(old), &new)?;
     }
     let managed_fields = wanted
         .managed_fields

@@ -12,7 +12,7 @@ pub mod managed;
 pub mod patch;
 mod print;
 pub mod protobuf;
-mod registry;
+pub(crate) mod registry;
 pub mod schema;
 pub mod selector;
 mod strategy;

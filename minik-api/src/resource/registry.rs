@@ -36,6 +36,22 @@ pub enum Subresource {
     Token,
 }
 
+/// Everything that can be done with objects that are kept.
+pub(crate) const EVERY_VERB: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+/// What can be done with objects that are answered and not kept.
+pub(crate) const CREATED_ONLY: &[&str] = &["create"];
+/// What can be done with objects that nobody makes.
+pub(crate) const READ_ONLY: &[&str] = &["get", "list"];
+
 /// The names and shape of a kind, as discovery shows them.
 #[derive(Debug, Clone, Copy)]
 pub struct KindInfo {
@@ -59,7 +75,10 @@ pub struct KindInfo {
     pub schema: &'static str,
     /// Subresources, in discovery order.
     pub subresources: &'static [Subresource],
-    /// Whether objects are kept. What is not can only be created, and is answered at once: a review.
+    /// What can be done with objects, in alphabetical order.
+    pub verbs: &'static [&'static str],
+    /// Whether objects are kept. What is not is answered at once: a review, a Binding, how a
+    /// component is.
     pub stored: bool,
     /// Whose objects it shows, where they are another kind's.
     pub view: Option<View>,

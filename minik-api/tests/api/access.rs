@@ -19,6 +19,7 @@ fn account() -> Identity {
         ]
         .map(str::to_owned)
         .to_vec(),
+        ..Identity::default()
     }
 }
 

@@ -5,16 +5,24 @@
 mod access;
 mod allocation;
 mod apply;
+mod bindings;
 mod collections;
 mod common;
 mod crowd;
 mod discovery;
+mod escalation;
+#[path = "../support/examples.rs"]
+mod examples;
 mod kubectl;
 mod kubectl_writes;
 mod listeners;
 mod networking;
+#[path = "../support/objects.rs"]
+mod objects;
+mod options;
 mod protobuf;
 mod refusals;
+mod registry;
 mod subresources;
 mod verbs;
 mod watches;

@@ -267,6 +267,7 @@ async fn who_may_not_is_refused_in_kubernetes_words() {
     let scheduler = Identity {
         user: "system:kube-scheduler".to_owned(),
         groups: vec!["system:authenticated".to_owned()],
+        ..Identity::default()
     };
     let sent = service("x", json!({"ports": [{"port": 80}]})).to_string();
     let post = http::Request::post(SERVICES).header("content-type", "application/json");

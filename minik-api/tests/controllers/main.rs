@@ -7,6 +7,7 @@
 mod cluster;
 
 mod addresses;
+mod api_server;
 mod daemonset;
 mod endpoints;
 mod jobs;

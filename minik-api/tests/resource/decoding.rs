@@ -99,3 +99,20 @@ fn nulls_and_empty_optional_values_leave_no_trace() {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {}, "status": {"loadBalancer": {}}})
     );
 }
+
+#[test]
+fn a_null_in_a_list_is_gos_zero_value_and_fits_its_type() {
+    let registry = Registry::standard();
+    let kind = row(&registry, "Service");
+    let body = br#"{"metadata":{"name":"a"},"spec":{"ports":[null]},"status":{"conditions":[null]}}"#;
+    let mut object = decode(body, Format::Json, &kind.info, FieldValidation::Strict)
+        .unwrap()
+        .object;
+    assert_eq!(
+        object["status"]["conditions"],
+        json!([{"type": "", "status": "", "reason": "", "message": "", "lastTransitionTime": "0001-01-01T00:00:00Z"}])
+    );
+    // What is decoded fits the type that defaults are written for.
+    kind.strategy.default(&mut object).unwrap();
+    assert_eq!(object["spec"]["ports"][0]["protocol"], "TCP");
+}

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 mod decoding;
+#[path = "../support/examples.rs"]
+mod examples;
 mod laws;
 mod managed;
 mod networking;

@@ -10,7 +10,7 @@ mod dial;
 mod exec;
 mod logs;
 mod port_forward;
-mod spdy;
+pub mod spdy;
 mod stdio;
 mod upgrade;
 

@@ -1,6 +1,5 @@
-//! `/openapi/v2`: the v3 documents laid together in the older form, for clients that know no other. Pure.
-//!
-//! There is no protobuf form of it: who takes nothing else is told so.
+//! `/openapi/v2`: the v3 documents laid together in the older form, for clients that know no other; [`super::gnostic`] has
+//! its protobuf. Pure.
 
 use serde_json::{Map, Value, json};
 

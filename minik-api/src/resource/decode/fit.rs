@@ -17,7 +17,7 @@ pub(super) struct Fitted {
 }
 
 /// Go's decoder collects at most this many strict errors.
-const MOST_STRICT_ERRORS: usize = 100;
+pub(super) const MOST_STRICT_ERRORS: usize = 100;
 
 /// Optional strings whose empty value differs from no value.
 const MEANINGFUL_WHEN_EMPTY: &[&str] = &["holderIdentity", "storageClassName"];

@@ -150,6 +150,12 @@ pub fn json(text: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(text).map_err(|error| syntax::first_error(text).unwrap_or_else(|| error.to_string()))
 }
 
+/// What a strict reader says about fields that stand twice in a patch; nothing where it is no JSON, which others say.
+#[must_use]
+pub fn duplicate_fields(patch: &[u8]) -> Vec<String> {
+    serde_json::from_slice(patch).map_or_else(|_no_json| Vec::new(), |tree: Tree| tree.duplicates())
+}
+
 /// A value as Go's `%v` prints it: `map[spec:map[replicas:3]]`.
 #[must_use]
 pub fn go_value(value: &Value) -> String {

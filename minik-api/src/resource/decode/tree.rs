@@ -1,10 +1,12 @@
 //! A parsed body that still has its duplicate keys and its order, from JSON or YAML.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
+use super::fit::MOST_STRICT_ERRORS;
 use super::{Format, syntax};
 
 /// Any JSON value; an object keeps every key in the order of the body.
@@ -40,6 +42,38 @@ impl Tree {
             Self::String(s) => Value::String(s.clone()),
             Self::List(items) => items.iter().map(Self::to_value).collect(),
             Self::Object(fields) => fields.iter().map(|(k, v)| (k.clone(), v.to_value())).collect(),
+        }
+    }
+
+    /// The fields that stand twice in one object, as a strict reader names them: `duplicate field "spec.replicas"`.
+    pub(super) fn duplicates(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.look_for_duplicates("", &mut found);
+        found
+    }
+
+    fn look_for_duplicates(&self, path: &str, found: &mut Vec<String>) {
+        match self {
+            Self::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    item.look_for_duplicates(&format!("{path}[{index}]"), found);
+                }
+            }
+            Self::Object(fields) => {
+                let mut seen = BTreeSet::new();
+                for (name, value) in fields {
+                    let separator = if path.is_empty() { "" } else { "." };
+                    let path = format!("{path}{separator}{name}");
+                    if !seen.insert(name) {
+                        let text = format!("duplicate field {path:?}");
+                        if found.len() < MOST_STRICT_ERRORS && !found.contains(&text) {
+                            found.push(text);
+                        }
+                    }
+                    value.look_for_duplicates(&path, found);
+                }
+            }
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => {}
         }
     }
 

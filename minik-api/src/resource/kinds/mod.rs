@@ -1,6 +1,8 @@
 //! The kinds, one module each, in the order in which discovery lists them: the core group by name, then
 //! the other groups.
 
+mod binding;
+mod component_status;
 mod config_map;
 mod controller_revision;
 mod cron_job;
@@ -43,11 +45,14 @@ mod workload;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::registry::EVERY_VERB;
 use super::{KindInfo, Registered, Strategy};
 
 /// Every served kind.
 pub(super) fn all() -> Vec<Registered> {
     let mut kinds = vec![
+        row(binding::INFO, binding::Bindings),
+        row(component_status::INFO, component_status::ComponentStatuses),
         row(config_map::INFO, config_map::ConfigMaps),
         row(endpoints::INFO, endpoints::EndpointsStrategy),
         row(event::INFO, event::Events),
@@ -124,6 +129,7 @@ const CORE: KindInfo = KindInfo {
     namespaced: true,
     schema: "",
     subresources: &[],
+    verbs: EVERY_VERB,
     stored: true,
     view: None,
     deprecation: None,

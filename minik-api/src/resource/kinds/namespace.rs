@@ -16,6 +16,8 @@ pub(super) const INFO: KindInfo = KindInfo {
     short_names: &["ns"],
     namespaced: false,
     schema: "io.k8s.api.core.v1.Namespace",
+    // Namespaces are emptied one by one.
+    verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
     subresources: &[Subresource::Finalize, Subresource::Status],
     ..super::CORE
 };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::workload::{count_or_percent, non_negative};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
-use crate::resource::validation::{labels, names};
+use crate::resource::validation::{conditions, labels, names};
 use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
 
 pub(super) const INFO: KindInfo = KindInfo {
@@ -151,13 +151,15 @@ fn spec(spec: &PodDisruptionBudgetSpec) -> FieldErrors {
 
 fn status(budget: &PodDisruptionBudget) -> FieldErrors {
     let status = budget.status.clone().unwrap_or_default();
-    [
+    let mut errors = conditions::validate("status.conditions", status.conditions.as_deref().unwrap_or_default());
+    let counts = [
         ("status.disruptionsAllowed", status.disruptions_allowed),
         ("status.currentHealthy", status.current_healthy),
         ("status.desiredHealthy", status.desired_healthy),
         ("status.expectedPods", status.expected_pods),
     ]
     .into_iter()
-    .filter_map(|(field, count)| non_negative(field, count))
-    .collect()
+    .filter_map(|(field, count)| non_negative(field, count));
+    errors.extend(counts);
+    errors
 }

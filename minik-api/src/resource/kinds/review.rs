@@ -11,11 +11,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::registry::CREATED_ONLY;
 use crate::resource::{Column, KindInfo, Registered, Strategy, print};
 
 const AUTHENTICATION: KindInfo = KindInfo {
     group: "authentication.k8s.io",
     namespaced: false,
+    verbs: CREATED_ONLY,
     stored: false,
     ..super::CORE
 };

@@ -1,6 +1,7 @@
 //! What several kinds validate alike: names, metadata, labels, addresses, quantities, in the words of
 //! apimachinery's validation packages. Pure functions that append to a list of field errors.
 
+pub mod conditions;
 pub mod ip;
 pub mod labels;
 pub mod meta;

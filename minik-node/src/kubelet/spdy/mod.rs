@@ -6,7 +6,7 @@
 //! library it leaves flow control to the connection below.
 
 mod dictionary;
-mod frame;
+pub mod frame;
 mod session;
 
 pub use session::{Input, Output, Session, Stream, Unread};

@@ -155,14 +155,14 @@ fn seccomp(field: &str, profile: &SeccompProfile) -> FieldErrors {
         },
         kind => {
             let mut errors = Vec::new();
-            if let Some(path) = path {
-                let detail = "can only be set when seccomp type is Localhost";
-                errors.push(FieldError::invalid(localhost, path, detail));
-            }
             if kind.is_empty() {
                 errors.push(FieldError::required(at, "type is required when seccompProfile is set"));
             } else if !SECCOMP.contains(&kind) {
                 errors.push(FieldError::not_supported(at, kind, &SECCOMP));
+            }
+            if let Some(path) = path {
+                let detail = "can only be set when seccomp type is Localhost";
+                errors.push(FieldError::invalid(localhost, path, detail));
             }
             errors
         }

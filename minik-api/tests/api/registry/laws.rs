@@ -1,0 +1,203 @@
+//! What must hold between an object before a write, the write, and the object after it. Pure; each law says what broke.
+
+use minik_api::resource::validation::quantity::Quantity;
+use minik_api::resource::{KindInfo, Subresource};
+use serde_json::{Map, Value};
+
+/// A broken promise.
+pub type Broken = String;
+
+/// Metadata that the server writes, whatever a client sends.
+const SYSTEM: &[&str] = &[
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
+    "selfLink",
+];
+
+/// The path through which a write came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The object's own.
+    Main,
+    /// `/status`.
+    Status,
+}
+
+/// The text at a JSON pointer.
+pub fn text<'o>(object: &'o Value, pointer: &str) -> &'o str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The revision of an object.
+pub fn version(object: &Value) -> u64 {
+    text(object, "/metadata/resourceVersion")
+        .parse()
+        .expect("revisions are numbers")
+}
+
+/// A write that changed `before` to `after`.
+pub fn changed(info: &KindInfo, door: Door, before: &Value, after: &Value) -> Result<(), Broken> {
+    if version(after) <= version(before) {
+        return Err(format!("the revision did not grow: {before} {after}"));
+    }
+    for field in ["uid", "creationTimestamp", "name", "namespace"] {
+        let pointer = format!("/metadata/{field}");
+        if before.pointer(&pointer) != after.pointer(&pointer) {
+            return Err(format!("{field} changed: {before} {after}"));
+        }
+    }
+    let has_status = info.subresources.contains(&Subresource::Status);
+    match door {
+        Door::Main if has_status && before.get("status") != after.get("status") => {
+            return Err(format!("status changed by a write to the object: {before} {after}"));
+        }
+        Door::Status if wish(before) != wish(after) => {
+            return Err(format!("more than status changed by a write to it: {before} {after}"));
+        }
+        _ => {}
+    }
+    generation(info, before, after)
+}
+
+/// The generation counts the changes of what is wished for, and nothing else.
+fn generation(info: &KindInfo, before: &Value, after: &Value) -> Result<(), Broken> {
+    let of = |object: &Value| object.pointer("/metadata/generation").and_then(Value::as_i64);
+    let (was, is) = (of(before), of(after));
+    // A Deployment's annotations count as a wish, since its controller copies them to ReplicaSets.
+    let annotations =
+        info.kind == "Deployment" && before.pointer("/metadata/annotations") != after.pointer("/metadata/annotations");
+    let ending = before.pointer("/metadata/deletionTimestamp") != after.pointer("/metadata/deletionTimestamp");
+    let wanted = wish(before) != wish(after) || annotations || ending;
+    match (was, is) {
+        (None, None) => Ok(()),
+        (Some(was), Some(is)) if is == was + i64::from(wanted) => Ok(()),
+        _ => Err(format!("generation went from {was:?} to {is:?}: {before} {after}")),
+    }
+}
+
+/// What a client wishes for: everything but status and metadata.
+fn wish(object: &Value) -> Map<String, Value> {
+    let mut fields = object.as_object().cloned().unwrap_or_default();
+    fields.remove("metadata");
+    fields.remove("status");
+    fields
+}
+
+/// What was sent and accepted is there, but for what the server keeps to itself and what the kind does not keep.
+pub fn kept(info: &KindInfo, sent: &Value, stored: &Value) -> Result<(), Broken> {
+    let mut sent = sent.clone();
+    if let Some(metadata) = sent["metadata"].as_object_mut() {
+        SYSTEM.iter().for_each(|field| drop(metadata.remove(*field)));
+    }
+    if let (Some(fields), true) = (sent.as_object_mut(), info.subresources.contains(&Subresource::Status)) {
+        fields.remove("status");
+    }
+    contained(info, "", &sent, stored)
+}
+
+/// Fields that a kind takes and does not keep as they were, with the reason in Kubernetes.
+const NOT_KEPT: &[(&str, &str)] = &[
+    // Folded into data.
+    ("Secret", ".stringData"),
+    // What the Service's type has no use for.
+    ("Service", ".spec."),
+];
+
+fn contained(info: &KindInfo, path: &str, sent: &Value, stored: &Value) -> Result<(), Broken> {
+    if NOT_KEPT
+        .iter()
+        .any(|(kind, field)| *kind == info.kind && path.starts_with(field))
+    {
+        return Ok(());
+    }
+    let same = match (sent, stored) {
+        (Value::Object(sent), Value::Object(stored)) => {
+            for (name, value) in sent.iter().filter(|(_, value)| !is_empty(value)) {
+                let path = format!("{path}.{name}");
+                contained(info, &path, value, stored.get(name).unwrap_or(&Value::Null))?;
+            }
+            true
+        }
+        (Value::Array(sent), Value::Array(stored)) if sent.len() == stored.len() => {
+            for (sent, stored) in sent.iter().zip(stored) {
+                contained(info, path, sent, stored)?;
+            }
+            true
+        }
+        (Value::String(one), Value::String(other)) => one == other || same_amount(one, other) || same_time(one, other),
+        // A number where a Quantity is due is one.
+        (Value::Number(number), Value::String(text)) => same_amount(&number.to_string(), text),
+        (one, other) => one == other,
+    };
+    if same {
+        Ok(())
+    } else {
+        Err(format!("{path} was sent as {sent} and is kept as {stored}"))
+    }
+}
+
+/// Whether Go would leave the value out, or the field is not known to anybody.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty) || fields.contains_key("unknown"),
+    }
+}
+
+fn same_amount(one: &str, other: &str) -> bool {
+    let amount = |text: &str| Quantity::parse(text).map(Quantity::nanos).ok();
+    amount(one).is_some() && amount(one) == amount(other)
+}
+
+fn same_time(one: &str, other: &str) -> bool {
+    let second = |text: &str| text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second).ok();
+    second(one).is_some() && second(one) == second(other)
+}
+
+/// The manager of an apply owns all that it said, as far as the door it came through leads.
+pub fn owned(info: &KindInfo, door: Door, manager: &str, sent: &Value, stored: &Value) -> Result<(), Broken> {
+    let mut sent = sent.clone();
+    let beyond = match door {
+        Door::Main if info.subresources.contains(&Subresource::Status) => "status",
+        Door::Main => "",
+        Door::Status => "spec",
+    };
+    sent.as_object_mut().map(|fields| fields.remove(beyond));
+    let entries = stored.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let own = entries.into_iter().flatten().find(|entry| {
+        let subresource = entry["subresource"] == "status";
+        entry["manager"] == manager && entry["operation"] == "Apply" && subresource == (door == Door::Status)
+    });
+    let own = own.ok_or_else(|| format!("{manager} applied and is no manager: {stored}"))?;
+    let nothing = Map::new();
+    covers("", &sent, own["fieldsV1"].as_object().unwrap_or(&nothing))
+}
+
+/// Fields that nobody owns: they tell what the object is.
+const IDENTITY: &[&str] = &[".apiVersion", ".kind", ".metadata.name", ".metadata.namespace"];
+
+fn covers(path: &str, sent: &Value, set: &Map<String, Value>) -> Result<(), Broken> {
+    for (name, value) in sent.as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        if IDENTITY.contains(&path.as_str()) || value.is_null() || is_empty(value) {
+            continue;
+        }
+        match set.get(&format!("f:{name}")).and_then(Value::as_object) {
+            // An empty set below a field: its whole value is owned.
+            Some(below) if below.is_empty() => {}
+            Some(below) => covers(&path, value, below)?,
+            None if path == ".metadata" => {}
+            None => return Err(format!("{path} was applied and is not owned: {set:?}")),
+        }
+    }
+    Ok(())
+}
