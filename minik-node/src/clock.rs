@@ -73,7 +73,7 @@ pub fn steps() -> io::Result<watch::Receiver<()>> {
             };
             // Reading is what makes the timer wait for the next step.
             match ready.map(|mut ready| ready.try_io(|timer| Ok(timer.get_ref().0.wait()?))) {
-                Ok(Ok(Ok(()))) => drop(sender.send_replace(())),
+                Ok(Ok(Ok(()))) => sender.send_replace(()),
                 Ok(Err(_nothing_yet)) => {}
                 Ok(Ok(Err(error))) | Err(error) => {
                     tracing::warn!(%error, "steps of the clock are not noticed any more");

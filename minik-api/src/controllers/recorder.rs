@@ -1,10 +1,8 @@
 //! Events: what controllers tell people who run `kubectl describe`.
 //!
 //! Recording never holds a controller up: events go through a bounded channel to one writer, and
-//! what does not fit is dropped with a log line. Which are written, and what repetitions become, is decided in
-//! [`correlate`].
-
-mod correlate;
+//! what does not fit is dropped with a log line. Which are written, and what repetitions become, is decided by
+//! [`minik_events`].
 
 use std::collections::BTreeMap;
 
@@ -13,11 +11,11 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
+use minik_events::{Correlator, Happening};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::error::is_not_found;
-use correlate::{Correlator, Happening};
 
 /// Events that may wait for the writer.
 const WAITING: usize = 2048;
@@ -153,6 +151,7 @@ async fn write_counted(client: &Client, correlator: &mut Correlator, mut event: 
     let Some(telling) = correlator.observe(Happening {
         component: event.reporting_component.as_deref().unwrap_or_default(),
         uid: event.involved_object.uid.as_deref().unwrap_or_default(),
+        field_path: event.involved_object.field_path.as_deref().unwrap_or_default(),
         warning: event.type_.as_deref() == Some(Severity::Warning.as_str()),
         reason: reason.unwrap_or_default(),
         message: message.unwrap_or_default(),

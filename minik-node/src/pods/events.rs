@@ -1,9 +1,7 @@
 //! Events about Pods and Services, as `kubectl describe` shows them: core/v1, in the name of the component that
-//! minik's agent stands for; which ones is decided in [`correlate`].
+//! minik's agent stands for; which ones is decided by [`minik_events`].
 //!
 //! Owns one task and a bounded queue: an API server that is away costs events, never a Pod's progress.
-
-mod correlate;
 
 use std::time::Duration;
 
@@ -12,9 +10,8 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use minik_events::{Correlator, Telling};
 use tokio::sync::mpsc;
-
-use correlate::{Correlator, Telling};
 
 /// Events that wait for the API server.
 const QUEUE: usize = 256;
@@ -106,7 +103,8 @@ async fn write_all(client: Client, component: &'static str, node: String, mut ha
     let mut correlator = Correlator::default();
     while let Some(happening) = happenings.recv().await {
         let reference = &happening.reference;
-        let Some(telling) = correlator.observe(correlate::Happening {
+        let Some(telling) = correlator.observe(minik_events::Happening {
+            component,
             uid: reference.uid.as_deref().unwrap_or_default(),
             field_path: reference.field_path.as_deref().unwrap_or_default(),
             warning: happening.warning,

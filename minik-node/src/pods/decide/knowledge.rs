@@ -292,6 +292,7 @@ mod tests {
             image: "busybox".to_owned(),
             image_id: String::new(),
             stop_signal: 15,
+            user: None,
             pid: 0,
             started_at: started,
             ended: ended.map(|at| Ended {

@@ -1,5 +1,8 @@
 //! Which events are written, in what words and with what count: client-go's `EventCorrelator` with its defaults, for the
-//! events of one component. Pure.
+//! events of any number of components.
+//!
+//! Pure: time comes in, nothing is written. Controllers and agents share it, since a repetition must be counted alike whoever
+//! tells of it.
 //!
 //! Ten messages of one reason about one object within ten minutes are told as one from the tenth on; the same message
 //! is counted; what is beyond an object's budget is counted and not written.
@@ -20,6 +23,8 @@ const REFILL: SignedDuration = SignedDuration::from_secs(300);
 /// One thing that happened to an object.
 #[derive(Debug, Clone, Copy)]
 pub struct Happening<'a> {
+    /// Who tells of it.
+    pub component: &'a str,
     /// UID of the object.
     pub uid: &'a str,
     /// The part of it that is meant, empty for all.
@@ -38,10 +43,13 @@ pub struct Happening<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     group: Group,
+    /// The part and the message.
     told: Option<(String, String)>,
 }
 
-type Group = (String, bool, String);
+type Group = (Source, bool, String);
+/// Component and object.
+type Source = (String, String);
 
 /// An event to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,14 +84,15 @@ struct Similar {
 pub struct Correlator {
     similar: BTreeMap<Group, Similar>,
     known: BTreeMap<Identity, Known>,
-    buckets: BTreeMap<String, Bucket>,
+    buckets: BTreeMap<Source, Bucket>,
 }
 
 impl Correlator {
     /// Takes note of what happened; `None` when it is not to be written.
     pub fn observe(&mut self, happening: Happening<'_>) -> Option<Telling> {
-        let Happening { uid, message, at, .. } = happening;
-        let group = (uid.to_owned(), happening.warning, happening.reason.to_owned());
+        let Happening { message, at, .. } = happening;
+        let source = (happening.component.to_owned(), happening.uid.to_owned());
+        let group = (source.clone(), happening.warning, happening.reason.to_owned());
         let combined = self.is_one_of_many(&group, message, at);
         let identity = Identity {
             group,
@@ -95,9 +104,7 @@ impl Correlator {
             first: at,
         });
         known.count = known.count.saturating_add(1);
-        let bucket = bounded(&mut self.buckets)
-            .entry(uid.to_owned())
-            .or_insert(Bucket::full(at));
+        let bucket = bounded(&mut self.buckets).entry(source).or_insert(Bucket::full(at));
         bucket.take(at).then(|| Telling {
             identity,
             message: if combined {
@@ -156,8 +163,9 @@ impl Bucket {
     }
 
     fn take(&mut self, now: Timestamp) -> bool {
-        let gained = now.duration_since(self.at).as_secs_f64() / REFILL.as_secs_f64();
-        self.tokens = (self.tokens + gained.max(0.0)).min(BURST);
+        // Nobody loses anything when the clock is set back.
+        let gained = now.duration_since(self.at).as_secs_f64().max(0.0) / REFILL.as_secs_f64();
+        self.tokens = (self.tokens + gained).min(BURST);
         self.at = now;
         let enough = self.tokens >= 1.0;
         if enough {
@@ -178,9 +186,10 @@ mod tests {
     fn tell(correlator: &mut Correlator, message: &str, seconds: i64) -> Option<(String, i32, Option<String>)> {
         let telling = correlator.observe(Happening {
             uid: "u",
+            component: "job-controller",
             field_path: "spec.containers{a}",
             warning: true,
-            reason: "Unhealthy",
+            reason: "FailedCreate",
             message,
             at: at(seconds),
         })?;
