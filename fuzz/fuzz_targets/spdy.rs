@@ -18,7 +18,7 @@ fn read(bytes: &[u8], size: usize) -> Vec<Frame> {
     for piece in bytes.chunks(size) {
         decoder.push(piece);
         loop {
-            match decoder.next() {
+            match decoder.next_frame() {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break,
                 Err(_broken) => return frames,

@@ -8,16 +8,13 @@ mod disk;
 mod links;
 mod node;
 
+pub use crate::config::AgentConfig;
 pub use client::over_socket;
-pub(crate) use node::allocatable;
 
-use std::net::Ipv4Addr;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -42,42 +39,6 @@ const FABRIC_TIMING: Timing = Timing {
     retry_min: Duration::from_millis(10),
     retry_max: Duration::from_secs(1),
 };
-
-/// What an agent is told when it starts. It finds out everything else from the API and the kernel.
-#[derive(Debug, Clone)]
-pub struct AgentConfig {
-    /// Cluster name, part of every name we give to kernel objects.
-    pub cluster: String,
-    /// Node name, as in the API.
-    pub node: String,
-    /// `control-plane` or nothing: becomes the label `node-role.kubernetes.io/ROLE`.
-    pub role: Option<String>,
-    /// Whether this node carries the taint `node-role.kubernetes.io/control-plane:NoSchedule`.
-    pub tainted: bool,
-    /// The node's own address.
-    pub node_ip: Ipv4Addr,
-    /// Addresses of this node's Pods.
-    pub node_pod_cidr: Ipv4Net,
-    /// Addresses of all Pods of the cluster.
-    pub pod_cidr: Ipv4Net,
-    /// Range of cluster IPs.
-    pub service_cidr: Ipv4Net,
-    /// Address of Service `kube-dns`.
-    pub cluster_dns: Ipv4Addr,
-    /// `cluster.local`.
-    pub cluster_domain: String,
-    /// Resolver settings for Pods with the node's own (`dnsPolicy: Default`), as the kubelet's `--resolv-conf`; `None`
-    /// where Pods can reach no name server but the cluster's.
-    pub resolv_conf: Option<PathBuf>,
-    /// Path socket of the API server for this node.
-    pub api_socket: PathBuf,
-    /// `/run/minik/CLUSTER/nodes/NODE`: sockets, FIFOs, locks; gone after a reboot.
-    pub run_dir: PathBuf,
-    /// `STATE/nodes/NODE`: Pod volumes, container file systems, logs, exit codes.
-    pub state_dir: PathBuf,
-    /// Where built-in images are unpacked, shared by the nodes of a machine.
-    pub image_dir: PathBuf,
-}
 
 /// What kept an agent from starting. Later failures are retried and reported, never fatal.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod clock;
+mod config;
 pub mod dns;
 pub mod kernel;
 pub mod kubelet;

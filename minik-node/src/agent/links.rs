@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::AgentConfig;
+use crate::config::AgentConfig;
 use crate::kernel::monitor::{Change, Monitor, MonitorError};
 use crate::kernel::pod_network::PodNetworks;
 use crate::plan::pod_network::PodNetwork;

@@ -1,21 +1,20 @@
 //! The node's own objects: Node and Lease. Registers, keeps the Lease fresh, corrects what others changed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeSpec, NodeStatus, NodeSystemInfo, ObjectReference, Taint};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::conditions;
 use super::disk::Disk;
-use super::{AgentConfig, conditions};
+use crate::config::{AgentConfig, allocatable};
 use crate::pods::events::Events;
 use crate::view::Retry;
 
@@ -24,8 +23,6 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);
 const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
-/// The kubelet's `maxPods`: what a /24 has addresses for, where the kubelet's default of 110 would leave most unused.
-const MAX_PODS: &str = "253";
 
 /// Registers the node, trying until the API server takes it or `shutdown`.
 pub async fn register(client: &Client, config: &AgentConfig, events: &Events, shutdown: &CancellationToken) {
@@ -208,21 +205,6 @@ fn node(config: &AgentConfig, now: Timestamp) -> Node {
     }
 }
 
-/// What the node gives to Pods.
-pub fn allocatable(config: &AgentConfig) -> BTreeMap<String, Quantity> {
-    [
-        (
-            "cpu",
-            std::thread::available_parallelism().map_or(1, usize::from).to_string(),
-        ),
-        ("memory", memory()),
-        ("ephemeral-storage", storage(&config.state_dir)),
-        ("pods", MAX_PODS.to_owned()),
-    ]
-    .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
-    .into()
-}
-
 fn status(config: &AgentConfig, now: Timestamp, old: Option<&NodeStatus>, disk: Disk) -> NodeStatus {
     let address = |type_: &str, address: String| NodeAddress {
         type_: type_.to_owned(),
@@ -268,21 +250,4 @@ fn info() -> NodeSystemInfo {
         system_uuid: read("/etc/machine-id"),
         ..NodeSystemInfo::default()
     }
-}
-
-/// The size of the file system that holds what Pods write.
-fn storage(directory: &Path) -> String {
-    let kibibytes = std::fs::create_dir_all(directory)
-        .ok()
-        .and_then(|()| nix::sys::statvfs::statvfs(directory).ok())
-        .map_or(0, |found| found.blocks() * found.fragment_size() / 1024);
-    format!("{kibibytes}Ki")
-}
-
-fn memory() -> String {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
-    format!("{}Ki", kilobytes.unwrap_or("0"))
 }

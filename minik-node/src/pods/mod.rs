@@ -4,8 +4,10 @@
 //! ([`decide`]); one small worker a Pod does it. Reads Pods through one watch, writes their status and events.
 
 mod backoff;
+mod charge;
 mod config;
 mod container;
+mod context;
 pub mod decide;
 mod downward;
 pub(crate) mod events;
@@ -20,6 +22,9 @@ mod objects;
 mod probes;
 mod pull;
 mod quantity;
+mod records;
+mod registry;
+mod running;
 mod sandbox;
 mod service_env;
 mod shares;
@@ -29,8 +34,9 @@ mod termination;
 mod volumes;
 mod worker;
 
+pub use context::{NodeContext, PodError};
 pub(crate) use expand::expand;
 pub use files::ClusterDns;
-pub use manager::{Facts, Registry, spawn};
+pub use manager::spawn;
 pub use objects::Objects;
-pub use worker::{NodeContext, PodError};
+pub use registry::{Facts, Registry};

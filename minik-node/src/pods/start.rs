@@ -7,21 +7,23 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Container;
 
 use super::backoff::Backoff;
+use super::charge::{Charge, find};
 use super::config::{Setting, Sources};
 use super::container::{self, Parts};
-use super::decide::{Failure, Trouble};
+use super::context::{PodError, chain};
+use super::decide::Failure;
 use super::downward::PodFacts;
 use super::pull;
-use super::sandbox::{self, directories, names};
+use super::records::{self, directories};
+use super::sandbox::names;
 use super::service_env;
 use super::termination;
 use super::volumes::keeper::Keeper;
 use super::volumes::mounts;
-use super::worker::{PodError, Worker, chain};
-use crate::agent;
+use crate::config::allocatable;
 use crate::runtime::client::ShimClientError;
 use crate::runtime::image::Image;
 use crate::runtime::spec::{Access, ContainerSpec, Mount};
@@ -29,16 +31,16 @@ use crate::runtime::spec::{Access, ContainerSpec, Mount};
 /// Attempts whose logs are kept: the present one and the one before, for `kubectl logs --previous`.
 const KEPT_LOGS: u32 = 2;
 
-/// Starts a container, or records why it could not be.
-pub async fn start(worker: &mut Worker, name: &str) -> Result<(), PodError> {
-    let pod = Arc::clone(&worker.pod);
+/// Starts a container, or records why it could not be; gives the id of the run whose program has begun.
+pub async fn start(charge: &mut Charge, name: &str) -> Result<Option<String>, PodError> {
+    let pod = Arc::clone(&charge.pod);
     let Some(container) = find(&pod, name) else {
-        return Ok(());
+        return Ok(None);
     };
-    let Some(image) = pull::pull(worker, container).await else {
-        return Ok(());
+    let Some(image) = pull::pull(charge, container).await else {
+        return Ok(None);
     };
-    let spec = match prepare(worker, container, image).await {
+    let spec = match prepare(charge, container, image).await {
         Ok(spec) => spec,
         Err((reason, event, message)) => {
             let text = if event == "Failed" {
@@ -46,101 +48,72 @@ pub async fn start(worker: &mut Worker, name: &str) -> Result<(), PodError> {
             } else {
                 message.clone()
             };
-            worker
+            charge
                 .events
                 .warning(&pod, (event == "Failed").then_some(name), event, text);
-            trouble(worker, name, reason, message);
-            return Ok(());
+            charge.trouble(name, reason, message);
+            return Ok(None);
         }
     };
-    worker.knowledge.troubles.remove(name);
+    charge.knowledge.troubles.remove(name);
     if let Some(oldest) = spec.attempt.checked_sub(KEPT_LOGS) {
         remove_log(&spec.log.with_file_name(format!("{oldest}.log")))?;
     }
-    worker.events.normal(&pod, Some(name), "Created", "Container created");
-    let last = worker.knowledge.current(name);
-    if let Some(since) = last.and_then(|run| worker.knowledge.ended_at(run)) {
-        let before = worker.knowledge.crashes.get(name).copied();
-        let backoff = Backoff::next(before, since, worker.node.clock.now());
-        worker.knowledge.crashes.insert(name.to_owned(), backoff);
+    charge.events.normal(&pod, Some(name), "Created", "Container created");
+    let last = charge.knowledge.current(name);
+    if let Some(since) = last.and_then(|run| charge.knowledge.ended_at(run)) {
+        let before = charge.knowledge.crashes.get(name).copied();
+        let backoff = Backoff::next(before, since, charge.node.clock.now());
+        charge.knowledge.crashes.insert(name.to_owned(), backoff);
     }
     let id = spec.id.clone();
-    let launched = launch(worker, name, spec).await?;
-    worker
+    let launched = launch(charge, name, spec).await?;
+    charge
         .until(|states| states.get(name).is_some_and(|state| state.current.id == id))
         .await;
-    if launched {
-        worker.post_start(name, id);
-    }
-    Ok(())
+    Ok(launched.then_some(id))
 }
 
 /// Says whether the program runs.
-async fn launch(worker: &mut Worker, name: &str, spec: ContainerSpec) -> Result<bool, PodError> {
-    let Some(running) = &worker.running else {
+async fn launch(charge: &mut Charge, name: &str, spec: ContainerSpec) -> Result<bool, PodError> {
+    let Some(running) = &charge.running else {
         return Ok(false);
     };
     let id = spec.id.clone();
     match running.client.start(spec).await {
         Ok(()) => {
-            worker
+            charge
                 .events
-                .normal(&worker.pod, Some(name), "Started", "Container started");
+                .normal(&charge.pod, Some(name), "Started", "Container started");
             Ok(true)
         }
         // The shim's state has it as an attempt that ended with `StartError`.
         Err(ShimClientError::Refused(failure)) => {
-            worker
+            charge
                 .events
-                .warning(&worker.pod, Some(name), "Failed", format!("Error: {}", failure.message));
+                .warning(&charge.pod, Some(name), "Failed", format!("Error: {}", failure.message));
             let failure = Failure {
                 id,
                 reason: "RunContainerError",
                 message: failure.message,
             };
-            worker.knowledge.failures.insert(name.to_owned(), failure);
+            charge.knowledge.failures.insert(name.to_owned(), failure);
             Ok(false)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// A container of a Pod by name.
-pub(super) fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    let spec = pod.spec.as_ref()?;
-    spec.init_containers
-        .iter()
-        .flatten()
-        .chain(&spec.containers)
-        .find(|container| container.name == name)
-}
-
-/// Remembers why a container could not be started, and how long that is let rest.
-pub(super) fn trouble(worker: &mut Worker, name: &str, reason: &str, message: String) {
-    let now = worker.node.clock.now();
-    let before = worker.knowledge.troubles.get(name).map(|trouble| trouble.backoff);
-    let backoff = Backoff::next(before, now, now);
-    worker.knowledge.troubles.insert(
-        name.to_owned(),
-        Trouble {
-            reason: reason.to_owned(),
-            message,
-            at: now,
-            backoff,
-        },
-    );
-}
-
 type Unprepared = (&'static str, &'static str, String);
 
-async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> Result<ContainerSpec, Unprepared> {
+async fn prepare(charge: &Charge, container: &Container, image: Arc<Image>) -> Result<ContainerSpec, Unprepared> {
     let config_error = |message: String| ("CreateContainerConfigError", "Failed", message);
-    let pod = &worker.pod;
+    let pod = &charge.pod;
     let Some(pod_spec) = &pod.spec else {
         return Err(config_error("the Pod has no spec".to_owned()));
     };
-    let node = &worker.node;
-    let sources = Sources::fetch(&node.client, worker.namespace(), container)
+    let node = &charge.node;
+    let sources = Sources::fetch(&node.client, charge.namespace(), container)
         .await
         .map_err(|error| config_error(chain(&error)))?;
     let setting = Setting {
@@ -149,19 +122,19 @@ async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> R
         facts: PodFacts {
             node: node.config.node.clone(),
             host_ip: node.config.node_ip,
-            pod_ip: worker.address(),
+            pod_ip: charge.address(),
         },
-        allocatable: agent::allocatable(&node.config),
+        allocatable: allocatable(&node.config),
     };
     let env = sources
-        .environment(&setting, of_services(worker))
+        .environment(&setting, of_services(charge))
         .map_err(|error| config_error(chain(&error)))?;
-    let directories = directories(&node.config, worker.uid());
-    let laid = worker.volumes.as_ref().and_then(Keeper::laid).unwrap_or_default();
+    let directories = directories(&node.config, charge.uid());
+    let laid = charge.volumes.as_ref().and_then(Keeper::laid).unwrap_or_default();
     let mut mounts = files(&directories.state, container);
     let volumes = mounts::mounts(container, &laid, &env);
     mounts.extend(volumes.map_err(|error| (error.reason(), "Failed", chain(&error)))?);
-    let attempt = attempt(worker, &container.name).map_err(|error| config_error(chain(&error)))?;
+    let attempt = attempt(charge, &container.name).map_err(|error| config_error(chain(&error)))?;
     let message = termination::prepare(&directories.state, container, attempt);
     mounts.extend(message.map_err(|error| config_error(format!("make termination message file: {error}")))?);
     let names = names(&node.config, pod).map_err(|error| config_error(error.to_string()))?;
@@ -172,7 +145,7 @@ async fn prepare(worker: &Worker, container: &Container, image: Arc<Image>) -> R
         hostname: names.kernel,
         mounts,
         writable: directories.state.join("containers").join(&container.name),
-        log: sandbox::logs(&node.config, pod)
+        log: records::logs(&node.config, pod)
             .join(&container.name)
             .join(format!("{attempt}.log")),
     };
@@ -218,24 +191,24 @@ fn files(state: &Path, container: &Container) -> Vec<Mount> {
 }
 
 /// The variables of the Services that are there now.
-fn of_services(worker: &Worker) -> BTreeMap<String, String> {
-    let links = worker
+fn of_services(charge: &Charge) -> BTreeMap<String, String> {
+    let links = charge
         .pod
         .spec
         .as_ref()
         .and_then(|spec| spec.enable_service_links)
         .unwrap_or(true);
-    let view = worker.node.view.borrow().clone();
+    let view = charge.node.view.borrow().clone();
     let services = view.iter().flat_map(|view| view.services.values()).map(Arc::as_ref);
-    service_env::variables(services, worker.namespace(), links)
+    service_env::variables(services, charge.namespace(), links)
 }
 
 /// One more than the newest attempt that the shim knows or, in a new sandbox, that has a log.
-fn attempt(worker: &Worker, name: &str) -> Result<u32, PodError> {
-    if let Some(run) = worker.knowledge.current(name) {
+fn attempt(charge: &Charge, name: &str) -> Result<u32, PodError> {
+    if let Some(run) = charge.knowledge.current(name) {
         return Ok(run.attempt.saturating_add(1));
     }
-    let path = sandbox::logs(&worker.node.config, &worker.pod).join(name);
+    let path = records::logs(&charge.node.config, &charge.pod).join(name);
     let entries = match fs::read_dir(&path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),

@@ -123,7 +123,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`FrameError`]; the connection is of no use from then on.
-    pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
             if let Some((stream, left, fin)) = self.data {
                 return Ok(self.data_piece(stream, left, fin));
@@ -386,7 +386,7 @@ mod tests {
             let mut seen = Vec::new();
             for piece in bytes.chunks(piece) {
                 decoder.push(piece);
-                while let Some(frame) = decoder.next().unwrap() {
+                while let Some(frame) = decoder.next_frame().unwrap() {
                     seen.push(frame);
                 }
             }
@@ -401,7 +401,7 @@ mod tests {
             }
             decoder.push(&bytes);
             for _ in 0..bytes.len() + 2 {
-                if !matches!(decoder.next(), Ok(Some(_))) {
+                if !matches!(decoder.next_frame(), Ok(Some(_))) {
                     break;
                 }
             }
@@ -419,6 +419,6 @@ mod tests {
         };
         let mut decoder = Decoder::default();
         decoder.push(&encoder.encode(&frame).unwrap());
-        assert!(matches!(decoder.next(), Err(FrameError::TooLong)));
+        assert!(matches!(decoder.next_frame(), Err(FrameError::TooLong)));
     }
 }

@@ -174,7 +174,7 @@ impl Reader {
             };
             let Some(bytes) = bytes else { return Ok(()) };
             decoder.push(&bytes.map_err(SessionError::Read)?);
-            while let Some(frame) = decoder.next()? {
+            while let Some(frame) = decoder.next_frame()? {
                 self.take(frame).await?;
             }
         }

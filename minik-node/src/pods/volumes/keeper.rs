@@ -16,9 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::references::References;
 use super::token::{self, TokenKey};
 use super::{Directories, Laid, Layout, VolumeError};
-use crate::agent;
+use crate::config;
+use crate::pods::context::{NodeContext, Wanted, chain};
 use crate::pods::events::Events;
-use crate::pods::worker::{NodeContext, Wanted, chain};
 
 /// The kubelet's delays between attempts.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -192,7 +192,7 @@ impl Keeping {
         };
         self.renew(pod).await;
         ingredients.tokens = self.tokens.clone();
-        ingredients.allocatable = agent::allocatable(&self.node.config);
+        ingredients.allocatable = config::allocatable(&self.node.config);
         let layout = Layout {
             pod,
             directories: &self.directories,

@@ -22,7 +22,7 @@ fn lay(dir: &std::path::Path, volume: Value, claimed: Option<Value>) -> Result<L
         now: Timestamp::now(),
     };
     let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
-    layout.lay(volume).map_err(|error| crate::pods::worker::chain(&error))
+    layout.lay(volume).map_err(|error| crate::pods::context::chain(&error))
 }
 
 #[test]

@@ -1,21 +1,20 @@
 //! What a worker tells the API server: the Pod's status when it changed, and that the Pod is gone.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 
+use super::super::context::PodError;
 use super::super::shares::{SYSCTL_FORBIDDEN, forbidden};
 use super::super::status::{Addresses, DEADLINE_EXCEEDED, is_known, patch, status};
-use super::{PodError, Worker};
+use super::Worker;
 
 impl Worker {
     /// Removes the Pod's object.
     pub(super) async fn release(&self) -> Result<(), PodError> {
         let preconditions = Preconditions {
-            uid: Some(self.uid().to_owned()),
+            uid: Some(self.charge.uid().to_owned()),
             resource_version: None,
         };
         let params = DeleteParams {
@@ -23,7 +22,7 @@ impl Worker {
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        match self.api().delete(self.name(), &params).await {
+        match self.api().delete(self.charge.name(), &params).await {
             Ok(_) => Ok(()),
             // Gone already, or another Pod has the name.
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
@@ -34,23 +33,34 @@ impl Worker {
     /// Patches the status, if it is another than the one reported last.
     pub(super) async fn report(&mut self) -> Result<(), PodError> {
         let addresses = Addresses {
-            host: self.node.config.node_ip,
-            pod: self.running.as_ref().map(|running| running.spec.address),
+            host: self.charge.node.config.node_ip,
+            pod: self.charge.running.as_ref().map(|running| running.spec.address),
         };
-        let status = status(&self.pod, &self.knowledge, addresses, self.first_seen, Timestamp::now());
-        if self.reported.as_ref() == Some(&status) {
+        let status = status(
+            &self.charge.pod,
+            &self.charge.knowledge,
+            addresses,
+            self.first_seen,
+            Timestamp::now(),
+        );
+        if self.charge.reported.as_ref() == Some(&status) {
             return Ok(());
         }
-        let api = self.pod.status.as_ref().filter(|_| self.reported.is_none());
+        let api = self
+            .charge
+            .pod
+            .status
+            .as_ref()
+            .filter(|_| self.charge.reported.is_none());
         if api.is_some_and(|api| matches!(is_known(api, &status), Ok(true))) {
             self.remember(status);
             return Ok(());
         }
-        let before = [self.reported.as_ref(), self.pod.status.as_ref()];
-        let patch = patch(self.uid(), before, &status).map_err(PodError::Status)?;
+        let before = [self.charge.reported.as_ref(), self.charge.pod.status.as_ref()];
+        let patch = patch(self.charge.uid(), before, &status).map_err(PodError::Status)?;
         match self
             .api()
-            .patch_status(self.name(), &PatchParams::default(), &Patch::Strategic(patch))
+            .patch_status(self.charge.name(), &PatchParams::default(), &Patch::Strategic(patch))
             .await
         {
             Ok(_) => {}
@@ -61,10 +71,17 @@ impl Worker {
         let is = |status: &PodStatus, reason: &str| status.reason.as_deref() == Some(reason);
         let newly = |reason| is(&status, reason) && !before.into_iter().flatten().any(|status| is(status, reason));
         if newly(late) {
-            self.events.normal(&self.pod, None, late, DEADLINE_EXCEEDED.1);
+            self.charge
+                .events
+                .normal(&self.charge.pod, None, late, DEADLINE_EXCEEDED.1);
         }
-        if let (true, Some(why)) = (newly(SYSCTL_FORBIDDEN), self.pod.spec.as_ref().and_then(forbidden)) {
-            self.events.warning(&self.pod, None, SYSCTL_FORBIDDEN, why);
+        if let (true, Some(why)) = (
+            newly(SYSCTL_FORBIDDEN),
+            self.charge.pod.spec.as_ref().and_then(forbidden),
+        ) {
+            self.charge
+                .events
+                .warning(&self.charge.pod, None, SYSCTL_FORBIDDEN, why);
         }
         self.failures = 0;
         self.remember(status);
@@ -73,25 +90,14 @@ impl Worker {
 
     /// What the API now says; the kubelet's endpoint answers in its words.
     fn remember(&mut self, status: PodStatus) {
-        let before = self.waiting();
-        self.reported = Some(status);
-        if self.waiting() != before {
-            self.publish();
+        let before = self.charge.waiting();
+        self.charge.reported = Some(status);
+        if self.charge.waiting() != before {
+            self.charge.publish();
         }
     }
 
-    /// Why containers wait, by name, as the API was told last.
-    pub(super) fn waiting(&self) -> BTreeMap<String, String> {
-        let status = self.reported.iter();
-        let lists = status.flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
-        let reason = |status: &ContainerStatus| {
-            let waiting = status.state.as_ref()?.waiting.as_ref()?;
-            Some((status.name.clone(), waiting.reason.clone()?))
-        };
-        lists.flatten().flatten().filter_map(reason).collect()
-    }
-
     fn api(&self) -> Api<Pod> {
-        Api::namespaced(self.node.client.clone(), self.namespace())
+        Api::namespaced(self.charge.node.client.clone(), self.charge.namespace())
     }
 }

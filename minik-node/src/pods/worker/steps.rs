@@ -3,21 +3,27 @@
 use jiff::SignedDuration;
 
 use super::super::backoff::Backoff;
+use super::super::context::{PodError, chain};
 use super::super::decide::{Stage, Step, Stopping, Trouble};
 use super::super::{pull, sandbox, start};
-use super::{PodError, Worker, chain};
+use super::Worker;
 
 impl Worker {
     /// Does one step; `true` once the Pod is no longer this worker's.
     pub(super) async fn do_step(&mut self, step: &Step, gone: bool) -> Result<bool, PodError> {
         match step {
-            Step::CreateSandbox => sandbox::create(self).await?,
-            Step::RemoveSandbox => sandbox::remove(self).await?,
-            Step::Start(name) => start::start(self, name).await?,
-            Step::BackOff(name) => pull::back_off(self, name),
+            Step::CreateSandbox => sandbox::create(&mut self.charge).await?,
+            Step::RemoveSandbox => sandbox::remove(&mut self.charge).await?,
+            Step::Start(name) => {
+                if let Some(id) = start::start(&mut self.charge, name).await? {
+                    self.post_start(name, id);
+                }
+            }
+            Step::BackOff(name) => pull::back_off(&mut self.charge, name),
             Step::Stop { container, grace, why } => self.stop(container, *grace, why),
             Step::Signal(name, kill_at) => {
                 let signal = self
+                    .charge
                     .knowledge
                     .current(name)
                     .map_or(libc::SIGTERM, |run| run.stop_signal);
@@ -32,7 +38,7 @@ impl Worker {
                 if !gone {
                     self.release().await?;
                 }
-                sandbox::forget(self).await?;
+                sandbox::forget(&mut self.charge).await?;
                 return Ok(true);
             }
         }
@@ -41,34 +47,34 @@ impl Worker {
 
     /// Begins a container's way out, or shortens it.
     fn stop(&mut self, name: &str, grace: SignedDuration, why: &str) {
-        let Some(id) = self.knowledge.current(name).map(|run| run.id.clone()) else {
+        let Some(id) = self.charge.knowledge.current(name).map(|run| run.id.clone()) else {
             return;
         };
         if !why.is_empty() {
-            self.events.normal(&self.pod, Some(name), "Killing", why);
+            self.charge.events.normal(&self.charge.pod, Some(name), "Killing", why);
         }
-        let stage = match self.knowledge.stopping(name).map(|stopping| stopping.stage) {
+        let stage = match self.charge.knowledge.stopping(name).map(|stopping| stopping.stage) {
             Some(Stage::Hook) => Stage::Hook,
             None if self.pre_stop(name, id.clone()) => Stage::Hook,
             _ => Stage::Waiting,
         };
         let stopping = Stopping {
             id,
-            since: self.node.clock.now(),
+            since: self.charge.node.clock.now(),
             grace,
             stage,
         };
-        self.knowledge.stopping.insert(name.to_owned(), stopping);
+        self.charge.knowledge.stopping.insert(name.to_owned(), stopping);
     }
 
     fn reach(&mut self, name: &str, stage: Stage) {
-        if let Some(stopping) = self.knowledge.stopping.get_mut(name) {
+        if let Some(stopping) = self.charge.knowledge.stopping.get_mut(name) {
             stopping.stage = stage;
         }
     }
 
     async fn signal(&self, container: &str, signal: i32) -> Result<(), PodError> {
-        match &self.running {
+        match &self.charge.running {
             Some(running) => Ok(running.client.signal(container, signal).await?),
             None => Ok(()),
         }
@@ -77,22 +83,26 @@ impl Worker {
     /// Tells of a step that failed.
     pub(super) fn failed(&mut self, step: &Step, error: &PodError) {
         let text = chain(error);
-        tracing::warn!(pod = self.key(), ?step, error = text, "step failed");
+        tracing::warn!(pod = self.charge.key(), ?step, error = text, "step failed");
         match step {
             Step::CreateSandbox => {
-                self.events.warning(
-                    &self.pod,
+                self.charge.events.warning(
+                    &self.charge.pod,
                     None,
                     "FailedCreatePodSandBox",
                     format!("Failed to create pod sandbox: {text}"),
                 );
-                let now = self.node.clock.now();
+                let now = self.charge.node.clock.now();
                 let backoff = Backoff::next(
-                    self.knowledge.sandbox_trouble.as_ref().map(|trouble| trouble.backoff),
+                    self.charge
+                        .knowledge
+                        .sandbox_trouble
+                        .as_ref()
+                        .map(|trouble| trouble.backoff),
                     now,
                     now,
                 );
-                self.knowledge.sandbox_trouble = Some(Trouble {
+                self.charge.knowledge.sandbox_trouble = Some(Trouble {
                     reason: "FailedCreatePodSandBox".to_owned(),
                     message: text,
                     at: now,
@@ -100,8 +110,12 @@ impl Worker {
                 });
             }
             Step::RemoveSandbox => {
-                self.events
-                    .warning(&self.pod, None, "FailedKillPod", format!("error killing pod: {text}"));
+                self.charge.events.warning(
+                    &self.charge.pod,
+                    None,
+                    "FailedKillPod",
+                    format!("error killing pod: {text}"),
+                );
             }
             _ => {}
         }

@@ -26,8 +26,12 @@ pub enum Report {
 impl Worker {
     /// Asks every probe that is due.
     pub(super) fn ask_probes(&mut self, now: Timestamp) {
-        self.probes
-            .follow(&self.pod, &self.knowledge, self.began, rand::random::<f64>);
+        self.probes.follow(
+            &self.charge.pod,
+            &self.charge.knowledge,
+            self.began,
+            rand::random::<f64>,
+        );
         for due in self.probes.take_due(now) {
             let Some(target) = self.target(&due.container) else {
                 continue;
@@ -40,17 +44,20 @@ impl Worker {
                 Report::Probed(due, outcome)
             });
         }
-        self.knowledge.health = self.probes.health();
+        self.charge.knowledge.health = self.probes.health();
     }
 
     /// Runs the `postStart` hook of a container that has just begun to run, if it has one.
-    pub(in crate::pods) fn post_start(&mut self, name: &str, id: String) {
+    pub(super) fn post_start(&mut self, name: &str, id: String) {
         let Some(target) = self.target(name) else { return };
         let lifecycle = target.container.lifecycle.as_ref();
         let Some(handler) = lifecycle.and_then(|lifecycle| lifecycle.post_start.clone()) else {
             return;
         };
-        self.knowledge.hooks.insert(name.to_owned(), Hook::Running(id.clone()));
+        self.charge
+            .knowledge
+            .hooks
+            .insert(name.to_owned(), Hook::Running(id.clone()));
         let (name, pod) = (name.to_owned(), self.full_name());
         self.tasks.spawn(async move {
             let result = hooks::run(&handler, &target, &pod).await;
@@ -77,23 +84,27 @@ impl Worker {
     pub(super) fn take(&mut self, report: Report) {
         match report {
             Report::Probed(due, outcome) => {
-                if self.probes.record(&due, outcome.result(), self.node.clock.now()) {
+                if self.probes.record(&due, outcome.result(), self.charge.node.clock.now()) {
                     self.tell_of_probe(&due, outcome);
                 }
-                self.knowledge.health = self.probes.health();
+                self.charge.knowledge.health = self.probes.health();
             }
             Report::PostStart(name, id, result) => {
-                if self.knowledge.hooks.get(&name) == Some(&Hook::Running(id.clone())) {
+                if self.charge.knowledge.hooks.get(&name) == Some(&Hook::Running(id.clone())) {
                     self.post_start_ended(name, id, result);
                 }
             }
             Report::PreStop(name, id, result) => {
                 if let Err(text) = result {
-                    tracing::info!(pod = self.key(), container = name, text, "preStop");
-                    self.events
-                        .warning(&self.pod, Some(&name), "FailedPreStopHook", "PreStopHook failed");
+                    tracing::info!(pod = self.charge.key(), container = name, text, "preStop");
+                    self.charge.events.warning(
+                        &self.charge.pod,
+                        Some(&name),
+                        "FailedPreStopHook",
+                        "PreStopHook failed",
+                    );
                 }
-                let stopping = self.knowledge.stopping.get_mut(&name);
+                let stopping = self.charge.knowledge.stopping.get_mut(&name);
                 if let Some(stopping) = stopping.filter(|stopping| stopping.id == id && stopping.stage == Stage::Hook) {
                     stopping.stage = Stage::Waiting;
                 }
@@ -103,18 +114,25 @@ impl Worker {
 
     fn post_start_ended(&mut self, name: String, id: String, result: Result<(), String>) {
         match result {
-            Ok(()) => drop(self.knowledge.hooks.remove(&name)),
+            Ok(()) => drop(self.charge.knowledge.hooks.remove(&name)),
             Err(message) => {
                 // What the hook said may be secret: it is for the status, not for events.
-                self.events
-                    .warning(&self.pod, Some(&name), "FailedPostStartHook", "PostStartHook failed");
-                self.knowledge.hooks.insert(name.clone(), Hook::Failed(id.clone()));
+                self.charge.events.warning(
+                    &self.charge.pod,
+                    Some(&name),
+                    "FailedPostStartHook",
+                    "PostStartHook failed",
+                );
+                self.charge
+                    .knowledge
+                    .hooks
+                    .insert(name.clone(), Hook::Failed(id.clone()));
                 let failure = Failure {
                     id,
                     reason: "PostStartHookError",
                     message,
                 };
-                self.knowledge.failures.insert(name, failure);
+                self.charge.knowledge.failures.insert(name, failure);
             }
         }
     }
@@ -130,16 +148,18 @@ impl Worker {
                 format!("{word} probe errored and resulted in {state} state: {text}"),
             ),
         };
-        self.events.warning(&self.pod, Some(&due.container), reason, message);
-        tracing::debug!(pod = self.key(), container = due.container, kind = ?due.kind, "probe");
+        self.charge
+            .events
+            .warning(&self.charge.pod, Some(&due.container), reason, message);
+        tracing::debug!(pod = self.charge.key(), container = due.container, kind = ?due.kind, "probe");
     }
 
     fn target(&self, name: &str) -> Option<Target> {
-        let pod = Arc::clone(&self.pod);
+        let pod = Arc::clone(&self.charge.pod);
         let spec = pod.spec.as_ref()?;
         let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         let container = containers.find(|container| container.name == name)?.clone();
-        let running = self.running.as_ref()?;
+        let running = self.charge.running.as_ref()?;
         Some(Target {
             container,
             address: running.spec.address,
@@ -149,6 +169,11 @@ impl Worker {
 
     /// `NAME_NAMESPACE(UID)`, as the kubelet writes Pods.
     fn full_name(&self) -> String {
-        format!("{}_{}({})", self.name(), self.namespace(), self.uid())
+        format!(
+            "{}_{}({})",
+            self.charge.name(),
+            self.charge.namespace(),
+            self.charge.uid()
+        )
     }
 }

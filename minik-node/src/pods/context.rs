@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use tokio::sync::watch;
 
-use super::super::hostname::TooLong;
-use super::super::objects::Objects;
-use crate::agent::AgentConfig;
+use super::hostname::TooLong;
+use super::objects::Objects;
 use crate::clock::Clock;
+use crate::config::AgentConfig;
 use crate::kernel::pod_network::{PodNetworkError, PodNetworks};
 use crate::reconcile::host_ports::{HostPortTable, HostPortsError};
 use crate::runtime::client::ShimClientError;
@@ -85,4 +85,15 @@ pub struct Wanted {
     pub pod: Arc<Pod>,
     /// Whether the API server has it no more.
     pub gone: bool,
+}
+
+/// An error and its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
