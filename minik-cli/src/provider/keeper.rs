@@ -5,6 +5,7 @@
 //! Pods' links are the agents' to keep, rules the Service proxies'.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -139,13 +140,23 @@ async fn disturbed(names: &AsyncFd<Names>, kept: &[Kept], links: &[String]) -> R
             ready = names.readable() => {
                 let mut ready = ready.map_err(KeeperError::Names)?;
                 match ready.get_inner().0.read_events() {
-                    Ok(_) => return Ok(()),
+                    Ok(events) if events.iter().any(|event| is_ours(event.name.as_deref(), kept)) => return Ok(()),
+                    // The folder is everybody's: another cluster's Pods come and go in it.
+                    Ok(_) => {}
                     Err(nix::Error::EAGAIN) => ready.clear_ready(),
                     Err(errno) => return Err(KeeperError::Names(errno.into())),
                 }
             }
         }
     }
+}
+
+/// Whether a name that went is one of ours; `None` says that more went than could be told.
+fn is_ours(name: Option<&OsStr>, kept: &[Kept]) -> bool {
+    name.is_none_or(|name| {
+        kept.iter()
+            .any(|kept| kept.name.as_deref().is_some_and(|own| name == own))
+    })
 }
 
 /// Gives names back, then looks, and mends what is wrong.

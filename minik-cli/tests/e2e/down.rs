@@ -13,7 +13,7 @@ fn busy_mounts_and_strangers_in_its_namespaces_hold_no_cluster_up() {
     vm.sh("setsid ip netns exec minik.minik.worker1 sleep 1111 < /dev/null > /dev/null 2>&1 &")
         .ok();
     // Somebody looks around in a Pod's files, and is no part of the lab.
-    vm.sh("cd $(grep -oE ' /(run|var/lib)/minik/[^ ]*' /proc/self/mountinfo | head -1) && setsid sleep 2222 < /dev/null > /dev/null 2>&1 &")
+    vm.sh("cd $(grep -oE ' /(run|var/lib)/minik/[^ ]*' /proc/self/mountinfo | head -1); setsid sleep 2222 < /dev/null > /dev/null 2>&1 &")
         .ok();
     vm.sh("minik down --purge").ok();
     vm.sh("pgrep -x -f 'sleep 1111'").fails(1);
@@ -39,9 +39,9 @@ fn what_cannot_be_removed_is_named_with_the_command_that_would() {
     let line = said.lines().find(|line| line.starts_with(state));
     let command = &line.unwrap_or_else(|| panic!("{state:?} should be in: {said}"))[state.len()..];
     assert_eq!(
-        vm.sh("pgrep -f '[i]nternal '; ls -A /run /run/netns; ip -o link | wc -l")
+        vm.sh("pgrep -f '[i]nternal '; ls -A /run/netns; test -e /run/minik || ip -o link | wc -l")
             .ok(),
-        "/run:\nnetns\n\n/run/netns:\n1\n",
+        "1\n",
         "the rest is gone"
     );
     vm.sh("umount /var/lib/minik").ok();

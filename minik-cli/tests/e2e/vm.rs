@@ -32,9 +32,10 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// The first process: makes the machine, says so, then reaps whatever is orphaned until it is killed.
 ///
 /// `/var/lib` is a layer of its own, so that the mount in it rests on a folder that nobody else can remove: that would
-/// take the mount away, here too.
+/// take the mount away, here too. For the same reason mounts of clusters outside go first.
 const INIT: &str = "set -e
 mount -t sysfs sysfs /sys
+cut -d' ' -f5 /proc/self/mountinfo | grep -E '^/(run|var/lib/minik)/' | sort -r | while read -r m; do umount -l $m 2> /dev/null || true; done
 mount -t tmpfs tmpfs /mnt
 mkdir -p /mnt/upper /mnt/work
 mount -t overlay -o lowerdir=/var/lib,upperdir=/mnt/upper,workdir=/mnt/work overlay /var/lib

@@ -79,7 +79,7 @@ pub struct Held {
 pub fn held(vm: &Vm) -> BTreeMap<String, Held> {
     let each = r#"for p in $(pgrep -f '[i]nternal '); do
         kind=$(tr '\0' ' ' < /proc/$p/cmdline | grep -oE 'internal [a-z]+' | cut -d' ' -f2)
-        echo "$kind $(awk '/^Pss:/ { print $2 }' /proc/$p/smaps_rollup) $(ls /proc/$p/fd | wc -l)"
+        [[ -n $kind ]] && echo "$kind $(awk '/^Pss:/ { print $2 }' /proc/$p/smaps_rollup) $(ls /proc/$p/fd | wc -l)"
     done 2>/dev/null"#;
     let mut all = BTreeMap::<String, Held>::new();
     for line in vm.sh(each).out.lines() {
