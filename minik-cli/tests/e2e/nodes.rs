@@ -26,10 +26,25 @@ metadata: {name: web}
 spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, nodePort: 30080}]}
 ";
 
+const AGENT: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {terminationGracePeriodSeconds: 0, containers: [{name: agent, image: pause}]}
+";
+
 /// The Pod of the Deployment on a node: its name.
 fn pod_on(vm: &Vm, node: &str) -> String {
+    pod_of(vm, "app=web", node)
+}
+
+fn pod_of(vm: &Vm, label: &str, node: &str) -> String {
     vm.sh(&format!(
-        "kubectl get pods -l app=web --field-selector=spec.nodeName={node} -o jsonpath='{{.items[*].metadata.name}}'"
+        "kubectl get pods -l {label} --field-selector=spec.nodeName={node} -o jsonpath='{{.items[*].metadata.name}}'"
     ))
     .ok()
 }
@@ -123,6 +138,31 @@ fn a_node_is_drained_within_budgets_and_taken_back() {
         "0 2" => Ok(()),
         others => Err(others.to_owned()),
     });
+    // In kubectl's own words: what no controller would make again, and what a controller would make again here.
+    vm.sh_with(AGENT, "kubectl apply -f -").ok();
+    vm.sh("kubectl rollout status daemonset/agent --timeout=30s").ok();
+    let agent = pod_of(&vm, "app=agent", "worker2");
+    let refused = vm.sh("kubectl drain worker2 --pod-selector=app=agent").fails(1);
+    assert!(
+        refused.contains(&format!(
+            "cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): default/{agent}"
+        )),
+        "{refused}"
+    );
+    let bare = r#"{"spec":{"nodeName":"worker2","terminationGracePeriodSeconds":0}}"#;
+    vm.sh(&format!("kubectl run bare --image=pause --overrides='{bare}'"))
+        .ok();
+    let refused = vm.sh("kubectl drain worker2 --pod-selector=run=bare").fails(1);
+    assert!(
+        refused.contains("cannot delete Pods that declare no controller (use --force to override): default/bare"),
+        "{refused}"
+    );
+    let forced = vm.sh("kubectl drain worker2 --pod-selector=run=bare --force --timeout=30s");
+    assert_eq!(
+        forced.err.lines().last(),
+        Some("Warning: deleting Pods that declare no controller: default/bare"),
+        "{forced}"
+    );
     let drain = "kubectl drain worker2 --ignore-daemonsets --delete-emptydir-data";
     let refused = vm.sh(&format!("{drain} --timeout=3s --pod-selector=app=web")).fails(1);
     assert!(
@@ -139,6 +179,7 @@ fn a_node_is_drained_within_budgets_and_taken_back() {
         .ok();
     let drained = vm.sh(&format!("{drain} --timeout=50s")).ok();
     assert!(drained.contains("node/worker2 drained"), "{drained}");
+    assert_eq!(pod_of(&vm, "app=agent", "worker2"), agent, "DaemonSets stay");
     assert_eq!(pod_on(&vm, "worker2"), "");
     let taints = "kubectl get node worker2 -o jsonpath='{.spec.taints[*].key}'";
     assert_eq!(vm.sh(taints).ok(), "node.kubernetes.io/unschedulable");

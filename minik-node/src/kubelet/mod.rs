@@ -1,4 +1,4 @@
-//! The kubelet's HTTP endpoint on the node's path socket: logs, exec, attach, port-forward, health.
+//! The kubelet's HTTP endpoint on the node's path socket: logs, exec, attach, port-forward, health, metrics.
 //!
 //! Only root can open the socket: whoever connects is the API server, which has decided already who may ask. Paths and
 //! queries are the kubelet's own. Reads the Pod manager's [`Registry`]; what is asked before an agent that has just been
@@ -20,12 +20,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::pods::metrics::Metrics;
 use crate::pods::{Facts, Registry};
 use crate::runtime::client::ShimClient;
 use crate::runtime::protocol::Attempt;
@@ -69,6 +71,14 @@ pub fn router(registry: Registry) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(pods))
+        .route(
+            "/metrics",
+            get(|State(registry): State<Registry>| exposition(registry, Metrics::text)),
+        )
+        .route(
+            "/metrics/probes",
+            get(|State(registry): State<Registry>| exposition(registry, Metrics::probes_text)),
+        )
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::logs))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::exec).post(exec::exec))
         .route("/dial/{address}", get(dial::dial))
@@ -113,6 +123,13 @@ async fn container(
         return Err(gone());
     }
     Ok((client, state.current.clone()))
+}
+
+async fn exposition(registry: Registry, text: fn(&Metrics) -> prometheus::Result<String>) -> Response {
+    match text(registry.metrics()) {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn pods(State(registry): State<Registry>) -> axum::Json<Vec<String>> {

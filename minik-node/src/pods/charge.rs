@@ -41,6 +41,8 @@ pub struct Charge {
     pub volumes: Option<Keeper>,
     /// What the API was told last.
     pub reported: Option<PodStatus>,
+    /// Why its containers wait, by name.
+    waiting: BTreeMap<String, String>,
 }
 
 impl Charge {
@@ -80,6 +82,7 @@ impl Charge {
             running,
             volumes: None,
             reported: None,
+            waiting: BTreeMap::new(),
         }
     }
 
@@ -139,7 +142,7 @@ impl Charge {
             client: self.running.as_ref().map(|running| running.client.clone()),
             netns: self.running.as_ref().and_then(|running| running.spec.netns.clone()),
             states,
-            waiting: self.waiting(),
+            waiting: self.waiting.clone(),
             logs: records::logs(&self.node.config, &self.pod),
         };
         self.registry.set(&self.pod, facts);
@@ -185,15 +188,18 @@ impl Charge {
             .map_or(Ipv4Addr::UNSPECIFIED, |running| running.spec.address)
     }
 
-    /// Why containers wait, by name, as the API was told last.
-    pub fn waiting(&self) -> BTreeMap<String, String> {
-        let status = self.reported.iter();
-        let lists = status.flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
+    /// Takes over why containers wait from a status that the API is about to be told.
+    pub fn wait_for(&mut self, status: &PodStatus) {
+        let lists = [&status.init_container_statuses, &status.container_statuses];
         let reason = |status: &ContainerStatus| {
             let waiting = status.state.as_ref()?.waiting.as_ref()?;
             Some((status.name.clone(), waiting.reason.clone()?))
         };
-        lists.flatten().flatten().filter_map(reason).collect()
+        let waiting = lists.into_iter().flatten().flatten().filter_map(reason).collect();
+        if self.waiting != waiting {
+            self.waiting = waiting;
+            self.publish();
+        }
     }
 
     /// Remembers why a container could not be started, and how long that is let rest.

@@ -18,6 +18,7 @@ mod hostname;
 pub mod ipam;
 mod lost;
 mod manager;
+pub mod metrics;
 mod objects;
 mod probes;
 mod pull;

@@ -1,5 +1,5 @@
 //! The Pods of this node for those who ask for logs, exec and ports: where their containers are. Knows only what workers
-//! publish.
+//! publish, and what they count.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
+use super::metrics::Metrics;
 use crate::runtime::client::{ShimClient, States};
 
 /// Where the containers of a Pod are, for logs and exec.
@@ -33,11 +34,18 @@ pub struct Facts {
 pub struct Registry {
     pods: Arc<RwLock<ByName>>,
     complete: Arc<watch::Sender<bool>>,
+    metrics: Metrics,
 }
 
 type ByName = BTreeMap<(String, String), watch::Sender<Facts>>;
 
 impl Registry {
+    /// What is counted of them.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Finds a Pod.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<watch::Receiver<Facts>> {

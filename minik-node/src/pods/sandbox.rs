@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -13,6 +14,7 @@ use super::decide::{Sandbox, is_finished};
 use super::files::{self, ClusterDns};
 use super::hostname::{self, Names};
 use super::ipam::Ipam;
+use super::metrics::Operation;
 use super::records::{directories, logs};
 use super::running::Running;
 use super::shares::shares;
@@ -63,9 +65,12 @@ pub async fn create(charge: &mut Charge) -> Result<(), PodError> {
         shares: shares(pod_spec),
         host_ports: host_ports::of(pod_spec),
     };
+    let metrics = charge.registry.metrics().clone();
+    let began = Instant::now();
     let made = async {
         if let Some(network) = &network {
             node.networks.attach(network).await?;
+            metrics.took(Operation::SetUpPod, began.elapsed());
         }
         if !spec.host_ports.is_empty() {
             let pod = PodPorts {
@@ -83,6 +88,7 @@ pub async fn create(charge: &mut Charge) -> Result<(), PodError> {
     };
     match made.await {
         Ok(running) => {
+            metrics.took(Operation::RunPodSandbox, began.elapsed());
             charge.running = Some(running);
             charge.knowledge.renew();
             charge.publish();
@@ -220,6 +226,7 @@ pub async fn forget(charge: &mut Charge) -> Result<(), PodError> {
     remove_dir(&directories.run)?;
     remove_dir(&directories.state)?;
     remove_dir(&logs(&charge.node.config, &charge.pod))?;
+    charge.registry.metrics().forget(&charge.pod);
     charge.registry.remove(&charge.pod);
     Ok(())
 }

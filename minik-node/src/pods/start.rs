@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Container;
 
@@ -16,6 +17,7 @@ use super::container::{self, Parts};
 use super::context::{PodError, chain};
 use super::decide::Failure;
 use super::downward::PodFacts;
+use super::metrics::Operation;
 use super::pull;
 use super::records::{self, directories};
 use super::sandbox::names;
@@ -37,6 +39,7 @@ pub async fn start(charge: &mut Charge, name: &str) -> Result<Option<String>, Po
     let Some(container) = find(&pod, name) else {
         return Ok(None);
     };
+    let began = Instant::now();
     let Some(image) = pull::pull(charge, container).await else {
         return Ok(None);
     };
@@ -55,6 +58,8 @@ pub async fn start(charge: &mut Charge, name: &str) -> Result<Option<String>, Po
             return Ok(None);
         }
     };
+    let metrics = charge.registry.metrics().clone();
+    metrics.took(Operation::CreateContainer, began.elapsed());
     charge.knowledge.troubles.remove(name);
     if let Some(oldest) = spec.attempt.checked_sub(KEPT_LOGS) {
         remove_log(&spec.log.with_file_name(format!("{oldest}.log")))?;
@@ -67,7 +72,9 @@ pub async fn start(charge: &mut Charge, name: &str) -> Result<Option<String>, Po
         charge.knowledge.crashes.insert(name.to_owned(), backoff);
     }
     let id = spec.id.clone();
+    let began = Instant::now();
     let launched = launch(charge, name, spec).await?;
+    metrics.took(Operation::StartContainer, began.elapsed());
     charge
         .until(|states| states.get(name).is_some_and(|state| state.current.id == id))
         .await;

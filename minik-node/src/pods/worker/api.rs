@@ -1,11 +1,14 @@
 //! What a worker tells the API server: the Pod's status when it changed, and that the Pod is gone.
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 
 use super::super::context::PodError;
+use super::super::metrics::Operation;
 use super::super::shares::{SYSCTL_FORBIDDEN, forbidden};
 use super::super::status::{Addresses, DEADLINE_EXCEEDED, is_known, patch, status};
 use super::Worker;
@@ -46,6 +49,7 @@ impl Worker {
         if self.charge.reported.as_ref() == Some(&status) {
             return Ok(());
         }
+        self.charge.wait_for(&status);
         let api = self
             .charge
             .pod
@@ -53,16 +57,19 @@ impl Worker {
             .as_ref()
             .filter(|_| self.charge.reported.is_none());
         if api.is_some_and(|api| matches!(is_known(api, &status), Ok(true))) {
-            self.remember(status);
+            self.charge.reported = Some(status);
             return Ok(());
         }
         let before = [self.charge.reported.as_ref(), self.charge.pod.status.as_ref()];
         let patch = patch(self.charge.uid(), before, &status).map_err(PodError::Status)?;
-        match self
+        let began = Instant::now();
+        let patched = self
             .api()
             .patch_status(self.charge.name(), &PatchParams::default(), &Patch::Strategic(patch))
-            .await
-        {
+            .await;
+        let metrics = self.charge.registry.metrics();
+        metrics.took(Operation::PatchStatus, began.elapsed());
+        match patched {
             Ok(_) => {}
             Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
             Err(error) => return Err(PodError::Api("patch the Pod's status", Box::new(error))),
@@ -84,17 +91,8 @@ impl Worker {
                 .warning(&self.charge.pod, None, SYSCTL_FORBIDDEN, why);
         }
         self.failures = 0;
-        self.remember(status);
-        Ok(())
-    }
-
-    /// What the API now says; the kubelet's endpoint answers in its words.
-    fn remember(&mut self, status: PodStatus) {
-        let before = self.charge.waiting();
         self.charge.reported = Some(status);
-        if self.charge.waiting() != before {
-            self.charge.publish();
-        }
+        Ok(())
     }
 
     fn api(&self) -> Api<Pod> {

@@ -3,6 +3,7 @@
 //! A report about a run that is over by then counts for nothing.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -39,8 +40,11 @@ impl Worker {
             let Some(probe) = due.kind.of(&target.container).cloned() else {
                 continue;
             };
+            let (metrics, pod) = (self.charge.registry.metrics().clone(), Arc::clone(&self.charge.pod));
             self.tasks.spawn(async move {
+                let began = Instant::now();
                 let outcome = check::check(&probe, &target).await;
+                metrics.probed(&pod, &due.container, due.kind, &outcome, began.elapsed());
                 Report::Probed(due, outcome)
             });
         }
