@@ -153,6 +153,7 @@ async fn whoever_is_impersonated_has_what_the_headers_say() {
         ("content-type", "application/json"),
         ("impersonate-user", "joe"),
         ("impersonate-group", "devs"),
+        ("impersonate-group", "system:masters"),
         ("impersonate-uid", "7"),
         ("impersonate-extra-scopes", "view"),
         ("impersonate-extra-scopes", "edit"),
@@ -162,11 +163,11 @@ async fn whoever_is_impersonated_has_what_the_headers_say() {
     assert_eq!(
         review["status"]["userInfo"],
         json!({
-            "username": "joe", "groups": ["devs", "system:authenticated"], "uid": "7",
+            "username": "joe", "groups": ["devs", "system:masters", "system:authenticated"], "uid": "7",
             "extra": {"scopes": ["view", "edit"], "example.com/team": ["blue"]},
         })
     );
-    let nobody = server.request("POST", path, &headers[3..4], "{}".to_owned()).await;
+    let nobody = server.request("POST", path, &headers[4..5], "{}".to_owned()).await;
     assert_eq!(nobody.code, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(
         nobody.message().contains("without impersonating a user"),

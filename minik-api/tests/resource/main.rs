@@ -5,7 +5,9 @@
 
 mod decoding;
 #[path = "../support/examples.rs"]
+#[expect(dead_code, reason = "views are for random objects, of which there are none here")]
 mod examples;
+mod found;
 mod laws;
 mod managed;
 mod networking;

@@ -156,3 +156,15 @@ pub fn examples() -> Vec<(&'static str, Value)> {
         ),
     ]
 }
+
+/// Examples of kinds that show another group's objects, by group.
+pub fn views() -> Vec<(&'static str, Value)> {
+    vec![(
+        "events.k8s.io",
+        json!({
+            "metadata": {"name": "a"}, "eventTime": "2026-01-02T03:04:05.123456Z", "type": "Normal", "action": "Binding",
+            "reason": "Scheduled", "reportingController": "example.com/scheduler", "reportingInstance": "a",
+            "regarding": {"kind": "Pod", "name": "p", "namespace": "demo"},
+        }),
+    )]
+}

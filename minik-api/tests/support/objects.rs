@@ -7,7 +7,7 @@ use arbitrary::{Result, Unstructured};
 use minik_api::resource::{KindInfo, Registry, schema};
 use serde_json::{Map, Value, json};
 
-use crate::examples::examples;
+use crate::examples::{examples, views};
 
 /// Below this depth of new structure only scalars are made.
 const DEEPEST: usize = 5;
@@ -101,6 +101,7 @@ const TIMES: &[&str] = &[
 pub struct Generator {
     schemas: Value,
     examples: Vec<(&'static str, Value)>,
+    views: Vec<(&'static str, Value)>,
 }
 
 impl Generator {
@@ -110,6 +111,7 @@ impl Generator {
         Self {
             schemas: schema::openapi_components(&roots),
             examples: examples(),
+            views: views(),
         }
     }
 
@@ -118,7 +120,8 @@ impl Generator {
         let candidates: Vec<&Value> = self
             .examples
             .iter()
-            .filter(|(kind, _)| *kind == info.kind)
+            .filter(|(kind, _)| *kind == info.kind && info.view.is_none())
+            .chain(self.views.iter().filter(|(group, _)| *group == info.group))
             .map(|(_, body)| body)
             .collect();
         let mut object = match candidates.as_slice() {

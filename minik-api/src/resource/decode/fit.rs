@@ -58,6 +58,21 @@ struct Place<'a> {
     field: &'a Field,
 }
 
+/// Kinds whose objects stand whole in others: a StatefulSet's claims.
+const EMBEDDED: &[(&str, &str, &str)] = &[(
+    "io.k8s.api.core.v1.PersistentVolumeClaim",
+    "v1",
+    "PersistentVolumeClaim",
+)];
+
+/// Says what an object inside another is, whatever the client calls it, as the conversion of `apps/v1` does.
+fn stamp(definition: &str, object: &mut Map<String, Value>) {
+    if let Some((_, api_version, kind)) = EMBEDDED.iter().find(|(name, ..)| *name == definition) {
+        object.insert("apiVersion".to_owned(), Value::from(*api_version));
+        object.insert("kind".to_owned(), Value::from(*kind));
+    }
+}
+
 /// Go's zero time, which a required time that nobody gave has.
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
@@ -103,6 +118,9 @@ impl<'a> Fitter<'a> {
             }
         }
         self.add_structs_by_value(definition, &mut out)?;
+        if place.is_some() {
+            stamp(&definition.name, &mut out);
+        }
         Ok(Value::Object(out))
     }
 

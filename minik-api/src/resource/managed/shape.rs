@@ -116,17 +116,18 @@ impl<'a> Shape<'a> {
         };
         let mut named = Map::new();
         for key in keys {
-            let value = fields.get(&**key).or_else(|| self.default_of(key));
+            let said = fields.get(&**key).filter(|value| !value.is_null());
+            let value = said.or_else(|| self.default_of(key));
             named.insert(key.to_string(), value.ok_or(MISSING_KEY)?.clone());
         }
         Ok(Element::key(named))
     }
 
-    /// The key field that `item` leaves out though it has no default.
+    /// The key field that `item` leaves out, or has as null, though it has no default.
     pub(super) fn missing_key<'k>(self, keys: &'k [Box<str>], item: &Value) -> Option<&'k str> {
         keys.iter()
             .map(AsRef::as_ref)
-            .find(|key: &&str| item.get(*key).is_none() && self.default_of(key).is_none())
+            .find(|key: &&str| item.get(*key).is_none_or(Value::is_null) && self.default_of(key).is_none())
     }
 
     fn default_of(self, key: &str) -> Option<&'a Value> {

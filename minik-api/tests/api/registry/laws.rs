@@ -40,8 +40,8 @@ pub fn version(object: &Value) -> u64 {
         .expect("revisions are numbers")
 }
 
-/// A write that changed `before` to `after`.
-pub fn changed(info: &KindInfo, door: Door, before: &Value, after: &Value) -> Result<(), Broken> {
+/// A write that changed `before` to `after`, of a kind that `counts` its changes or does not.
+pub fn changed(info: &KindInfo, counts: bool, door: Door, before: &Value, after: &Value) -> Result<(), Broken> {
     if version(after) <= version(before) {
         return Err(format!("the revision did not grow: {before} {after}"));
     }
@@ -61,7 +61,12 @@ pub fn changed(info: &KindInfo, door: Door, before: &Value, after: &Value) -> Re
         }
         _ => {}
     }
-    generation(info, before, after)
+    // Where a kind does not count, a generation is what a client wrote there.
+    if counts {
+        generation(info, before, after)
+    } else {
+        Ok(())
+    }
 }
 
 /// The generation counts the changes of what is wished for, and nothing else.
@@ -72,12 +77,21 @@ fn generation(info: &KindInfo, before: &Value, after: &Value) -> Result<(), Brok
     let annotations =
         info.kind == "Deployment" && before.pointer("/metadata/annotations") != after.pointer("/metadata/annotations");
     let ending = before.pointer("/metadata/deletionTimestamp") != after.pointer("/metadata/deletionTimestamp");
-    let wanted = wish(before) != wish(after) || annotations || ending;
+    // What of a PriorityClass matters cannot change.
+    let fixed = info.kind == "PriorityClass";
+    let counts = |differs: bool| i64::from((differs || annotations) && !fixed || ending);
+    let (exactly, in_go) = (wish(before) != wish(after), pruned(wish(before)) != pruned(wish(after)));
     match (was, is) {
         (None, None) => Ok(()),
-        (Some(was), Some(is)) if is == was + i64::from(wanted) => Ok(()),
+        (Some(was), Some(is)) if is == was + counts(exactly) || is == was + counts(in_go) => Ok(()),
         _ => Err(format!("generation went from {was:?} to {is:?}: {before} {after}")),
     }
+}
+
+/// Without what Go takes for absent.
+fn pruned(mut fields: Map<String, Value>) -> Map<String, Value> {
+    fields.retain(|_, value| !is_empty(value));
+    fields
 }
 
 /// What a client wishes for: everything but status and metadata.
@@ -93,6 +107,10 @@ pub fn kept(info: &KindInfo, sent: &Value, stored: &Value) -> Result<(), Broken>
     let mut sent = sent.clone();
     if let Some(metadata) = sent["metadata"].as_object_mut() {
         SYSTEM.iter().for_each(|field| drop(metadata.remove(*field)));
+        // What belongs to the cluster is told so.
+        if !info.namespaced {
+            metadata.remove("namespace");
+        }
     }
     if let (Some(fields), true) = (sent.as_object_mut(), info.subresources.contains(&Subresource::Status)) {
         fields.remove("status");
@@ -104,6 +122,10 @@ pub fn kept(info: &KindInfo, sent: &Value, stored: &Value) -> Result<(), Broken>
 const NOT_KEPT: &[(&str, &str)] = &[
     // Folded into data.
     ("Secret", ".stringData"),
+    // The server counts it.
+    ("DaemonSet", ".metadata.annotations.deprecated.daemonset.template.generation"),
+    // Only `/finalize` writes them.
+    ("Namespace", ".spec.finalizers"),
     // What the Service's type has no use for.
     ("Service", ".spec."),
 ];
@@ -123,12 +145,17 @@ fn contained(info: &KindInfo, path: &str, sent: &Value, stored: &Value) -> Resul
             }
             true
         }
-        (Value::Array(sent), Value::Array(stored)) if sent.len() == stored.len() => {
+        // Admission gives Pods a volume, its mounts and tolerations.
+        (Value::Array(sent), Value::Array(stored))
+            if sent.len() == stored.len() || info.kind == "Pod" && sent.len() < stored.len() =>
+        {
             for (sent, stored) in sent.iter().zip(stored) {
                 contained(info, path, sent, stored)?;
             }
             true
         }
+        // A null in a list is Go's zero value.
+        (Value::Null, _) => true,
         (Value::String(one), Value::String(other)) => one == other || same_amount(one, other) || same_time(one, other),
         // A number where a Quantity is due is one.
         (Value::Number(number), Value::String(text)) => same_amount(&number.to_string(), text),
@@ -177,9 +204,10 @@ pub fn owned(info: &KindInfo, door: Door, manager: &str, sent: &Value, stored: &
         let subresource = entry["subresource"] == "status";
         entry["manager"] == manager && entry["operation"] == "Apply" && subresource == (door == Door::Status)
     });
-    let own = own.ok_or_else(|| format!("{manager} applied and is no manager: {stored}"))?;
+    // Who said nothing owns nothing, and is no manager.
     let nothing = Map::new();
-    covers("", &sent, own["fieldsV1"].as_object().unwrap_or(&nothing))
+    let own = own.and_then(|entry| entry["fieldsV1"].as_object()).unwrap_or(&nothing);
+    covers("", &sent, own)
 }
 
 /// Fields that nobody owns: they tell what the object is.
@@ -188,7 +216,10 @@ const IDENTITY: &[&str] = &[".apiVersion", ".kind", ".metadata.name", ".metadata
 fn covers(path: &str, sent: &Value, set: &Map<String, Value>) -> Result<(), Broken> {
     for (name, value) in sent.as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
-        if IDENTITY.contains(&path.as_str()) || value.is_null() || is_empty(value) {
+        let system = path
+            .strip_prefix(".metadata.")
+            .is_some_and(|field| SYSTEM.contains(&field));
+        if system || IDENTITY.contains(&path.as_str()) || value.is_null() || is_empty(value) {
             continue;
         }
         match set.get(&format!("f:{name}")).and_then(Value::as_object) {

@@ -21,15 +21,17 @@ const CASES: u32 = 4;
 /// Bytes that choices are made from; what a walk needs beyond them is chosen as plainly as can be.
 const CHOICES: usize = 2048;
 
-fn walks(info: &'static KindInfo) {
+fn walks(info: &'static KindInfo) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("starts");
     let take = |choices: &[u8]| runtime.block_on(walk::walk(info, &GENERATOR, choices));
     // With nothing to choose from, an example as it stands is made and deleted; no kind may refuse that.
-    let plain = take(&[]).unwrap_or_else(|problem| panic!("{}: {problem}", info.kind));
-    assert!(plain.created, "{}: its example is refused", info.kind);
+    let plain = take(&[]).map_err(|problem| format!("{}: {problem}", info.kind))?;
+    if !plain.created {
+        return Err(format!("{}: its example is refused", info.kind));
+    }
     let cases = std::env::var("MINIK_REGISTRY_CASES").map_or(CASES, |cases| cases.parse().expect("is a number"));
     let mut runner = TestRunner::new(Config {
         cases,
@@ -41,19 +43,15 @@ fn walks(info: &'static KindInfo) {
     let outcome = runner.run(&choices, |choices| {
         take(&choices).map(drop).map_err(TestCaseError::fail)
     });
-    if let Err(problem) = outcome {
-        panic!("{}: {problem}", info.kind);
-    }
+    outcome.map_err(|problem| format!("{}: {problem}", info.kind))
 }
 
 /// The kinds that are kept, in `parts` parts.
 fn walks_of(part: usize, parts: usize) {
-    let kinds = REGISTRY.iter().filter(|kind| kind.info.stored);
-    for (at, kind) in kinds.enumerate() {
-        if at % parts == part {
-            walks(&kind.info);
-        }
-    }
+    let kinds = REGISTRY.iter().filter(|kind| kind.info.stored).enumerate();
+    let own = kinds.filter(|(at, _)| at % parts == part);
+    let broken: Vec<String> = own.filter_map(|(_, kind)| walks(&kind.info).err()).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n\n"));
 }
 
 /// One test for each part, so that processors share the work.

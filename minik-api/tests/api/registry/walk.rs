@@ -10,6 +10,7 @@ use kube::api::{DeleteParams, PostParams, WatchEvent, WatchParams};
 use kube::core::Request;
 use minik_api::resource::{KindInfo, Subresource};
 use minik_api::server::{Identity, in_process_client};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::laws::{self, Broken, Door, text};
@@ -19,6 +20,8 @@ use crate::objects::Generator;
 /// Writes between the first and the deletion.
 const MOST_STEPS: u8 = 6;
 const MANAGER: &str = "walker";
+/// Namespaces that cannot be deleted.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 const SOON: Duration = Duration::from_secs(5);
 
 /// What became of a walk.
@@ -39,6 +42,10 @@ struct Walk<'g> {
     collection: String,
     /// The object, once it is made.
     name: String,
+    /// Its name as a segment of a path.
+    segment: String,
+    /// Whether the kind counts its changes.
+    counts: bool,
     /// What the watch has to tell, in order.
     events: Vec<(&'static str, Value)>,
 }
@@ -62,6 +69,8 @@ pub async fn walk(info: &'static KindInfo, generator: &Generator, choices: &[u8]
         generator,
         collection: collection(info),
         name: String::new(),
+        segment: String::new(),
+        counts: false,
         events: Vec::new(),
     };
     let start = walk.read(&walk.collection.clone()).await?.ok_or("no such collection")?;
@@ -106,7 +115,12 @@ impl Walk<'_> {
                 false => Err(format!("a refusal or a dry run changed the collection: {body}")),
             };
         };
-        text(&made, "/metadata/name").clone_into(&mut self.name);
+        let name = text(&made, "/metadata/name");
+        // Names of roles may hold what paths may not.
+        self.segment = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+        name.clone_into(&mut self.name);
+        let generation = "/metadata/generation";
+        self.counts = made.pointer(generation).is_some() && body.pointer(generation).is_none();
         laws::kept(self.info, &body, &made)?;
         let stored = self.now().await?.ok_or("what was made is not there")?;
         self.same(&made, &stored)?;
@@ -137,7 +151,7 @@ impl Walk<'_> {
         if *after == before {
             return Ok(());
         }
-        laws::changed(self.info, ask.door, &before, after)?;
+        laws::changed(self.info, self.counts, ask.door, &before, after)?;
         self.events.push(("MODIFIED", after.clone()));
         if ask.media_type == "apply-patch+yaml" {
             laws::owned(self.info, ask.door, MANAGER, &ask.body, after)?;
@@ -221,17 +235,22 @@ impl Walk<'_> {
     /// Deletes the object: what holds it up is let go first, and afterwards it is gone with all that it held.
     async fn end(&mut self) -> Result<(), Broken> {
         let Some(before) = self.now().await? else { return Ok(()) };
-        let request = Request::new(&self.collection).delete(&self.name, &DeleteParams::background().grace_period(0));
+        if self.info.kind == "Namespace" && IMMORTAL.contains(&self.name.as_str()) {
+            return Ok(());
+        }
+        let request = Request::new(&self.collection).delete(&self.segment, &DeleteParams::background().grace_period(0));
         self.send(request.map_err(|e| e.to_string())?)
             .await?
             .ok_or("its deletion is refused")?;
         let mut last = before.clone();
         if let Some(marked) = self.now().await? {
             if marked != before {
-                laws::changed(self.info, Door::Main, &before, &marked).or_else(|broken| match self.info.kind {
-                    // Its phase tells of the deletion.
-                    "Namespace" => Ok(()),
-                    _ => Err(broken),
+                laws::changed(self.info, self.counts, Door::Main, &before, &marked).or_else(|broken| {
+                    match self.info.kind {
+                        // Its phase tells of the deletion.
+                        "Namespace" => Ok(()),
+                        _ => Err(broken),
+                    }
                 })?;
                 self.events.push(("MODIFIED", marked.clone()));
             }
@@ -250,7 +269,7 @@ impl Walk<'_> {
         if self.info.kind == "Namespace" {
             let mut body = last.clone();
             body["spec"] = json!({});
-            let path = format!("{}/{}/finalize", self.collection, self.name);
+            let path = format!("{}/{}/finalize", self.collection, self.segment);
             let answer = self.server.put(&path, &body).await;
             if answer.code != http::StatusCode::OK {
                 return Err(format!("finalize: {}", answer.message()));
@@ -361,7 +380,7 @@ impl Walk<'_> {
         };
         http::Request::builder()
             .method(ask.method)
-            .uri(format!("{}/{}{part}{}", self.collection, self.name, ask.query))
+            .uri(format!("{}/{}{part}{}", self.collection, self.segment, ask.query))
             .header("content-type", format!("application/{}", ask.media_type))
             .body(ask.body.to_string().into_bytes())
             .expect("is a request")
@@ -388,7 +407,7 @@ impl Walk<'_> {
     }
 
     async fn now(&self) -> Result<Option<Value>, Broken> {
-        self.read(&format!("{}/{}", self.collection, self.name)).await
+        self.read(&format!("{}/{}", self.collection, self.segment)).await
     }
 
     async fn count(&self) -> Result<usize, Broken> {
