@@ -73,11 +73,11 @@ pub fn router(registry: Registry) -> Router {
         .route("/pods", get(pods))
         .route(
             "/metrics",
-            get(|State(registry): State<Registry>| exposition(registry, Metrics::text)),
+            get(|State(registry): State<Registry>| async move { exposition(&registry, Metrics::text) }),
         )
         .route(
             "/metrics/probes",
-            get(|State(registry): State<Registry>| exposition(registry, Metrics::probes_text)),
+            get(|State(registry): State<Registry>| async move { exposition(&registry, Metrics::probes_text) }),
         )
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::logs))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::exec).post(exec::exec))
@@ -125,7 +125,7 @@ async fn container(
     Ok((client, state.current.clone()))
 }
 
-async fn exposition(registry: Registry, text: fn(&Metrics) -> prometheus::Result<String>) -> Response {
+fn exposition(registry: &Registry, text: fn(&Metrics) -> prometheus::Result<String>) -> Response {
     match text(registry.metrics()) {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

@@ -83,7 +83,9 @@ impl Way {
             let stream = stream.map_err(|error| format!("{address}: {error}"))?;
             // Given up, it is forgotten at once by those who track it: its port is soon another request's, which must not be
             // led to a Pod that has died since.
-            stream.set_zero_linger().map_err(|error| format!("{address}: {error}"))?;
+            stream
+                .set_zero_linger()
+                .map_err(|error| format!("{address}: {error}"))?;
             stage = format!("connected to {address}");
             get(stream).await.map_err(|error| format!("{address}: {error}"))
         };
@@ -133,7 +135,10 @@ impl Clients {
             (Way::ByName, &pod),
         ] {
             // Not before two minutes is a port used again: so long a connection that was never answered is tracked.
-            vm.sh(&format!("ip netns exec {namespace} sysctl -qw net.ipv4.ip_local_port_range='1024 65535'")).ok();
+            vm.sh(&format!(
+                "ip netns exec {namespace} sysctl -qw net.ipv4.ip_local_port_range='1024 65535'"
+            ))
+            .ok();
             let namespace = vm.namespace(namespace);
             let (stop, total, failures) = (clients.stop.clone(), clients.total.clone(), clients.failures.clone());
             clients.threads.push(std::thread::spawn(move || {
