@@ -123,7 +123,10 @@ const NOT_KEPT: &[(&str, &str)] = &[
     // Folded into data.
     ("Secret", ".stringData"),
     // The server counts it.
-    ("DaemonSet", ".metadata.annotations.deprecated.daemonset.template.generation"),
+    (
+        "DaemonSet",
+        ".metadata.annotations.deprecated.daemonset.template.generation",
+    ),
     // Only `/finalize` writes them.
     ("Namespace", ".spec.finalizers"),
     // What the Service's type has no use for.
