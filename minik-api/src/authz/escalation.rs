@@ -2,6 +2,7 @@
 //! what words 1.36 says so (`k8s.io/component-helpers/auth/rbac/validation`, `rbac/validation/policy_compact`). Pure;
 //! `http::escalation` asks.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
@@ -113,7 +114,7 @@ fn url(held: &[String], wanted: &str) -> bool {
 
 /// Atoms about one resource as one rule with several verbs.
 fn compact(atoms: Vec<PolicyRule>) -> Vec<PolicyRule> {
-    let mut by_resource: BTreeMap<(Vec<String>, Vec<String>, Vec<String>), PolicyRule> = BTreeMap::new();
+    let mut by_resource: BTreeMap<[Vec<String>; 3], PolicyRule> = BTreeMap::new();
     let mut rest = Vec::new();
     for atom in atoms {
         if !list(&atom.non_resource_urls).is_empty() {
@@ -121,10 +122,9 @@ fn compact(atoms: Vec<PolicyRule>) -> Vec<PolicyRule> {
             continue;
         }
         let key = [&atom.api_groups, &atom.resources, &atom.resource_names].map(|field| list(field).to_vec());
-        let [groups, resources, names] = key;
-        match by_resource.entry((groups, resources, names)) {
-            std::collections::btree_map::Entry::Occupied(mut rule) => rule.get_mut().verbs.extend(atom.verbs),
-            std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(atom)),
+        match by_resource.entry(key) {
+            Entry::Occupied(mut rule) => rule.get_mut().verbs.extend(atom.verbs),
+            Entry::Vacant(place) => drop(place.insert(atom)),
         }
     }
     rest.extend(by_resource.into_values());
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn a_right_to_one_object_is_none_to_all() {
         let one = rule(&["get"], "", &["secrets"], &["a"]);
-        assert_eq!(refused(vec![one.clone()], &[one.clone()]), None);
+        assert_eq!(refused(vec![one.clone()], std::slice::from_ref(&one)), None);
         assert_eq!(
-            refused(vec![rule(&["get"], "", &["secrets"], &[])], &[one.clone()]),
+            refused(vec![rule(&["get"], "", &["secrets"], &[])], std::slice::from_ref(&one)),
             None
         );
         assert_eq!(

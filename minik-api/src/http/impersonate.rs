@@ -110,25 +110,28 @@ pub fn impersonate(state: &State, identity: Identity, headers: &HeaderMap) -> Re
     if !uid.is_empty() {
         may(AUTHENTICATION, "uids", "", "", &uid)?;
     }
-    if let Some((namespace, _)) = account
-        && groups.is_empty()
-    {
-        groups.push("system:serviceaccounts".to_owned());
-        groups.push(format!("system:serviceaccounts:{namespace}"));
-    }
-    let everyone = match user.as_str() {
-        "system:anonymous" => "system:unauthenticated",
-        _ => "system:authenticated",
-    };
-    if !groups.iter().any(|group| group == everyone) {
-        groups.push(everyone.to_owned());
-    }
+    implied(&user, account.map(|(namespace, _)| namespace), &mut groups);
     Ok(Identity {
         user,
         groups,
         uid,
         extra,
     })
+}
+
+/// Adds the groups that somebody is in without being put there.
+fn implied(user: &str, namespace: Option<&str>, groups: &mut Vec<String>) {
+    if let Some(namespace) = namespace.filter(|_| groups.is_empty()) {
+        groups.push("system:serviceaccounts".to_owned());
+        groups.push(format!("system:serviceaccounts:{namespace}"));
+    }
+    let everyone = match user {
+        "system:anonymous" => "system:unauthenticated",
+        _ => "system:authenticated",
+    };
+    if !groups.iter().any(|group| group == everyone) {
+        groups.push(everyone.to_owned());
+    }
 }
 
 fn check(state: &State, identity: &Identity, about: error::Resource, target: Resource<'_>) -> Result<(), ApiError> {

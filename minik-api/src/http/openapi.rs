@@ -265,25 +265,8 @@ fn content(schema: &str) -> Value {
 
 fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
     if !info.stored {
-        let scope = if info.namespaced { "namespaces/{namespace}/" } else { "" };
-        if info.verbs.contains(&"list") {
-            let list = operation(info, "list", &format!("{}List", info.schema), info.kind);
-            paths.insert(format!("/{root}/{}", info.plural), json!({"get": list}));
-            let one = json!({
-                "get": operation(info, "get", info.schema, info.kind),
-                "parameters": parameters(info, true),
-            });
-            paths.insert(format!("/{root}/{}/{{name}}", info.plural), one);
-            return;
-        }
-        let post = json!({
-            "post": operation(info, "post", info.schema, info.kind),
-            "parameters": parameters(info, false),
-        });
-        paths.insert(format!("/{root}/{scope}{}", info.plural), post);
-        return;
+        return add_paths_of_answers(paths, info, root);
     }
-
     let list = format!("{}List", info.schema);
     let base = if info.namespaced {
         paths.insert(
@@ -344,6 +327,22 @@ fn add_paths(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
         paths.insert(format!("{item_path}/{}", segment(*subresource)), path);
     }
     paths.insert(item_path, item);
+}
+
+/// The paths of a kind whose objects are answered and not kept.
+fn add_paths_of_answers(paths: &mut Map<String, Value>, info: &KindInfo, root: &str) {
+    let scope = if info.namespaced { "namespaces/{namespace}/" } else { "" };
+    let collection = format!("/{root}/{scope}{}", info.plural);
+    if info.verbs.contains(&"list") {
+        let list = operation(info, "list", &format!("{}List", info.schema), info.kind);
+        paths.insert(collection.clone(), json!({"get": list}));
+        let get = operation(info, "get", info.schema, info.kind);
+        let one = json!({"get": get, "parameters": parameters(info, true)});
+        paths.insert(format!("{collection}/{{name}}"), one);
+    } else {
+        let post = operation(info, "post", info.schema, info.kind);
+        paths.insert(collection, json!({"post": post, "parameters": parameters(info, false)}));
+    }
 }
 
 /// One operation. `schema` is what it answers with (and, where it writes, what it is sent); empty for

@@ -104,8 +104,10 @@ impl Walk<'_> {
     async fn create(&mut self, u: &mut Unstructured<'_>) -> Result<bool, Broken> {
         let body = self.generator.object(u, self.info).unwrap_or_default();
         let dry = !u.ratio(7, 8).unwrap_or(true);
-        let mut params = PostParams::default();
-        params.dry_run = dry;
+        let params = PostParams {
+            dry_run: dry,
+            ..PostParams::default()
+        };
         let before = self.count().await?;
         let request = Request::new(&self.collection).create(&params, body.to_string().into_bytes());
         let made = self.send(request.map_err(|e| e.to_string())?).await?;
