@@ -8,19 +8,13 @@ use serde_json::{Value, json};
 use crate::resource::KindInfo;
 use crate::storage::Document;
 
-/// `v1`, `apps/v1`.
-#[must_use]
-pub fn api_version(info: &KindInfo) -> String {
-    if info.group.is_empty() {
-        info.version.to_owned()
-    } else {
-        format!("{}/{}", info.group, info.version)
-    }
-}
-
 /// Appends a stored document with its kind and version.
 pub fn append_full(out: &mut Vec<u8>, info: &KindInfo, document: &[u8]) {
-    let head = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", info.kind, api_version(info));
+    let head = format!(
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",",
+        info.kind,
+        info.api_version()
+    );
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(&shown(info, document)[1..]);
 }
@@ -60,7 +54,7 @@ pub fn parse(info: &KindInfo, document: &[u8]) -> Result<Value, serde_json::Erro
         view.show(&mut object);
     }
     object["kind"] = info.kind.into();
-    object["apiVersion"] = api_version(info).into();
+    object["apiVersion"] = info.api_version().into();
     Ok(object)
 }
 

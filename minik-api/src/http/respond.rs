@@ -11,7 +11,7 @@ use crate::resource::protobuf;
 use crate::storage::Entry;
 
 use super::call::Call;
-use super::document::{self, api_version, append_full, partial};
+use super::document::{self, append_full, partial};
 use super::list_meta::{ListMeta, revision};
 use super::negotiate::{self, Accepted, Representation, Shape};
 use super::table;
@@ -43,7 +43,7 @@ pub fn list(call: &Call, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Resp
         Shape::Full => {
             let size: usize = entries.iter().map(|entry| entry.value.len() + 1).sum();
             let mut body = Vec::with_capacity(size + 128);
-            let (kind, version) = (info.kind, api_version(info));
+            let (kind, version) = (info.kind, info.api_version());
             body.extend_from_slice(
                 format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":").as_bytes(),
             );

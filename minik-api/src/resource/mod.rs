@@ -7,6 +7,7 @@
 pub mod cron;
 pub mod decode;
 pub mod field;
+pub(crate) mod kind_info;
 mod kinds;
 pub mod managed;
 pub mod patch;
@@ -18,5 +19,6 @@ pub mod selector;
 mod strategy;
 pub mod validation;
 
-pub use registry::{KindInfo, Registered, Registry, Subresource, View};
+pub use kind_info::{KindInfo, Registered, Subresource, View};
+pub use registry::Registry;
 pub use strategy::{Column, DynStrategy, Strategy};

@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::go;
-use super::tree::Tree;
+use super::tree::{MOST_STRICT_ERRORS, Tree};
 use crate::resource::schema::{self, Definition, Field, Schema, StructId, Type};
 use crate::resource::validation::quantity::Quantity;
 use crate::resource::validation::time;
@@ -15,9 +15,6 @@ pub(super) struct Fitted {
     /// Unknown and duplicate fields in the order of the body, each named once.
     pub(super) strict: Vec<String>,
 }
-
-/// Go's decoder collects at most this many strict errors.
-pub(super) const MOST_STRICT_ERRORS: usize = 100;
 
 /// Optional strings whose empty value differs from no value.
 const MEANINGFUL_WHEN_EMPTY: &[&str] = &["holderIdentity", "storageClassName"];

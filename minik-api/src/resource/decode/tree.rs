@@ -6,8 +6,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
-use super::fit::MOST_STRICT_ERRORS;
 use super::{Format, syntax};
+
+/// Go's decoder collects at most this many strict errors.
+pub(super) const MOST_STRICT_ERRORS: usize = 100;
 
 /// Any JSON value; an object keeps every key in the order of the body.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Binding;
 use serde_json::Value;
 
 use crate::resource::field::{FieldError, FieldErrors};
-use crate::resource::registry::CREATED_ONLY;
+use crate::resource::kind_info::CREATED_ONLY;
 use crate::resource::{Column, KindInfo, Strategy, print};
 
 pub(super) const INFO: KindInfo = KindInfo {

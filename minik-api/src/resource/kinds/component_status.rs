@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ComponentStatus;
 use serde_json::Value;
 
 use crate::resource::field::FieldErrors;
-use crate::resource::registry::READ_ONLY;
+use crate::resource::kind_info::READ_ONLY;
 use crate::resource::{Column, KindInfo, Strategy, print};
 
 pub(super) const INFO: KindInfo = KindInfo {

@@ -45,7 +45,7 @@ mod workload;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::registry::EVERY_VERB;
+use super::kind_info::EVERY_VERB;
 use super::{KindInfo, Registered, Strategy};
 
 /// Every served kind.

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::resource::field::{FieldError, FieldErrors};
-use crate::resource::registry::CREATED_ONLY;
+use crate::resource::kind_info::CREATED_ONLY;
 use crate::resource::{Column, KindInfo, Registered, Strategy, print};
 
 const AUTHENTICATION: KindInfo = KindInfo {
