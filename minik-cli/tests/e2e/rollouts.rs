@@ -74,7 +74,7 @@ fn recreate_ends_the_old_before_it_makes_the_new_and_a_taken_name_is_not_fatal()
     vm.sh("kubectl rollout undo deployment/web && kubectl rollout status deployment/web --timeout=30s")
         .ok();
     vm.sh(&format!(
-        "other=$(kubectl get rs {name} -o json | jq -c 'del(.metadata.ownerReferences, .metadata.uid, .metadata.resourceVersion) | .spec.template.spec.containers[0].env[0].value = \"other\" | .metadata.labels = {{}} | .spec.selector.matchLabels = {{other: \"yes\"}} | .spec.template.metadata.labels = {{other: \"yes\"}}' && kubectl delete rs {name} && echo \"$other\" | kubectl create -f -"
+        "other=$(kubectl get rs {name} -o json | jq -c 'del(.metadata.ownerReferences, .metadata.uid, .metadata.resourceVersion) | .spec.template.spec.containers[0].env[0].value = \"other\" | .metadata.labels = {{}} | .spec.selector.matchLabels = {{other: \"yes\"}} | .spec.template.metadata.labels = {{other: \"yes\"}}') && kubectl delete rs {name} && echo \"$other\" | kubectl create -f -"
     ))
     .ok();
     vm.sh("kubectl set env deployment/web ROUND=2 && kubectl rollout status deployment/web --timeout=30s")

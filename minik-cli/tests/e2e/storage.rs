@@ -10,11 +10,9 @@ metadata: {name: data}
 spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 "#;
 
-fn user(name: &str, node: Option<&str>) -> String {
-    let node = node.map(|node| format!("nodeSelector: {{kubernetes.io/hostname: {node}}}, "));
+fn user(name: &str, node: &str) -> String {
     format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{{}terminationGracePeriodSeconds: 0, volumes: [{{name: v, persistentVolumeClaim: {{claimName: data}}}}], containers: [{{name: c, image: busybox, command: [sleep, infinity], volumeMounts: [{{name: v, mountPath: /data}}]}}]}}}}",
-        node.unwrap_or_default()
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{nodeSelector: {{kubernetes.io/hostname: {node}}}, terminationGracePeriodSeconds: 0, volumes: [{{name: v, persistentVolumeClaim: {{claimName: data}}}}], containers: [{{name: c, image: busybox, command: [sleep, infinity], volumeMounts: [{{name: v, mountPath: /data}}]}}]}}}}"
     )
 }
 
@@ -41,7 +39,7 @@ fn a_claims_data_outlives_its_pods_and_goes_with_the_claim() {
         "Pending"
     );
 
-    apply(&vm, &user("first", Some("worker1")));
+    apply(&vm, &user("first", "worker1"));
     vm.sh("kubectl wait --for=condition=Ready pod/first --timeout=30s").ok();
     let row = vm
         .sh("kubectl get pvc data --no-headers | awk '{print $2, $4, $5, $6}'")
@@ -58,9 +56,9 @@ fn a_claims_data_outlives_its_pods_and_goes_with_the_claim() {
     vm.sh("kubectl delete pod first").ok();
     becomes(&vm, "kubectl get pvc,pv -o name", "");
 
-    // A claim that is kept keeps its data, and its Pods to the node where that is.
+    // A claim that is kept keeps its data: nodes are of one machine and share its disk, so on another node too.
     apply(&vm, CLAIM);
-    apply(&vm, &user("first", Some("worker1")));
+    apply(&vm, &user("first", "worker1"));
     vm.sh("kubectl wait --for=condition=Ready pod/first --timeout=30s").ok();
     assert_eq!(
         vm.sh("kubectl exec first -- ls /data").ok(),
@@ -69,23 +67,11 @@ fn a_claims_data_outlives_its_pods_and_goes_with_the_claim() {
     );
     vm.sh("kubectl exec first -- sh -c 'echo kept > /data/file'; kubectl delete pod first")
         .ok();
-    apply(&vm, &user("second", None));
+    apply(&vm, &user("second", "worker2"));
     vm.sh("kubectl wait --for=condition=Ready pod/second --timeout=30s")
         .ok();
     assert_eq!(vm.sh("kubectl exec second -- cat /data/file").ok(), "kept\n");
-    assert_eq!(
-        vm.sh("kubectl get pod second -o jsonpath='{.spec.nodeName}'").ok(),
-        "worker1"
-    );
-    apply(&vm, &user("elsewhere", Some("worker2")));
-    let why = "kubectl get events --field-selector involvedObject.name=elsewhere,reason=FailedScheduling -o jsonpath='{.items[0].message}'";
-    eventually(|| match vm.sh(why).code {
-        0 => Ok(()),
-        code => Err(format!("exit {code}")),
-    });
-    let why = vm.sh(why).ok();
-    assert!(why.starts_with("0/3 nodes are available: "), "{why}");
-    vm.sh("kubectl delete pod elsewhere second").ok();
+    vm.sh("kubectl delete pod second").ok();
 
     // A volume that is to be retained is released, with its data, and waits for somebody.
     let volume = vm.sh("kubectl get pvc data -o jsonpath='{.spec.volumeName}'").ok();

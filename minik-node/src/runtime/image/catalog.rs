@@ -164,7 +164,10 @@ const DNS: Recipe = Recipe {
 const ALL: [Recipe; 6] = [BUSYBOX_IMAGE, HTTPD, DNS, NGINX, PAUSE, TOOLS];
 
 /// Other names by which lessons know our images.
-const ALIASES: [(&str, &str); 8] = [
+const ALIASES: [(&str, &str); 11] = [
+    ("alpine", "busybox"),
+    ("debian", "tools"),
+    ("ubuntu", "tools"),
     ("nginx-slim", "nginx"),
     ("tutum/dnsutils", "tools"),
     ("curlimages/curl", "tools"),
@@ -222,6 +225,8 @@ mod tests {
             ("registry.k8s.io/e2e-test-images/jessie-dnsutils:1.7", Some("tools")),
             ("tutum/dnsutils", Some("tools")),
             ("curlimages/curl:8.1", Some("tools")),
+            ("debian:12", Some("tools")),
+            ("alpine:3", Some("busybox")),
             ("minik/dns", Some("minik/dns")),
             ("someone/nginx", None),
             ("mysql:5.7", None),
