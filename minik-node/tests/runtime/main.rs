@@ -65,12 +65,19 @@ where
     })
 }
 
-/// One test on a tokio runtime of its own.
+/// One test on a tokio runtime of its own, in a network namespace of its own that has a loopback and no way out: what a
+/// test dials by mistake goes nowhere.
 fn trial<F>(name: &'static str, test: fn() -> F) -> Trial
 where
     F: Future<Output = ()> + 'static,
 {
     Trial::test(name, move || {
+        // The runtime's threads inherit it.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+        let raised = std::process::Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status()?;
+        assert!(raised.success(), "ip link set lo up");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
