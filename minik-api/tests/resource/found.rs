@@ -1,4 +1,4 @@
-//! Inputs that fuzz targets found, each with what was wrong about it.
+//! Inputs that fuzz targets and schemathesis found, each with what was wrong about it.
 
 use jiff::Timestamp;
 use minik_api::resource::Registry;
@@ -44,4 +44,17 @@ fn a_key_that_is_null_is_one_that_is_left_out() {
     let (fitted, _unknown) = check(&first.object, info).unwrap();
     let second = apply(&writer, Some(&fitted), &first.managed_fields, &config, false).unwrap();
     assert_eq!(check(&second.object, info).unwrap().0, fitted);
+}
+
+/// It was decoded and then fitted no type: a 500.
+#[test]
+fn a_series_of_events_without_a_time_has_gos_zero_time() {
+    let registry = Registry::standard();
+    let kind = registry.by_kind("events.k8s.io", "Event").unwrap();
+    let body = br#"{"metadata":{"name":"a"},"series":{"count":2}}"#;
+    let mut object = decode(body, Format::Json, &kind.info, FieldValidation::Strict)
+        .unwrap()
+        .object;
+    kind.strategy.default(&mut object).unwrap();
+    assert_eq!(object["series"]["lastObservedTime"], "0001-01-01T00:00:00.000000Z");
 }

@@ -72,6 +72,7 @@ fn stamp(definition: &str, object: &mut Map<String, Value>) {
 
 /// Go's zero time, which a required time that nobody gave has.
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+const ZERO_MICRO_TIME: &str = "0001-01-01T00:00:00.000000Z";
 
 struct Fitter<'a> {
     schema: &'a Schema,
@@ -130,8 +131,13 @@ impl<'a> Fitter<'a> {
                 let empty = self.structure(&Tree::Null, id, None)?;
                 out.insert(field.name.to_string(), empty);
             }
-            if matches!(field.ty, Type::Time) && field.required && !out.contains_key(&*field.name) {
-                out.insert(field.name.to_string(), Value::from(ZERO_TIME));
+            let zero = match field.ty {
+                Type::Time => ZERO_TIME,
+                Type::MicroTime => ZERO_MICRO_TIME,
+                _ => continue,
+            };
+            if field.required && !out.contains_key(&*field.name) {
+                out.insert(field.name.to_string(), Value::from(zero));
             }
         }
         Ok(())
