@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::dns;
 use crate::vm::Vm;
@@ -33,6 +33,34 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.way, self.why)
+    }
+}
+
+/// Where the clients' connections come from: every port in turn. The kernel would choose one anew within seconds, while
+/// conntrack still remembers a connection from it that nobody answered (for two minutes), and lead the new one to the same
+/// Pod, dead or not; that is how every kube-proxy's rules work, and would be counted as a failure of ours.
+#[derive(Debug, Default)]
+struct Ports(AtomicU32);
+
+impl Ports {
+    /// The ports that a process may take.
+    const FIRST: u32 = 1024;
+    const COUNT: u32 = 65536 - Self::FIRST;
+
+    async fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let mut refused = None;
+        for _ in 0..16 {
+            let port = Self::FIRST + self.0.fetch_add(1, Ordering::Relaxed) % Self::COUNT;
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            let from = (Ipv4Addr::UNSPECIFIED, u16::try_from(port).expect("a port")).into();
+            match socket.bind(from) {
+                Ok(()) => return socket.connect(to).await,
+                // Somebody listens there.
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()))
     }
 }
 
@@ -74,18 +102,13 @@ impl Way {
         Ok((address, port).into())
     }
 
-    async fn ask(self) -> Result<(), String> {
+    async fn ask(self, ports: &Ports) -> Result<(), String> {
         let mut stage = "before it had an address".to_owned();
         let asked = async {
             let address = self.address().await?;
             stage = format!("while it connected to {address}");
-            let stream = TcpStream::connect(address).await;
+            let stream = ports.connect(address).await;
             let stream = stream.map_err(|error| format!("{address}: {error}"))?;
-            // Given up, it is forgotten at once by those who track it: its port is soon another request's, which must not be
-            // led to a Pod that has died since.
-            stream
-                .set_zero_linger()
-                .map_err(|error| format!("{address}: {error}"))?;
             stage = format!("connected to {address}");
             get(stream).await.map_err(|error| format!("{address}: {error}"))
         };
@@ -128,26 +151,23 @@ impl Clients {
             failures: Arc::default(),
             threads: Vec::new(),
         };
+        let ports = Arc::<Ports>::default();
         for (way, namespace) in [
             (Way::ClusterIp(address), pod.as_str()),
             (Way::NodePort, "minik.minik.outside"),
             (Way::Headless, &pod),
             (Way::ByName, &pod),
         ] {
-            // Not before two minutes is a port used again: so long a connection that was never answered is tracked.
-            vm.sh(&format!(
-                "ip netns exec {namespace} sysctl -qw net.ipv4.ip_local_port_range='1024 65535'"
-            ))
-            .ok();
             let namespace = vm.namespace(namespace);
             let (stop, total, failures) = (clients.stop.clone(), clients.total.clone(), clients.failures.clone());
+            let ports = ports.clone();
             clients.threads.push(std::thread::spawn(move || {
                 setns(&namespace, CloneFlags::CLONE_NEWNET).expect("enters the client's namespace");
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()
                     .expect("a runtime");
-                runtime.block_on(client(way, &stop, &total, &failures));
+                runtime.block_on(client(way, &ports, &stop, &total, &failures));
             }));
         }
         clients
@@ -167,7 +187,13 @@ impl Clients {
     }
 }
 
-async fn client(way: Way, stop: &AtomicBool, total: &AtomicU64, failures: &Arc<Mutex<Vec<Failure>>>) {
+async fn client(
+    way: Way,
+    ports: &Arc<Ports>,
+    stop: &AtomicBool,
+    total: &AtomicU64,
+    failures: &Arc<Mutex<Vec<Failure>>>,
+) {
     let mut ticks = tokio::time::interval(EVERY);
     // Later than planned is later, and not several at once.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -175,10 +201,10 @@ async fn client(way: Way, stop: &AtomicBool, total: &AtomicU64, failures: &Arc<M
     while !stop.load(Ordering::Relaxed) {
         ticks.tick().await;
         total.fetch_add(1, Ordering::Relaxed);
-        let failures = failures.clone();
+        let (failures, ports) = (failures.clone(), ports.clone());
         requests.spawn(async move {
             let at = Instant::now();
-            if let Err(why) = way.ask().await {
+            if let Err(why) = way.ask(&ports).await {
                 let mut failures = failures.lock().expect("no client panicked");
                 if failures.len() < MOST {
                     let way = way.name();
