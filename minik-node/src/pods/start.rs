@@ -1,5 +1,5 @@
 //! Starting one container of a Pod: image, configuration, volumes, then the shim. What fails becomes a
-//! [`Trouble`] with a back-off, an event and a waiting reason, as the kubelet words them.
+//! [`Trouble`](super::decide::Trouble) with a back-off, an event and a waiting reason, as the kubelet words them.
 
 use std::collections::BTreeMap;
 use std::fs;
