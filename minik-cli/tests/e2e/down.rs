@@ -28,7 +28,8 @@ fn busy_mounts_and_strangers_in_its_namespaces_hold_no_cluster_up() {
 #[test]
 fn what_cannot_be_removed_is_named_with_the_command_that_would() {
     let vm = Vm::boot();
-    vm.sh("mkdir -p /run/netns").ok();
+    // `mount` keeps notes there.
+    vm.sh("mkdir -p /run/netns /run/mount").ok();
     let before = snapshot(&vm);
     vm.sh("minik up --isolated --wait").ok();
     // As a disk with errors is.

@@ -133,7 +133,8 @@ impl<'a> Fitter<'a> {
             }
             let zero = match field.ty {
                 Type::Time => ZERO_TIME,
-                Type::MicroTime => ZERO_MICRO_TIME,
+                // The one that an object itself has, `eventTime` of an Event, those of the older form lack.
+                Type::MicroTime if !self.json_path.is_empty() => ZERO_MICRO_TIME,
                 _ => continue,
             };
             if field.required && !out.contains_key(&*field.name) {
