@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodAffinityTerm, PodSpec};
+use k8s_openapi::api::core::v1::{PodAffinityTerm, PodSpec, WeightedPodAffinityTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 type Labels = BTreeMap<String, String>;
@@ -19,21 +19,31 @@ pub fn merge(labels: &Labels, spec: &mut PodSpec) {
     }
     let Some(affinity) = &mut spec.affinity else { return };
     if let Some(near) = &mut affinity.pod_affinity {
-        let preferred = near.preferred_during_scheduling_ignored_during_execution.iter_mut();
-        preferred
-            .flatten()
-            .for_each(|weighted| term(&mut weighted.pod_affinity_term, labels));
-        let required = near.required_during_scheduling_ignored_during_execution.iter_mut();
-        required.flatten().for_each(|near| term(near, labels));
+        terms(
+            near.preferred_during_scheduling_ignored_during_execution.as_mut(),
+            near.required_during_scheduling_ignored_during_execution.as_mut(),
+            labels,
+        );
     }
     if let Some(far) = &mut affinity.pod_anti_affinity {
-        let preferred = far.preferred_during_scheduling_ignored_during_execution.iter_mut();
-        preferred
-            .flatten()
-            .for_each(|weighted| term(&mut weighted.pod_affinity_term, labels));
-        let required = far.required_during_scheduling_ignored_during_execution.iter_mut();
-        required.flatten().for_each(|far| term(far, labels));
+        terms(
+            far.preferred_during_scheduling_ignored_during_execution.as_mut(),
+            far.required_during_scheduling_ignored_during_execution.as_mut(),
+            labels,
+        );
     }
+}
+
+fn terms(
+    preferred: Option<&mut Vec<WeightedPodAffinityTerm>>,
+    required: Option<&mut Vec<PodAffinityTerm>>,
+    labels: &Labels,
+) {
+    let preferred = preferred.into_iter().flatten();
+    let preferred = preferred.map(|weighted| &mut weighted.pod_affinity_term);
+    preferred
+        .chain(required.into_iter().flatten())
+        .for_each(|each| term(each, labels));
 }
 
 fn term(term: &mut PodAffinityTerm, labels: &Labels) {
