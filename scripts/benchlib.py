@@ -46,7 +46,7 @@ def down(cluster):
 
 
 def processes(cluster):
-    """(pid, role) of each of a cluster's own processes; a Pod's containers are not among them."""
+    """(pid, role) of each of a cluster's own processes; a Pod's containers are not among them, what holds its sandbox is."""
     networks = {os.stat(path).st_ino for path in glob.glob(f"/run/netns/minik.{cluster}.*")}
     for folder in glob.glob("/proc/[0-9]*"):
         try:
@@ -58,7 +58,8 @@ def processes(cluster):
                 continue  # of another cluster
         except OSError:
             continue  # it ended while we looked
-        yield int(os.path.basename(folder)), words[2] if words[1:2] == ["internal"] else " ".join(words[1:2])
+        role = "pause" if words[0] == "/pause" else words[2] if words[1:2] == ["internal"] else " ".join(words[1:2])
+        yield int(os.path.basename(folder)), role
 
 
 def rollup(pid, field):
@@ -71,11 +72,11 @@ def rollup(pid, field):
 
 
 def memory(cluster):
-    """MiB of PSS: (all but shims, shims, the processes' roles with theirs)."""
+    """MiB of PSS: (all but what there is for each Pod, that, the processes' roles with theirs)."""
     roles = {}
     for pid, role in processes(cluster):
         roles.setdefault(role, []).append(rollup(pid, "Pss"))
-    shims = sum(roles.pop("shim", []))
+    shims = sum(roles.pop("shim", [])) + sum(roles.pop("pause", []))
     return sum(map(sum, roles.values())), shims, roles
 
 

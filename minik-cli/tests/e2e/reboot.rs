@@ -118,13 +118,36 @@ fn a_cluster_is_as_it_was_after_a_reboot_and_nothing_runs_twice() {
     }
 }
 
+/// Ends shims and, with the second, what they would come back to as well.
+const KILL_SHIMS: &str = "kill -9 $(pgrep -f '[i]nternal shim')";
+const KILL_SANDBOXES: &str = "kill -9 $(pgrep -f '[i]nternal shim') $(pgrep -fx /pause)";
+
 #[test]
-fn a_pod_whose_shim_was_killed_ends_as_unknown_and_starts_again_only_if_it_may() {
+fn a_pod_outlives_its_shim_and_starts_again_only_if_it_may() {
     let vm = Vm::with_cluster();
     vm.sh_with(&format!("{WEB}---{OBJECTS}"), "kubectl apply -f -").ok();
     vm.sh("kubectl rollout status deployment/web --timeout=30s").ok();
     vm.sh("kubectl wait --for=condition=Ready pod/once --timeout=30s").ok();
-    vm.sh("kill -9 $(pgrep -f '[i]nternal shim')").ok();
+
+    let shims = "pgrep -fc '[i]nternal shim'";
+    let count = vm.sh(shims).ok();
+    let running = "kubectl get pods -A -o jsonpath='{range .items[*]}{.metadata.name} {.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount} {.status.containerStatuses[*].state.running.startedAt}{\"\\n\"}{end}'";
+    let before = vm.sh(running).ok();
+    vm.sh(KILL_SHIMS).ok();
+    eventually(|| is(&vm.sh(shims).out, &count));
+    vm.sh("kubectl exec once -- true").ok();
+    // Agents die too, and find what is left.
+    vm.sh(&format!("kill -9 $(pgrep -f '[i]nternal agent') ; {KILL_SHIMS}"))
+        .ok();
+    eventually(|| is(&vm.sh(shims).out, &count));
+    eventually(|| match vm.sh("kubectl exec once -- sh -c 'kill 1; true'") {
+        said if said.code == 0 => Ok(()),
+        said => Err(said.to_string()),
+    });
+    assert_eq!(vm.sh(running).ok(), before, "the same runs of the same containers");
+    assert_eq!(vm.sh("kubectl logs once").ok(), "ran\n");
+
+    vm.sh(KILL_SANDBOXES).ok();
     eventually(|| is(&state(&vm, "once", ".status.phase"), "Failed"));
     let reason = ".status.containerStatuses[0].state.terminated.reason";
     assert_eq!(state(&vm, "once", reason), "ContainerStatusUnknown");

@@ -88,7 +88,7 @@ impl Manager {
         let earlier = !found.is_empty();
         let mut ports = HostPorts::new();
         for (uid, dir) in found {
-            match Running::adopt(&dir).await {
+            match Running::adopt(&dir, &self.node.program).await {
                 Ok(running) => {
                     ports.extend(host_ports(&uid, &running.spec));
                     if running.spec.netns.is_some() {

@@ -1,13 +1,14 @@
-//! A Pod's shim as its worker sees it: a connection, and the newest that it reported.
+//! A Pod's shim as its worker sees it: a connection, and the newest that it reported. One that is killed is started again, and
+//! finds the containers where they are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 
-use crate::runtime::client::{ShimClient, ShimClientError, States};
+use crate::runtime::client::{ShimClient, ShimClientError, States, Watch};
 use crate::runtime::spec::SandboxSpec;
 
-/// A shim and what it reports: `None` once it has died.
+/// A shim and what it reports: `None` once it has died, and the sandbox with it.
 #[derive(Debug)]
 pub struct Running {
     /// The shim.
@@ -19,36 +20,95 @@ pub struct Running {
 }
 
 impl Running {
-    /// Follows a shim's states.
-    pub async fn follow(client: ShimClient, spec: SandboxSpec) -> Result<Self, ShimClientError> {
+    /// Follows a shim's states; `program` is what it is started again with.
+    pub async fn follow(client: ShimClient, spec: SandboxSpec, program: &Path) -> Result<Self, ShimClientError> {
         let mut watch = client.watch().await?;
         let (sender, states) = watch::channel(Some(watch.next().await?));
-        tokio::spawn(async move {
-            loop {
-                let next = tokio::select! {
-                    next = watch.next() => next,
-                    () = sender.closed() => return,
-                };
-                let lost = next.is_err();
-                sender.send_replace(next.ok());
-                if lost {
-                    return;
-                }
-            }
-        });
+        tokio::spawn(tell(client.clone(), watch, sender, program.to_owned()));
         Ok(Self { client, spec, states })
     }
 
-    /// Finds the shim in a run directory. One that does not answer is lost.
-    pub async fn adopt(dir: &Path) -> Result<Self, ShimClientError> {
+    /// Finds the shim in a run directory, or starts another if it was killed. Without a sandbox it is lost.
+    pub async fn adopt(dir: &Path, program: &Path) -> Result<Self, ShimClientError> {
         let (client, spec) = ShimClient::adopt(dir)?;
-        match Self::follow(client.clone(), spec.clone()).await {
-            Err(ShimClientError::Connect(_) | ShimClientError::Talk { .. }) => Ok(Self {
-                client,
-                spec,
-                states: watch::channel(None).1,
-            }),
-            other => other,
+        match Self::follow(client.clone(), spec.clone(), program).await {
+            Err(ShimClientError::Connect(_) | ShimClientError::Talk { .. }) => {}
+            other => return other,
+        }
+        if client.revive(program)? {
+            match Self::follow(client.clone(), spec.clone(), program).await {
+                Err(ShimClientError::Connect(_) | ShimClientError::Talk { .. }) => {}
+                other => return other,
+            }
+        }
+        let states = watch::channel(None).1;
+        Ok(Self { client, spec, states })
+    }
+
+    /// Ends the shim, and with it the sandbox; what is lost already has ended.
+    pub async fn end(&mut self) -> Result<(), ShimClientError> {
+        while self.states.borrow_and_update().is_some() {
+            match self.client.shutdown().await {
+                // Killed just now. Whoever follows it says whether there is another, or nothing to end any more.
+                Err(ShimClientError::Connect(_) | ShimClientError::Talk { .. }) => {}
+                Ok(()) => {
+                    // The last ends arrive before the connection closes.
+                    let ended = self.states.wait_for(Option::is_none).await.is_ok();
+                    tracing::trace!(ended, "shim ended");
+                    return Ok(());
+                }
+                other => return other,
+            }
+            if self.states.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Passes states on for as long as anybody listens and there is a sandbox.
+async fn tell(client: ShimClient, mut watch: Watch, sender: watch::Sender<Option<States>>, program: PathBuf) {
+    loop {
+        let next = tokio::select! {
+            next = watch.next() => next,
+            () = sender.closed() => return,
+        };
+        match next {
+            Ok(states) => drop(sender.send_replace(Some(states))),
+            Err(death) => match again(&client, &program).await {
+                Ok(Some((other, states))) => {
+                    tracing::warn!(
+                        error = &death as &dyn std::error::Error,
+                        "a shim died; another has taken over"
+                    );
+                    watch = other;
+                    sender.send_replace(Some(states));
+                }
+                Ok(None) => drop(sender.send_replace(None)),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a shim died, and another cannot take over"
+                    );
+                    sender.send_replace(None);
+                }
+            },
+        }
+        if sender.borrow().is_none() {
+            return;
         }
     }
+}
+
+/// The states of a shim whose connection broke, from it or from another in its place; `None` when there is no sandbox any
+/// more.
+async fn again(client: &ShimClient, program: &Path) -> Result<Option<(Watch, States)>, ShimClientError> {
+    let mut watch = match client.watch().await {
+        Err(ShimClientError::Connect(_)) if client.revive(program)? => client.watch().await?,
+        Err(ShimClientError::Connect(_)) => return Ok(None),
+        other => other?,
+    };
+    let states = watch.next().await?;
+    Ok(Some((watch, states)))
 }

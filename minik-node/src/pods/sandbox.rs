@@ -84,7 +84,7 @@ pub async fn create(charge: &mut Charge) -> Result<(), PodError> {
             charge.events.warning(&pod, None, "DNSConfigForming", text);
         }
         let client = ShimClient::spawn(&node.program, &directories.run, &spec)?;
-        Ok::<_, PodError>(Running::follow(client, spec.clone()).await?)
+        Ok::<_, PodError>(Running::follow(client, spec.clone(), &node.program).await?)
     };
     match made.await {
         Ok(running) => {
@@ -180,10 +180,7 @@ pub async fn remove(charge: &mut Charge) -> Result<(), PodError> {
         keeper.end().await;
     }
     if let Some(running) = &mut charge.running {
-        running.client.shutdown().await?;
-        // The last ends arrive before the connection closes.
-        let ended = running.states.wait_for(Option::is_none).await.is_ok();
-        tracing::trace!(ended, "shim ended");
+        running.end().await?;
         let spec = running.spec.clone();
         if !spec.host_ports.is_empty() {
             charge.node.host_ports.set(&spec.pod_uid, None).await?;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::protocol::{ContainerState, Exec, Exit, Failure, Reply, Request};
-use super::spec::{ContainerSpec, SANDBOX_FILE, SOCKET_FILE, SandboxSpec, stdin_fifo};
+use super::spec::{ContainerSpec, HOLDER_FILE, SANDBOX_FILE, SOCKET_FILE, SandboxSpec, stdin_fifo};
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
@@ -75,21 +75,20 @@ impl ShimClient {
             dir: dir.to_owned(),
             source,
         })?;
-        let listener = bind(dir).map_err(ShimClientError::Spawn)?;
-        let log = fs::File::create(dir.join("shim.log")).map_err(ShimClientError::Spawn)?;
-        let child = tokio::process::Command::new(program)
-            .args(["internal", "shim", "--dir"])
-            .arg(dir)
-            .stdin(Stdio::from(OwnedFd::from(listener)))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .process_group(0)
-            .env_clear()
-            .spawn()
-            .map_err(ShimClientError::Spawn)?;
-        // tokio reaps a dropped child in the background; the process itself goes on.
-        drop(child);
+        start(program, dir).map_err(ShimClientError::Spawn)?;
         Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// Starts another shim for the sandbox of one that was killed; it takes over what that one left. Says whether there is a
+    /// sandbox to take over.
+    ///
+    /// Only to be called after a refused connection: a shim that lives has the socket and the containers.
+    pub fn revive(&self, program: &Path) -> Result<bool, ShimClientError> {
+        let left = self.dir.join(HOLDER_FILE).exists();
+        if left {
+            start(program, &self.dir).map_err(ShimClientError::Spawn)?;
+        }
+        Ok(left)
     }
 
     /// Finds the shim of an agent that went before.
@@ -117,12 +116,9 @@ impl ShimClient {
         .await
     }
 
-    /// Kills what is left and ends the shim; a shim that is gone already is no error.
+    /// Kills what is left, and ends the sandbox and its shim.
     pub async fn shutdown(&self) -> Result<(), ShimClientError> {
-        match self.call(Request::Shutdown).await {
-            Err(ShimClientError::Connect(_) | ShimClientError::Talk { .. }) => Ok(()),
-            other => other,
-        }
+        self.call(Request::Shutdown).await
     }
 
     async fn call(&self, request: Request) -> Result<(), ShimClientError> {
@@ -238,6 +234,26 @@ impl Conversation {
             source,
         }
     }
+}
+
+fn start(program: &Path, dir: &Path) -> io::Result<()> {
+    let listener = bind(dir)?;
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("shim.log"))?;
+    let child = tokio::process::Command::new(program)
+        .args(["internal", "shim", "--dir"])
+        .arg(dir)
+        .stdin(Stdio::from(OwnedFd::from(listener)))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .process_group(0)
+        .env_clear()
+        .spawn()?;
+    // tokio reaps a dropped child in the background; the process itself goes on.
+    drop(child);
+    Ok(())
 }
 
 fn write_spec(dir: &Path, spec: &SandboxSpec) -> io::Result<()> {

@@ -44,6 +44,18 @@ impl Splitter {
         }
     }
 
+    /// Goes on where one that [`rest`](Self::rest) was asked of stopped.
+    #[must_use]
+    pub const fn resume(stream: Stream, rest: Vec<u8>) -> Self {
+        Self { stream, rest }
+    }
+
+    /// The line that is not complete yet.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// Appends to `out` the records that `bytes`, read at `now`, complete.
     pub fn push(&mut self, bytes: &[u8], now: Timestamp, out: &mut Vec<u8>) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {

@@ -12,6 +12,8 @@ use crate::plan::host_ports::HostPort;
 
 /// File name of a [`SandboxSpec`] in a Pod's run directory.
 pub const SANDBOX_FILE: &str = "sandbox.json";
+/// File that is in a Pod's run directory for as long as its sandbox is there: who holds its namespaces.
+pub const HOLDER_FILE: &str = "holder.json";
 /// File name of the shim's socket in a Pod's run directory.
 pub const SOCKET_FILE: &str = "shim.sock";
 

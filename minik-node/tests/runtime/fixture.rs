@@ -18,6 +18,10 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
+        Self::sharing(Shares::default())
+    }
+
+    pub fn sharing(shares: Shares) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::tempdir().unwrap();
         let uid = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -32,7 +36,7 @@ impl Fixture {
             address: [127, 0, 0, 1].into(),
             state_dir: dir.path().join("state"),
             tmpfs: Vec::new(),
-            shares: Shares::default(),
+            shares,
             host_ports: Vec::new(),
         };
         let client = ShimClient::spawn(&std::env::current_exe().unwrap(), &dir.path().join("run"), &spec).unwrap();
@@ -144,8 +148,10 @@ pub fn end_shims(dirs: Vec<PathBuf>) {
             .build()
             .unwrap();
         for dir in dirs {
-            if let Ok((client, _)) = ShimClient::adopt(&dir) {
-                runtime.block_on(client.shutdown()).unwrap();
+            if let Ok((client, _)) = ShimClient::adopt(&dir)
+                && let Err(error) = runtime.block_on(client.shutdown())
+            {
+                eprintln!("{error}");
             }
         }
     });

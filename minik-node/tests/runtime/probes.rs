@@ -324,8 +324,8 @@ async fn promptness(mut node: Node) {
     let mut took = Vec::new();
     for round in 0..6 {
         let code = if round % 2 == 0 { 503 } else { 200 };
-        answers.send_replace(code);
         *answered.lock().unwrap() = None;
+        answers.send_replace(code);
         node.api.until("web", |pod| ready(pod) == (code == 200)).await;
         let heard = Instant::now();
         let (first, at) = answered.lock().unwrap().unwrap();

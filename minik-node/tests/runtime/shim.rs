@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use libtest_mimic::Trial;
-use minik_node::runtime::client::{ShimClient, ShimClientError};
-use minik_node::runtime::protocol::Exec;
+use minik_node::kernel::netns::NetNs;
+use minik_node::runtime::client::{ShimClient, ShimClientError, States, Watch};
+use minik_node::runtime::protocol::{Exec, Exit};
+use minik_node::runtime::spec::{Processes, Shares};
 
 use crate::fixture::{Fixture, until};
 use crate::trial;
@@ -20,7 +22,10 @@ pub fn trials() -> Vec<Trial> {
         trial("shim::exec_carries_output_and_exit_code", exec),
         trial("shim::an_agent_finds_its_shim_again", adopt),
         trial("shim::signals_reach_the_first_process", signal),
-        trial("shim::containers_die_with_the_shim", orphan),
+        trial("shim::another_takes_over_from_one_that_was_killed", killed),
+        trial("shim::what_ended_unseen_is_unknown", unseen),
+        trial("shim::a_sandbox_lasts_as_long_as_somebody_holds_it", held),
+        trial("shim::one_space_of_processes_outlives_the_shim_too", one_space),
         trial("shim::a_container_starts_again_with_a_fresh_layer", restart),
     ]
 }
@@ -198,23 +203,167 @@ async fn signal() {
     pod.finish().await;
 }
 
-async fn orphan() {
+/// Kills the shim of a container's first process; returns when it is gone. Its children fall to the test, as they fall to
+/// the supervisor of a cluster.
+fn kill_shim(pod: &Fixture, pid: i32) {
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let shim = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().to_owned();
+    kill(&shim);
+    let socket = pod.run_dir().join("shim.sock");
+    while std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+        std::thread::yield_now();
+    }
+}
+
+fn kill(pid: &str) {
+    assert!(Command::new("kill").args(["-KILL", pid]).status().unwrap().success());
+}
+
+/// Reaps an orphan that fell to the test, once it has ended.
+fn inherit(pid: i32) {
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+}
+
+/// Starts another shim in the place of one that was killed; gives its states.
+async fn revive(pod: &Fixture) -> Result<(Watch, States), ShimClientError> {
+    assert!(
+        pod.client.revive(&std::env::current_exe().unwrap())?,
+        "there is a sandbox"
+    );
+    let mut watch = pod.client.watch().await?;
+    let states = watch.next().await?;
+    Ok((watch, states))
+}
+
+fn holder(pod: &Fixture) -> i64 {
+    let text = std::fs::read_to_string(pod.run_dir().join("holder.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&text).unwrap()["pid"]
+        .as_i64()
+        .unwrap()
+}
+
+async fn killed() {
     let pod = Fixture::new();
-    let spec = pod.container("main", "busybox", &["sleep", "1000"]).await;
+    let script = "printf 'half '; until test -e /dev/shm/go; do usleep 1000; done; echo whole; exit 7";
+    let spec = pod.container("main", "busybox", &["sh", "-c", script]).await;
     let mut watch = pod.client.watch().await.unwrap();
+    pod.client.start(spec).await.unwrap();
+    pod.client
+        .start(pod.container("done", "busybox", &["sh", "-c", "exit 3"]).await)
+        .await
+        .unwrap();
+    let before = until(&mut watch, |states| {
+        states.contains_key("main") && states.get("done").is_some_and(|state| state.current.ended.is_some())
+    })
+    .await;
+    let rest = pod.run_dir().join("main-id.out.rest");
+    while !std::fs::read(&rest).is_ok_and(|text| text == b"half ") {
+        tokio::task::yield_now().await;
+    }
+    let pid = before["main"].current.pid;
+    kill_shim(&pod, pid);
+    assert!(watch.next().await.is_err(), "its connection broke");
+
+    let (mut watch, after) = revive(&pod).await.unwrap();
+    assert_eq!(after, before, "nothing has ended or begun");
+    let heir = std::thread::spawn(move || inherit(pid));
+    // Exec, the Pod's memory and its namespaces are what they were.
+    let beside = "hostname; echo from exec > /dev/shm/go; cat /proc/1/comm";
+    let said = run(&pod.client, &["sh", "-c", beside]).await.unwrap();
+    assert_eq!(said, ("web\nsh\n".into(), 0));
+    let other = pod.container("other", "busybox", &["cat", "/dev/shm/go"]).await;
+    pod.client.start(other).await.unwrap();
+
+    heir.join().unwrap();
+    let ended = until(&mut watch, |states| {
+        ["main", "other"]
+            .iter()
+            .all(|name| states.get(*name).is_some_and(|state| state.current.ended.is_some()))
+    })
+    .await;
+    assert_eq!(ended["main"].current.ended.as_ref().unwrap().exit.code, 7);
+    assert_eq!(pod.lines("main", 0), ["stdout F half whole"]);
+    assert_eq!(pod.lines("other", 0), ["stdout F from exec"]);
+    pod.finish().await;
+}
+
+async fn unseen() {
+    let pod = Fixture::new();
+    let mut watch = pod.client.watch().await.unwrap();
+    let spec = pod.container("main", "busybox", &["sleep", "1000"]).await;
     pod.client.start(spec).await.unwrap();
     let pid = until(&mut watch, |states| states.contains_key("main")).await["main"]
         .current
         .pid;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let shim = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().to_owned();
-    assert!(Command::new("kill").args(["-KILL", &shim]).status().unwrap().success());
-    assert!(watch.next().await.is_err(), "the shim is gone");
-    while std::path::Path::new(&format!("/proc/{pid}")).exists() {
+    kill_shim(&pod, pid);
+    kill(&pid.to_string());
+    inherit(pid);
+    let (_watch, states) = revive(&pod).await.unwrap();
+    let ended = states["main"].current.ended.as_ref().unwrap();
+    assert_eq!(ended.exit, Exit::LOST);
+    pod.finish().await;
+}
+
+async fn held() {
+    let pod = Fixture::new();
+    let mut watch = pod.client.watch().await.unwrap();
+    let spec = pod.container("main", "busybox", &["sleep", "1000"]).await;
+    pod.client.start(spec).await.unwrap();
+    let pid = until(&mut watch, |states| states.contains_key("main")).await["main"]
+        .current
+        .pid;
+    let first = holder(&pod);
+    kill(&first.to_string());
+    while holder(&pod) == first {
         tokio::task::yield_now().await;
     }
-    assert!(matches!(pod.client.watch().await, Err(ShimClientError::Connect(_))));
-    pod.finish().await;
+    kill_shim(&pod, pid);
+    let (_watch, states) = revive(&pod).await.unwrap();
+    assert_eq!(states["main"].current.ended, None, "another holds what the first held");
+
+    kill_shim(&pod, pid_of_shim_child(&pod).await);
+    kill(&holder(&pod).to_string());
+    inherit(holder(&pod).try_into().unwrap());
+    assert!(revive(&pod).await.is_err(), "nobody holds it");
+    inherit(pid);
+    let error = pod.client.watch().await.map(drop).unwrap_err();
+    assert!(matches!(error, ShimClientError::Connect(_)), "{error}");
+    NetNs::delete(&pod.netns).unwrap();
+}
+
+/// A process whose parent is the shim: an adopted container's is another.
+async fn pid_of_shim_child(pod: &Fixture) -> i32 {
+    let mut watch = pod.client.watch().await.unwrap();
+    let spec = pod.container("beside", "busybox", &["sleep", "1000"]).await;
+    pod.client.start(spec).await.unwrap();
+    until(&mut watch, |states| states.contains_key("beside")).await["beside"]
+        .current
+        .pid
+}
+
+async fn one_space() {
+    let pod = Fixture::sharing(Shares {
+        processes: Processes::Pod,
+        ..Shares::default()
+    });
+    let mut watch = pod.client.watch().await.unwrap();
+    let spec = pod.container("main", "busybox", &["sleep", "1000"]).await;
+    pod.client.start(spec).await.unwrap();
+    let pid = until(&mut watch, |states| states.contains_key("main")).await["main"]
+        .current
+        .pid;
+    kill_shim(&pod, pid);
+    let (mut watch, states) = revive(&pod).await.unwrap();
+    assert_eq!(states["main"].current.ended, None);
+    let said = run(&pod.client, &["cat", "/proc/1/comm"]).await.unwrap();
+    assert_eq!(said, ("pause\n".into(), 0));
+    // The first process takes all others with it, and the shim sees that.
+    kill(&holder(&pod).to_string());
+    inherit(pid);
+    while watch.next().await.is_ok() {}
+    assert!(revive(&pod).await.is_err());
+    NetNs::delete(&pod.netns).unwrap();
 }
 
 async fn restart() {

@@ -17,8 +17,10 @@ const TOLD: Duration = Duration::from_secs(3);
 pub enum Harm {
     /// One of minik's own processes, by SIGKILL. Nobody may notice.
     KillDaemon,
-    /// A Pod, by its shim. One that was killed before is deleted too: nobody is to wait for the end of its back-off.
+    /// The shim of a Pod, or what holds the Pod's namespaces, by SIGKILL. Nobody may notice.
     KillShim,
+    /// A Pod's containers. One that was killed before is deleted too: nobody is to wait for the end of its back-off.
+    KillPod,
     /// The packet rules of a node.
     Flush,
     /// A node's link.
@@ -56,6 +58,7 @@ impl Harm {
         let what = match self {
             Self::KillDaemon => kill_daemon(vm, random),
             Self::KillShim => kill_shim(vm, random),
+            Self::KillPod => kill_pod(vm, random),
             Self::Flush => {
                 let flushed = vm.sh_with(FLUSH, &format!("ip netns exec minik.minik.{node} bash"));
                 let microseconds = flushed.ok().trim().parse().expect("a number");
@@ -93,9 +96,9 @@ impl Harm {
     /// For how long after it requests may fail; `None` if none may, ever.
     fn aftermath(self) -> Option<Duration> {
         match self {
-            Self::KillDaemon | Self::FillDisk => None,
+            Self::KillDaemon | Self::KillShim | Self::FillDisk => None,
             // Until the API and every node know that the Pod is gone.
-            Self::KillShim => Some(Duration::from_secs(2)),
+            Self::KillPod => Some(Duration::from_secs(2)),
             Self::Flush => Some(Duration::from_millis(500)),
             Self::CutLink | Self::Partition => Some(Duration::from_millis(1500)),
         }
@@ -114,6 +117,23 @@ fn kill_daemon(vm: &Vm, random: &mut StdRng) -> String {
 }
 
 fn kill_shim(vm: &Vm, random: &mut StdRng) -> String {
+    let uids = vm
+        .sh("kubectl get pods -A -o jsonpath='{range .items[*]}{.metadata.uid} {.metadata.name}{\"\\n\"}{end}'")
+        .ok();
+    let pods: Vec<&str> = uids.lines().collect();
+    let (uid, name) = pods[random.random_range(0..pods.len())]
+        .split_once(' ')
+        .expect("two words");
+    let (what, pattern) = if random.random_ratio(1, 4) {
+        ("holder", "^/pause")
+    } else {
+        ("shim", "[i]nternal shim")
+    };
+    vm.sh(&format!("for p in $(ip netns pids minik.minik.pod.{uid}); do tr '\\0' ' ' < /proc/$p/cmdline | grep -q '{pattern}' && kill -9 $p; done; true")).ok();
+    format!("killed the {what} of Pod {name}")
+}
+
+fn kill_pod(vm: &Vm, random: &mut StdRng) -> String {
     // The Pod in which the clients stand is not part of what is tried.
     let listed = "kubectl get pods -A -o jsonpath='{range .items[?(@.metadata.name!=\"client\")]}{.metadata.uid} {.metadata.namespace} {.metadata.name} {.status.containerStatuses[0].restartCount}{\"\\n\"}{end}'";
     let listed = vm.sh(listed).ok();
@@ -122,11 +142,11 @@ fn kill_shim(vm: &Vm, random: &mut StdRng) -> String {
     let [uid, namespace, name, restarts] = chosen[..] else {
         panic!("four words should be in {chosen:?}");
     };
-    vm.sh(&format!("kill -9 $(pgrep -f '[i]nternal shim .*{uid}'); true"))
+    vm.sh(&format!("for p in $(ip netns pids minik.minik.pod.{uid}); do tr '\\0' ' ' < /proc/$p/cmdline | grep -qE '^/pause|internal shim' || kill -9 $p; done; true"))
         .ok();
     if restarts != "0" {
         vm.sh(&format!(
-            "kubectl delete pod --namespace {namespace} {name} --wait=false"
+            "kubectl delete pod --namespace {namespace} {name} --wait=false --ignore-not-found"
         ))
         .ok();
     }

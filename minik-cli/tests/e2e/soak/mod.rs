@@ -134,11 +134,12 @@ fn tell_of_flushes(events: &[Event]) {
     }
 }
 
-/// A kill each second. Mostly of what a cluster can do without for a moment; now and then of a Pod, which fails requests to it.
+/// A kill each second. Mostly of what nobody may miss; now and then of a Pod's containers, which fails requests to them.
 #[test]
 fn killing_any_process_of_minik_costs_no_request() {
     let mut harms = [Harm::KillDaemon; 20];
-    harms[0] = Harm::KillShim;
+    harms[..5].fill(Harm::KillShim);
+    harms[5] = Harm::KillPod;
     hunt(number("MINIK_ENDURE_SECONDS", 12), EVERY, &harms);
 }
 
@@ -148,8 +149,8 @@ fn killing_any_process_of_minik_costs_no_request() {
 fn whatever_is_done_to_the_data_path_passes() {
     let harms = [
         Harm::KillDaemon,
-        Harm::KillDaemon,
         Harm::KillShim,
+        Harm::KillPod,
         Harm::Flush,
         Harm::CutLink,
         Harm::Partition,

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use nix::fcntl::{OFlag, SpliceFFlags, tee};
 use nix::sys::stat::Mode;
 
 use crate::runtime::cri_log::{Splitter, Stream};
@@ -23,24 +24,21 @@ const CHUNK: usize = 64 * 1024;
 /// Both streams of one attempt.
 #[derive(Debug)]
 pub struct Output {
-    streams: [(File, Splitter); 2],
-    paths: [PathBuf; 2],
+    sources: [Source; 2],
+    peephole: Peephole,
     log: LogFile,
     attached: BTreeMap<u64, [File; 2]>,
 }
 
 impl Output {
-    /// Makes the FIFOs `DIR/ID.out` and `DIR/ID.err` and opens the log file.
+    /// Makes the FIFOs `DIR/ID.out` and `DIR/ID.err`, or finds them, and opens the log file.
     pub fn open(dir: &Path, id: &str, log: &Path) -> io::Result<Self> {
-        let paths = [dir.join(format!("{id}.out")), dir.join(format!("{id}.err"))];
-        let stdout = fifo(&paths[0])?;
-        let stderr = fifo(&paths[1])?;
         Ok(Self {
-            streams: [
-                (stdout, Splitter::new(Stream::Stdout)),
-                (stderr, Splitter::new(Stream::Stderr)),
+            sources: [
+                Source::open(dir.join(format!("{id}.out")), Stream::Stdout)?,
+                Source::open(dir.join(format!("{id}.err")), Stream::Stderr)?,
             ],
-            paths,
+            peephole: Peephole::new()?,
             log: LogFile::open(log)?,
             attached: BTreeMap::new(),
         })
@@ -48,13 +46,13 @@ impl Output {
 
     /// The container's ends of the FIFOs, for stdout and stderr.
     pub fn container_ends(&self) -> io::Result<[File; 2]> {
-        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
-        Ok([open(&self.paths[0])?, open(&self.paths[1])?])
+        let open = |source: &Source| OpenOptions::new().read(true).write(true).open(&source.path);
+        Ok([open(&self.sources[0])?, open(&self.sources[1])?])
     }
 
     /// Descriptors to wait for.
     pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
-        [self.streams[0].0.as_fd(), self.streams[1].0.as_fd()]
+        [self.sources[0].fifo.as_fd(), self.sources[1].fifo.as_fd()]
     }
 
     /// Copies both streams to `ends` from now on, for the connection that asked.
@@ -74,37 +72,109 @@ impl Output {
 
     /// Moves what is there, one chunk a stream; says whether there was anything. Whoever gets a copy and does not
     /// take it is detached: the container waits for nobody.
+    ///
+    /// What is in the log leaves its FIFO after that: a shim that is killed loses nothing of it.
     pub fn pump(&mut self) -> io::Result<bool> {
         let mut records = Vec::new();
         let mut buffer = [0; CHUNK];
-        let mut any = false;
-        for (index, (fifo, splitter)) in self.streams.iter_mut().enumerate() {
-            match fifo.read(&mut buffer) {
-                Ok(read) => {
-                    any |= read > 0;
-                    self.attached
-                        .retain(|_, ends| matches!(ends[index].write(&buffer[..read]), Ok(written) if written == read));
-                    splitter.push(&buffer[..read], Timestamp::now(), &mut records);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+        let mut taken = [0; 2];
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let read = self.peephole.look(&source.fifo, &mut buffer)?;
+            taken[index] = read;
+            self.attached
+                .retain(|_, ends| matches!(ends[index].write(&buffer[..read]), Ok(written) if written == read));
+            source.splitter.push(&buffer[..read], Timestamp::now(), &mut records);
         }
-        self.log.append(&records)?;
-        Ok(any)
+        let logged = self.log.append(&records);
+        for (source, taken) in self.sources.iter_mut().zip(taken).filter(|(_, taken)| *taken > 0) {
+            // A full disk loses output; it must not hold the container up as well.
+            source.fifo.read_exact(&mut buffer[..taken])?;
+            source.keep_rest()?;
+        }
+        logged?;
+        Ok(taken != [0; 2])
     }
 
     /// Empties and removes the FIFOs of a container that has ended: nobody writes any more.
     pub fn finish(&mut self) -> io::Result<()> {
         while self.pump()? {}
-        for path in &self.paths {
-            std::fs::remove_file(path)?;
-        }
         let mut records = Vec::new();
-        for (_, splitter) in &mut self.streams {
-            splitter.finish(Timestamp::now(), &mut records);
+        for source in &mut self.sources {
+            std::fs::remove_file(&source.path)?;
+            source.splitter.finish(Timestamp::now(), &mut records);
         }
-        self.log.append(&records)
+        self.log.append(&records)?;
+        self.sources.iter_mut().try_for_each(Source::keep_rest)
+    }
+}
+
+/// One stream of an attempt.
+#[derive(Debug)]
+struct Source {
+    fifo: File,
+    path: PathBuf,
+    splitter: Splitter,
+    /// Whether there is a file with the line that is not complete.
+    kept: bool,
+}
+
+impl Source {
+    fn open(path: PathBuf, stream: Stream) -> io::Result<Self> {
+        let rest = match std::fs::read(rest_of(&path)) {
+            Ok(rest) => Some(rest),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            fifo: fifo(&path)?,
+            path,
+            kept: rest.is_some(),
+            splitter: rest.map_or(Splitter::new(stream), |rest| Splitter::resume(stream, rest)),
+        })
+    }
+
+    /// Keeps what has left the FIFO and is in no log yet where a later shim finds it.
+    fn keep_rest(&mut self) -> io::Result<()> {
+        let rest = self.splitter.rest();
+        if !rest.is_empty() {
+            std::fs::write(rest_of(&self.path), rest)?;
+        } else if self.kept {
+            std::fs::remove_file(rest_of(&self.path))?;
+        }
+        self.kept = !rest.is_empty();
+        Ok(())
+    }
+}
+
+fn rest_of(fifo: &Path) -> PathBuf {
+    let mut path = fifo.as_os_str().to_owned();
+    path.push(".rest");
+    path.into()
+}
+
+/// A pipe to look at what is in another without taking it out.
+#[derive(Debug)]
+struct Peephole {
+    reader: File,
+    writer: File,
+}
+
+impl Peephole {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        Ok(Self {
+            reader: reader.into(),
+            writer: writer.into(),
+        })
+    }
+
+    /// How much is there, as far as the buffer holds it.
+    fn look(&mut self, fifo: &File, buffer: &mut [u8]) -> io::Result<usize> {
+        match tee(fifo, &self.writer, buffer.len(), SpliceFFlags::SPLICE_F_NONBLOCK) {
+            Ok(seen) => self.reader.read_exact(&mut buffer[..seen]).map(|()| seen),
+            Err(nix::Error::EAGAIN) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -1,23 +1,27 @@
 //! The shim: one small process a Pod, parent of all its containers.
 //!
 //! Owns the Pod's namespaces, its containers' processes, their output and their exit codes. Decides nothing:
-//! the agent says what to start and to stop over the Pod's socket. Outlives the agent. One thread, one
-//! `poll(2)`, no runtime.
+//! the agent says what to start and to stop over the Pod's socket. Outlives the agent, and what it holds outlives it: the
+//! next shim of the sandbox finds all of it again. One thread, one `poll(2)`, no runtime.
 
 mod connection;
 mod container;
 mod log;
 mod process;
 mod program;
+mod record;
 mod rootfs;
 mod sandbox;
 mod server;
 mod space;
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use self::container::Container;
+use self::space::Space;
 use super::spec::{SANDBOX_FILE, SandboxSpec};
 
 /// What `minik internal shim` is told.
@@ -38,6 +42,14 @@ enum ShimError {
     },
     #[error("prepare sandbox")]
     Sandbox(#[source] sandbox::SandboxError),
+    #[error("hold the sandbox")]
+    Hold(#[source] std::io::Error),
+    #[error("read what an earlier shim left")]
+    Records(#[source] std::io::Error),
+    #[error("end what an earlier shim left")]
+    Abandon(#[source] std::io::Error),
+    #[error("nobody holds the sandbox any more")]
+    Lost,
     #[error("serve")]
     Serve(#[source] std::io::Error),
 }
@@ -69,8 +81,26 @@ fn complain(text: &str) {
 
 fn run(dir: &Path) -> Result<(), ShimError> {
     let spec = read_spec(&dir.join(SANDBOX_FILE))?;
-    sandbox::enter(&spec, dir).map_err(ShimError::Sandbox)?;
-    server::serve(dir, &spec).map_err(ShimError::Serve)
+    let records = record::all(dir).map_err(ShimError::Records)?;
+    let wanted = spec.shares.processes;
+    let space = match Space::find(wanted, dir).map_err(ShimError::Hold)? {
+        Some(space) => {
+            sandbox::join(space.holder.pidfd.as_fd()).map_err(ShimError::Sandbox)?;
+            space
+        }
+        None if record::holder(dir).map_err(ShimError::Records)?.is_some() => {
+            records
+                .iter()
+                .try_for_each(Container::abandon)
+                .map_err(ShimError::Abandon)?;
+            return Err(ShimError::Lost);
+        }
+        None => {
+            sandbox::enter(&spec, dir).map_err(ShimError::Sandbox)?;
+            Space::new(wanted, dir).map_err(ShimError::Hold)?
+        }
+    };
+    server::serve(dir, &spec, space, records).map_err(ShimError::Serve)
 }
 
 fn read_spec(path: &Path) -> Result<SandboxSpec, ShimError> {

@@ -11,7 +11,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
 
-use super::process::{Process, failure};
+use super::process::{Gate, Latch, Process, failure};
 use super::rootfs;
 use super::space::{self, Space};
 use crate::runtime::protocol::Failure;
@@ -20,9 +20,9 @@ use crate::runtime::spec::ContainerSpec;
 /// The three descriptors that become 0, 1 and 2.
 pub type Stdio = [OwnedFd; 3];
 
-/// Starts a container's first process.
-pub fn start(spec: &ContainerSpec, space: &Space, shm: &Path, stdio: &Stdio) -> io::Result<Process> {
-    space.fork(|| {
+/// Starts a container's first process, which runs its program once the latch is open, and outlives the shim from then on.
+pub fn start(spec: &ContainerSpec, space: &Space, shm: &Path, stdio: &Stdio) -> io::Result<(Process, Latch)> {
+    space.fork(|gate| {
         rootfs::enter(spec, shm).map_err(|error| failure(128, error.to_string()))?;
         for fd in &stdio[1..] {
             // `/dev/stdout` is opened again by name, by whoever the process is.
@@ -39,16 +39,16 @@ pub fn start(spec: &ContainerSpec, space: &Space, shm: &Path, stdio: &Stdio) -> 
             tty: false,
             stdio,
         }
-        .run()
+        .run(Some(gate))
     })
 }
 
-/// Starts `argv` beside the container's first process `init`.
+/// Starts `argv` beside the container's first process `init`. It ends with the shim: nobody else hears it.
 pub fn exec(spec: &ContainerSpec, init: &OwnedFd, argv: &[String], tty: bool, stdio: &Stdio) -> io::Result<Process> {
     let enter = || {
         nix::sched::setns(init, CloneFlags::CLONE_NEWNS)
             .map_err(|error| failure(128, format!("enter container: {error}")))?;
-        Program { spec, argv, tty, stdio }.run()
+        Program { spec, argv, tty, stdio }.run(None)
     };
     space::beside(init, || Process::fork(CloneFlags::empty(), enter))
 }
@@ -61,7 +61,7 @@ struct Program<'a> {
 }
 
 impl Program<'_> {
-    fn run(&self) -> Result<Infallible, Failure> {
+    fn run(&self, gate: Option<Gate>) -> Result<Infallible, Failure> {
         let setup = |what: &str, error: nix::Error| failure(128, format!("{what}: {error}"));
         nix::unistd::setsid().map_err(|error| setup("setsid", error))?;
         self.descriptors().map_err(|error| setup("set up stdio", error))?;
@@ -76,9 +76,12 @@ impl Program<'_> {
         }
         self.identity()
             .map_err(|error| failure(128, format!("set user and capabilities: {error}")))?;
-        // A container must not outlive the shim that alone can report its end; changing user clears this.
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
-            .map_err(|error| setup("set parent-death signal", error))?;
+        match gate {
+            Some(gate) => gate.pass()?,
+            // Late, since changing user clears it.
+            None => nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+                .map_err(|error| setup("set parent-death signal", error))?,
+        }
         self.replace()
     }
 

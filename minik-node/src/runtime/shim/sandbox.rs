@@ -1,6 +1,7 @@
 //! The namespaces and memory file systems that a Pod's containers share. The shim itself lives in them.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
@@ -23,6 +24,9 @@ pub enum SandboxError {
         #[source]
         source: io::Error,
     },
+    /// The namespaces of a sandbox that is there.
+    #[error("join the sandbox")]
+    Join(#[source] nix::Error),
     /// `unshare`
     #[error("make namespaces")]
     Unshare(#[source] nix::Error),
@@ -49,19 +53,31 @@ pub enum SandboxError {
     },
 }
 
-/// Moves the process into the sandbox that `spec` describes.
-pub fn enter(spec: &SandboxSpec, dir: &Path) -> Result<(), SandboxError> {
+/// Moves the process into the sandbox that `holder` holds.
+pub fn join(holder: BorrowedFd<'_>) -> Result<(), SandboxError> {
+    lead()?;
+    let flags =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNET;
+    nix::sched::setns(holder, flags).map_err(SandboxError::Join)
+}
+
+fn lead() -> Result<(), SandboxError> {
     match nix::unistd::setsid() {
         // Already a leader: the agent made the session when it spawned us.
-        Ok(_) | Err(nix::errno::Errno::EPERM) => {}
-        Err(error) => return Err(SandboxError::Session(error)),
+        Ok(_) | Err(nix::errno::Errno::EPERM) => Ok(()),
+        Err(error) => Err(SandboxError::Session(error)),
     }
+}
+
+/// Makes the sandbox that `spec` describes, and moves the process into it.
+pub fn enter(spec: &SandboxSpec, dir: &Path) -> Result<(), SandboxError> {
+    lead()?;
     let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
     if !spec.shares.node_ipc {
         flags |= CloneFlags::CLONE_NEWIPC;
     }
     if let Some(path) = &spec.netns {
-        join(path).map_err(|source| SandboxError::Network {
+        join_network(path).map_err(|source| SandboxError::Network {
             path: path.clone(),
             source,
         })?;
@@ -115,7 +131,7 @@ fn share_memory(path: &Path) -> Result<(), SandboxError> {
         })
 }
 
-fn join(path: &Path) -> io::Result<()> {
+fn join_network(path: &Path) -> io::Result<()> {
     nix::sched::setns(std::fs::File::open(path)?, CloneFlags::CLONE_NEWNET)?;
     // As containerd since 2.0: inside its own namespace a Pod may bind low ports and send pings unprivileged.
     std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;

@@ -13,6 +13,7 @@ use super::connection::{Connection, Input};
 use super::container::Container;
 use super::process::{Process, failure};
 use super::program::{self, Stdio};
+use super::record::Record;
 use super::space::Space;
 use crate::runtime::exits;
 use crate::runtime::protocol::{Exec, Failure, Reply, Request};
@@ -29,6 +30,7 @@ enum Ready {
     Started(String),
     Output(String),
     Ended(String),
+    HolderEnded,
     ExecStarted(u64),
     ExecEnded(u64),
 }
@@ -40,25 +42,30 @@ struct Server<'a> {
     listener: UnixListener,
     connections: BTreeMap<u64, Connection>,
     containers: BTreeMap<String, Container>,
-    /// By the connection that asked; its flag says whether the program's start is still unknown.
-    execs: BTreeMap<u64, (Process, bool)>,
+    /// By the connection that asked.
+    execs: BTreeMap<u64, Process>,
     next_connection: u64,
     /// The connection that asked to end.
     ending: Option<u64>,
 }
 
-/// Serves the socket on standard input until asked to end and every container has ended.
-pub fn serve(dir: &Path, spec: &SandboxSpec) -> io::Result<()> {
+/// Serves the socket on standard input until asked to end and every container has ended. What `records` tell of was started
+/// by an earlier shim.
+pub fn serve(dir: &Path, spec: &SandboxSpec, space: Space, records: Vec<Record>) -> io::Result<()> {
     // SAFETY: the agent passes the listening socket as descriptor 0, and nothing else here uses it.
     let listener = unsafe { UnixListener::from_raw_fd(0) };
     listener.set_nonblocking(true)?;
+    let adopted = records.into_iter().map(|record| {
+        let container = Container::adopt(record, dir, &spec.state_dir)?;
+        Ok((container.spec.name.clone(), container))
+    });
     let mut server = Server {
         dir,
         state_dir: spec.state_dir.clone(),
-        space: Space::new(spec.shares.processes)?,
+        space,
         listener,
         connections: BTreeMap::new(),
-        containers: BTreeMap::new(),
+        containers: adopted.collect::<io::Result<_>>()?,
         execs: BTreeMap::new(),
         next_connection: 0,
         ending: None,
@@ -70,6 +77,7 @@ pub fn serve(dir: &Path, spec: &SandboxSpec) -> io::Result<()> {
         if let Some(connection) = server.ending
             && server.containers.values().all(|container| container.live.is_none())
         {
+            server.space.end(dir)?;
             server.reply(connection, &Reply::Done);
             return Ok(());
         }
@@ -83,19 +91,20 @@ impl Server<'_> {
         if self.connections.len() < MAX_CONNECTIONS {
             sources.push((Ready::Listener, self.listener.as_fd(), input));
         }
+        sources.push((Ready::HolderEnded, self.space.holder.pidfd.as_fd(), input));
         for (name, container) in &self.containers {
             let Some(live) = &container.live else { continue };
-            if live.starting.is_some() {
-                sources.push((Ready::Started(name.clone()), live.process.failure.as_fd(), input));
+            if let Some(word) = live.process.word() {
+                sources.push((Ready::Started(name.clone()), word, input));
             }
             for fd in live.output.fds() {
                 sources.push((Ready::Output(name.clone()), fd, input));
             }
             sources.push((Ready::Ended(name.clone()), live.process.pidfd.as_fd(), input));
         }
-        for (id, (process, starting)) in &self.execs {
-            if *starting {
-                sources.push((Ready::ExecStarted(*id), process.failure.as_fd(), input));
+        for (id, process) in &self.execs {
+            if let Some(word) = process.word() {
+                sources.push((Ready::ExecStarted(*id), word, input));
             }
             sources.push((Ready::ExecEnded(*id), process.pidfd.as_fd(), input));
         }
@@ -153,11 +162,13 @@ impl Server<'_> {
                     }
                 }
             }
+            Ready::HolderEnded => self.space.hold_again(self.dir)?,
             Ready::ExecStarted(id) => self.exec_started(id),
             Ready::ExecEnded(id) => {
                 self.exec_started(id);
-                if let Some((process, _)) = self.execs.remove(&id) {
-                    let exit = process.reap()?;
+                if let Some(process) = self.execs.remove(&id) {
+                    let exit = process.exit()?;
+                    process.reap()?;
                     self.reply(id, &Reply::Exited(exit));
                 }
             }
@@ -264,7 +275,11 @@ impl Server<'_> {
     }
 
     fn started(&mut self, name: &str) {
-        let Some((connection, result)) = self.containers.get_mut(name).and_then(Container::started) else {
+        let Some((connection, result)) = self
+            .containers
+            .get_mut(name)
+            .and_then(|container| container.started(self.dir))
+        else {
             return;
         };
         // The state goes first, so that whoever is told of the start finds it there.
@@ -295,7 +310,7 @@ impl Server<'_> {
             Stdio::try_from(fds).map_err(|_count| failure(128, "an exec needs three descriptors".to_owned()))?;
         let process = program::exec(&container.spec, &live.process.pidfd, &exec.argv, exec.tty, &stdio)
             .map_err(|error| failure(128, format!("enter container {}: {error}", exec.container)))?;
-        self.execs.insert(id, (process, true));
+        self.execs.insert(id, process);
         Ok(())
     }
 
@@ -322,10 +337,9 @@ impl Server<'_> {
     }
 
     fn exec_started(&mut self, id: u64) {
-        let Some((process, starting @ true)) = self.execs.get_mut(&id) else {
+        let Some(process) = self.execs.get_mut(&id).filter(|process| process.word().is_some()) else {
             return;
         };
-        *starting = false;
         let reply = process.started().map_or_else(Reply::Failed, |()| Reply::Done);
         self.reply(id, &reply);
     }
@@ -367,7 +381,7 @@ impl Server<'_> {
         for live in self.containers.values_mut().filter_map(|c| c.live.as_mut()) {
             live.output.detach(id);
         }
-        if let Some((process, _)) = self.execs.get(&id)
+        if let Some(process) = self.execs.get(&id)
             && let Err(error) = process.signal(libc::SIGKILL)
         {
             complain(&format!("kill exec: {error}"));
