@@ -280,75 +280,41 @@ async fn explain_prints_what_it_prints_of_kubernetes() {
 /// What can only be created has no patch in the schema, so kubectl validates it itself, after it asked for custom kinds.
 #[tokio::test]
 async fn reviews_are_created_with_validation_by_every_kubectl() {
-    let reviews = [
-        (
-            "TokenReview",
-            "authentication.k8s.io/v1",
-            "{}",
-            r#"{"token": "nonsense"}"#,
-            "{.status.error}",
-            "nonsense",
-        ),
-        (
-            "SelfSubjectAccessReview",
-            "authorization.k8s.io/v1",
-            "{}",
-            r#"{"resourceAttributes": {"verb": "get", "resource": "pods"}}"#,
-            "{.status.allowed}",
-            "true",
-        ),
-        (
-            "LocalSubjectAccessReview",
-            "authorization.k8s.io/v1",
-            r#"{"namespace": "demo"}"#,
-            r#"{"user": "jane", "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "demo"}}"#,
-            "{.spec.user}{.status.allowed}",
-            "janefalse",
-        ),
-        (
-            "SubjectAccessReview",
-            "authorization.k8s.io/v1",
-            "{}",
-            r#"{"groups": ["system:masters"], "extra": {"a": ["b"]}, "nonResourceAttributes": {"verb": "get", "path": "/x"}}"#,
-            "{.status.allowed}",
-            "true",
-        ),
-        (
-            "SelfSubjectRulesReview",
-            "authorization.k8s.io/v1",
-            "{}",
-            r#"{"namespace": "demo"}"#,
-            "{.status.incomplete}",
-            "false",
-        ),
-        (
-            "SelfSubjectReview",
-            "authentication.k8s.io/v1",
-            "{}",
-            "null",
-            "{.status.userInfo.username}",
-            "kubernetes-admin",
-        ),
-    ];
+    let reviews = r#"
+{apiVersion: authentication.k8s.io/v1, kind: TokenReview, spec: {token: nonsense}}
+---
+{apiVersion: authentication.k8s.io/v1, kind: SelfSubjectReview}
+---
+apiVersion: authorization.k8s.io/v1
+kind: SelfSubjectAccessReview
+spec: {resourceAttributes: {verb: get, resource: pods}}
+---
+apiVersion: authorization.k8s.io/v1
+kind: LocalSubjectAccessReview
+metadata: {namespace: demo}
+spec: {user: jane, resourceAttributes: {verb: get, resource: pods, namespace: demo}}
+---
+apiVersion: authorization.k8s.io/v1
+kind: SubjectAccessReview
+spec: {groups: ["system:masters"], extra: {a: [b]}, nonResourceAttributes: {verb: get, path: /x}}
+---
+{apiVersion: authorization.k8s.io/v1, kind: SelfSubjectRulesReview, spec: {namespace: demo}}
+"#;
     let lab = Lab::start().await;
-    for (kind, api_version, metadata, spec, shown, expected) in reviews {
-        let spec = if spec == "null" {
-            String::new()
-        } else {
-            format!(r#", "spec": {spec}"#)
-        };
-        let body = format!(r#"{{"apiVersion": "{api_version}", "kind": "{kind}", "metadata": {metadata}{spec}}}"#);
-        std::fs::write(lab.home.path().join("review.json"), body).expect("is written");
-        for program in PROGRAMS {
-            let line = format!("create -f review.json --validate=strict -o jsonpath={shown}");
-            let said = lab.run(program, &line).await;
-            assert!(said.contains(expected), "{program} {kind}: {said}");
-        }
+    std::fs::write(lab.home.path().join("reviews.yaml"), reviews).expect("is written");
+    let wrong = "{apiVersion: authentication.k8s.io/v1, kind: TokenReview, spec: {tokn: a}}";
+    std::fs::write(lab.home.path().join("wrong.yaml"), wrong).expect("is written");
+    let shown = "{.kind}:{.status.error}{.status.userInfo.username}{.status.allowed}{.status.incomplete};";
+    for program in PROGRAMS {
+        let line = format!("create -f reviews.yaml --validate=strict -o jsonpath={shown}");
+        assert_eq!(
+            lab.run(program, &line).await,
+            "TokenReview:[invalid bearer token];SelfSubjectReview:kubernetes-admin;SelfSubjectAccessReview:true;LocalSubjectAccessReview:false;SubjectAccessReview:true;SelfSubjectRulesReview:false;",
+            "{program}"
+        );
+        let (ok, said) = lab.try_run(program, "create -f wrong.yaml").await;
+        assert!(!ok && said.contains(r#"unknown field "tokn""#), "{program}: {said}");
     }
-    let wrong = r#"{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"tokn": "a"}}"#;
-    std::fs::write(lab.home.path().join("review.json"), wrong).expect("is written");
-    let (ok, said) = lab.try_run("kubectl", "create -f review.json").await;
-    assert!(!ok && said.contains(r#"unknown field "tokn""#), "{said}");
 }
 
 /// A kind of Kubernetes that is not served: the path is not there, whatever the body says.
