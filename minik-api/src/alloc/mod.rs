@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use self::numbers::Ports;
 use self::ranges::Ranges;
-use crate::resource::field::{FieldError, FieldErrors, Reason};
+use crate::resource::field::{FieldError, FieldErrors};
 
 /// Label: the family of an IPAddress.
 pub const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
@@ -244,11 +244,7 @@ impl Drop for Reservation {
 }
 
 fn internal(error: &serde_json::Error) -> FieldErrors {
-    vec![FieldError {
-        field: "spec".into(),
-        reason: Reason::Invalid(Value::Null),
-        detail: error.to_string(),
-    }]
+    vec![FieldError::invalid("spec", Value::Null, error.to_string())]
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::numbers::Refused;
 use super::{Claim, Held};
-use crate::resource::field::{FieldError, FieldErrors, Reason};
+use crate::resource::field::{FieldError, FieldErrors};
 
 /// Every number in the object that its type has a use for.
 pub fn claims(service: &Service) -> BTreeSet<Claim> {
@@ -162,11 +162,11 @@ fn health_check_port(
             wanted
         }
         None => held.ports.take_any(&mut held.random).ok_or_else(|| {
-            vec![FieldError {
-                field: field.into(),
-                reason: Reason::Invalid(json!(0)),
-                detail: "failed to allocate a nodePort: range is full".into(),
-            }]
+            vec![FieldError::invalid(
+                field,
+                json!(0),
+                "failed to allocate a nodePort: range is full",
+            )]
         })?,
     };
     taken.push(Claim::Port(number));
@@ -210,39 +210,35 @@ fn port_of(claim: &Claim) -> Option<u16> {
 }
 
 fn invalid_addresses(asked: &[String], detail: &str) -> FieldErrors {
-    vec![FieldError {
-        field: "spec.clusterIPs".into(),
-        reason: Reason::Invalid(json!(asked)),
-        detail: detail.into(),
-    }]
+    vec![FieldError::invalid("spec.clusterIPs", json!(asked), detail)]
 }
 
 fn refuse_port(field: &str, number: i32, refused: Refused, held: &Held) -> FieldErrors {
     match refused {
         Refused::OutOfRange => out_of_range(field, number, held),
-        Refused::Taken => vec![FieldError {
-            field: field.into(),
-            reason: Reason::Invalid(json!(number)),
-            detail: "provided port is already allocated".into(),
-        }],
+        Refused::Taken => vec![FieldError::invalid(
+            field,
+            json!(number),
+            "provided port is already allocated",
+        )],
     }
 }
 
 fn out_of_range(field: &str, number: i32, held: &Held) -> FieldErrors {
-    vec![FieldError {
-        field: field.into(),
-        reason: Reason::Invalid(json!(number)),
-        detail: format!(
+    vec![FieldError::invalid(
+        field,
+        json!(number),
+        format!(
             "provided port is not in the valid range. The range of valid ports is {}",
             held.ports.describe()
         ),
-    }]
+    )]
 }
 
 fn full(port: &ServicePort, index: usize) -> FieldErrors {
-    vec![FieldError {
-        field: format!("spec.ports[{index}].nodePort"),
-        reason: Reason::Invalid(json!(port.node_port.unwrap_or_default())),
-        detail: "failed to allocate a nodePort: range is full".into(),
-    }]
+    vec![FieldError::invalid(
+        format!("spec.ports[{index}].nodePort"),
+        json!(port.node_port.unwrap_or_default()),
+        "failed to allocate a nodePort: range is full",
+    )]
 }

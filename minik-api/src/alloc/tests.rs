@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::resource::field::Reason;
 
 fn allocators() -> Allocators {
     Allocators::new("10.96.0.0/12".parse().unwrap(), 30000..=32767)

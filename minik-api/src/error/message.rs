@@ -23,7 +23,7 @@ pub fn cause(error: &FieldError) -> Cause {
     let reason = match error.reason {
         Reason::Required => "FieldValueRequired",
         Reason::Invalid(_) | Reason::Malformed => "FieldValueInvalid",
-        Reason::Duplicate(_) | Reason::DuplicateStruct(_) => "FieldValueDuplicate",
+        Reason::Duplicate(_) => "FieldValueDuplicate",
         Reason::NotFound(_) => "FieldValueNotFound",
         Reason::NotSupported(_) => "FieldValueNotSupported",
         Reason::Forbidden => "FieldValueForbidden",
@@ -44,7 +44,6 @@ fn body(error: &FieldError) -> String {
         Reason::Invalid(value) => ("Invalid value", Some(value.to_string())),
         Reason::Malformed => ("Invalid value", None),
         Reason::Duplicate(value) => ("Duplicate value", Some(value.to_string())),
-        Reason::DuplicateStruct(text) => ("Duplicate value", Some(text.clone())),
         Reason::NotFound(value) => ("Not found", Some(value.to_string())),
         Reason::NotSupported(value) => ("Unsupported value", Some(value.to_string())),
         Reason::Forbidden => ("Forbidden", None),

@@ -1,5 +1,7 @@
 //! Which options of a list or watch go together, as apimachinery's `ValidateListOptions` says. Pure.
 
+use serde_json::json;
+
 use crate::error::ApiError;
 use crate::resource::field::{FieldError, FieldErrors, Reason};
 
@@ -94,7 +96,7 @@ fn forbidden(detail: &str) -> FieldError {
 fn unsupported(value: &str, supported: &str) -> FieldError {
     FieldError {
         field: "resourceVersionMatch".to_owned(),
-        reason: Reason::NotSupported(value.into()),
+        reason: Reason::NotSupported(json!(value).into()),
         detail: format!("supported values: {supported}"),
     }
 }

@@ -9,7 +9,7 @@
 //! write                                  what writes want and what came of it
 //! state                                  what requests share                   policies   the stored roles, read once
 //! respond   documents to bodies          table       what `kubectl get` shows
-//! component_status                       how the control plane is
+//! component_status                       how the control plane is              custom_kinds             that there are none
 //! escalation                             nobody grants more than they have
 //! addresses                              cluster IPs as IPAddress objects      admission  what other objects decide
 //! discovery, openapi, health             what the server says about itself
@@ -25,6 +25,7 @@ mod binding;
 mod call;
 mod component_status;
 mod create;
+mod custom_kinds;
 mod delete;
 mod discovery;
 mod document;
@@ -89,6 +90,10 @@ async fn route(state: SharedState, request: Request) -> Result<Response, ApiErro
     let options = Options::parse(request.uri())?;
     let pretty = options.all("pretty").next().map(|_| options.flag("pretty"));
     match Route::parse(state.registry, request.uri().path())? {
+        Route::Path(segments) if segments == custom_kinds::PATH && *request.method() == Method::GET => {
+            let accept = Accepted::parse(request.headers(), pretty)?;
+            custom_kinds::list(&state, &identity, accept)
+        }
         Route::Path(segments) => {
             let method = request.method().as_str().to_lowercase();
             auth::authorize_path(&state, &identity, request.uri().path(), &method)?;

@@ -6,6 +6,7 @@ use axum::response::Response;
 use data_encoding::BASE64URL_NOPAD;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::error::ApiError;
 use crate::resource::field::{FieldError, Reason};
@@ -93,7 +94,7 @@ pub fn version(options: &Options) -> Result<Option<u64>, ApiError> {
         Ok(revision) => Ok(Some(revision)),
         Err(_) => Err(invalid_option(
             "resourceVersion",
-            Reason::Invalid(text.into()),
+            Reason::Invalid(json!(text).into()),
             &format!("strconv.ParseUint: parsing {text:?}: invalid syntax"),
         )),
     }

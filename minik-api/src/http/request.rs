@@ -9,6 +9,8 @@ use crate::error::ApiError;
 use crate::resource::protobuf::Expected;
 use crate::resource::{KindInfo, Registered, Registry, Subresource};
 
+use super::custom_kinds;
+
 /// What a path under `/api` or `/apis` points to.
 #[derive(Clone)]
 pub struct Target<'r> {
@@ -126,6 +128,7 @@ impl<'r> Route<'r> {
         let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
         let (group, version, rest) = match parts.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
+            path if path == custom_kinds::PATH => return Ok(Self::Path(segments)),
             ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
             _ => return Ok(Self::Path(segments)),
         };

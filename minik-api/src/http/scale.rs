@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::resource::decode::{Format, check};
-use crate::resource::field::{FieldError, Reason};
+use crate::resource::field::FieldError;
 use crate::resource::managed;
 use crate::resource::patch::merge_patch;
 
@@ -116,11 +116,11 @@ fn with_scale(call: &Call, old: &Value, wanted: &Value) -> Result<Value, ApiErro
             kind: "Scale".to_owned(),
             group: "autoscaling".to_owned(),
             name: name.clone(),
-            errors: vec![FieldError {
-                field: "spec.replicas".to_owned(),
-                reason: Reason::Invalid(replicas.into()),
-                detail: "must be greater than or equal to 0".to_owned(),
-            }],
+            errors: vec![FieldError::invalid(
+                "spec.replicas",
+                replicas,
+                "must be greater than or equal to 0",
+            )],
         });
     }
     for field in ["uid", "resourceVersion"] {

@@ -348,14 +348,9 @@ fn check_versions(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError>
     }
     match text(new, "/metadata/resourceVersion") {
         "" if CONDITIONAL_ONLY.contains(&info.kind) => {
-            let field = "metadata.resourceVersion".to_owned();
-            let reason = Reason::Invalid(0.into());
-            let detail = "must be specified for an update".to_owned();
-            Err(ApiError::invalid(
-                info,
-                name,
-                vec![FieldError { field, reason, detail }],
-            ))
+            let detail = "must be specified for an update";
+            let error = FieldError::invalid("metadata.resourceVersion", 0, detail);
+            Err(ApiError::invalid(info, name, vec![error]))
         }
         "" | "0" => Ok(()),
         sent if sent == text(old, "/metadata/resourceVersion") => Ok(()),
@@ -368,11 +363,7 @@ fn immutable_identity(old: &Value, new: &Value) -> Vec<FieldError> {
     let changed = |field: &str| {
         let pointer = format!("/{}", field.replace('.', "/"));
         let (was, is) = (text(old, &pointer), text(new, &pointer));
-        (was != is).then(|| FieldError {
-            field: field.to_owned(),
-            reason: Reason::Invalid(is.into()),
-            detail: "field is immutable".to_owned(),
-        })
+        (was != is).then(|| FieldError::immutable(field, is))
     };
     ["metadata.name", "metadata.namespace"]
         .into_iter()

@@ -128,6 +128,45 @@ async fn applying_makes_changes_and_leaves_alone() {
     assert_eq!(managers(&other.json()), ["me Apply", "other Apply"]);
 }
 
+/// What is applied is owned as it was said, before Go's types lose the zeros that they leave out.
+#[tokio::test]
+async fn an_applied_zero_is_owned_though_it_is_not_kept() {
+    let server = Server::start().await;
+    let web = format!("{DEPLOYMENTS}/web");
+    let config = deployment(json!({"spec": {"paused": false, "replicas": 0}}));
+    let made = apply(&server, &web, "fieldManager=me", &config).await.json();
+    assert_eq!(
+        (made["spec"].get("paused"), &made["spec"]["replicas"]),
+        (None, &json!(0))
+    );
+    let owned = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+    assert_eq!((&owned["f:paused"], &owned["f:replicas"]), (&json!({}), &json!({})));
+    let again = apply(&server, &web, "fieldManager=me", &config).await;
+    assert_eq!(
+        (again.code.as_u16(), again.json()),
+        (200, made),
+        "an equal apply writes nothing"
+    );
+
+    send(&server, "PATCH", &web, &json!({"spec": {"paused": true}})).await;
+    let refused = apply(&server, &web, "fieldManager=me", &config).await;
+    assert_eq!(
+        (refused.code.as_u16(), refused.message().contains(".spec.paused")),
+        (409, true),
+        "{}",
+        refused.message()
+    );
+    send(&server, "PATCH", &web, &json!({"spec": {"paused": false}})).await;
+    let served = server.get(&web).await.json();
+    assert_eq!(served["spec"].get("paused"), None);
+    let entries = served["metadata"]["managedFields"].as_array().unwrap().iter();
+    let others = entries.filter(|entry| entry["manager"] != "me").collect::<Vec<_>>();
+    assert!(
+        !json!(others).to_string().contains("f:paused"),
+        "who takes a zero back owns nothing: {others:?}"
+    );
+}
+
 #[tokio::test]
 async fn conflicts_and_force() {
     let server = Server::start().await;

@@ -58,7 +58,7 @@ async fn a_binding_that_is_none_is_refused_in_kubernetes_words() {
     let nowhere = server.post(BINDINGS, &binding("p", json!({"kind": "Service"}))).await;
     assert_eq!(
         nowhere.message(),
-        r#"[target.kind: Unsupported value: "Service": supported values: "<empty>", "Node", target.name: Required value]"#
+        r#"[target.kind: Unsupported value: "Service": supported values: "Node", "<empty>", target.name: Required value]"#
     );
     let waits = server.post(BINDINGS, &binding("gated", json!({"name": "w1"}))).await;
     assert_eq!(waits.code, StatusCode::CONFLICT);

@@ -277,6 +277,46 @@ async fn explain_prints_what_it_prints_of_kubernetes() {
     }
 }
 
+/// What can only be created has no patch in the schema, so kubectl validates it itself, after it asked for custom kinds.
+#[tokio::test]
+async fn reviews_are_created_with_validation_by_every_kubectl() {
+    let reviews = r#"
+{apiVersion: authentication.k8s.io/v1, kind: TokenReview, spec: {token: nonsense}}
+---
+{apiVersion: authentication.k8s.io/v1, kind: SelfSubjectReview}
+---
+apiVersion: authorization.k8s.io/v1
+kind: SelfSubjectAccessReview
+spec: {resourceAttributes: {verb: get, resource: pods}}
+---
+apiVersion: authorization.k8s.io/v1
+kind: LocalSubjectAccessReview
+metadata: {namespace: demo}
+spec: {user: jane, resourceAttributes: {verb: get, resource: pods, namespace: demo}}
+---
+apiVersion: authorization.k8s.io/v1
+kind: SubjectAccessReview
+spec: {groups: ["system:masters"], extra: {a: [b]}, nonResourceAttributes: {verb: get, path: /x}}
+---
+{apiVersion: authorization.k8s.io/v1, kind: SelfSubjectRulesReview, spec: {namespace: demo}}
+"#;
+    let lab = Lab::start().await;
+    std::fs::write(lab.home.path().join("reviews.yaml"), reviews).expect("is written");
+    let wrong = "{apiVersion: authentication.k8s.io/v1, kind: TokenReview, spec: {tokn: a}}";
+    std::fs::write(lab.home.path().join("wrong.yaml"), wrong).expect("is written");
+    let shown = "{.kind}:{.status.error}{.status.userInfo.username}{.status.allowed}{.status.incomplete};";
+    for program in PROGRAMS {
+        let line = format!("create -f reviews.yaml --validate=strict -o jsonpath={shown}");
+        assert_eq!(
+            lab.run(program, &line).await,
+            "TokenReview:[invalid bearer token];SelfSubjectReview:kubernetes-admin;SelfSubjectAccessReview:true;LocalSubjectAccessReview:false;SubjectAccessReview:true;SelfSubjectRulesReview:false;",
+            "{program}"
+        );
+        let (ok, said) = lab.try_run(program, "create -f wrong.yaml").await;
+        assert!(!ok && said.contains(r#"unknown field "tokn""#), "{program}: {said}");
+    }
+}
+
 /// A kind of Kubernetes that is not served: the path is not there, whatever the body says.
 #[tokio::test]
 async fn a_kind_that_is_not_served_is_refused_as_kubernetes_refuses_it() {

@@ -100,6 +100,71 @@ fn nulls_and_empty_optional_values_leave_no_trace() {
     );
 }
 
+/// The tags of Kubernetes' Go types say which zeros are meant: those of pointers, and of fields without `omitempty`.
+#[test]
+fn a_zero_that_go_leaves_out_leaves_no_trace_and_one_that_is_meant_stays() {
+    let registry = Registry::standard();
+    let fitted = |kind: &str, spec: serde_json::Value| {
+        let (object, unknown) = check(&spec, &row(&registry, kind).info).unwrap();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        object
+    };
+    let pod = json!({"spec": {
+        "hostNetwork": false, "hostPID": false, "nodeName": "", "tolerations": [{"key": "", "operator": "Exists"}],
+        "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false, "hostUsers": false,
+        "containers": [{
+            "name": "a", "image": "", "stdin": false, "tty": false, "command": [],
+            "ports": [{"containerPort": 0, "hostPort": 0, "name": ""}],
+            "env": [{"name": "A", "value": ""}],
+            "securityContext": {"privileged": false, "runAsUser": 0},
+            "livenessProbe": {"initialDelaySeconds": 0, "httpGet": {"port": 0, "path": ""}},
+            "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": false}],
+        }],
+        "volumes": [{"name": "v", "configMap": {"name": "", "optional": false}}],
+    }});
+    assert_eq!(
+        fitted("Pod", pod)["spec"],
+        json!({
+            "tolerations": [{"operator": "Exists"}],
+            "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false, "hostUsers": false,
+            "containers": [{
+                "name": "a", "ports": [{"containerPort": 0}], "env": [{"name": "A"}], "resources": {},
+                "securityContext": {"privileged": false, "runAsUser": 0},
+                "livenessProbe": {"httpGet": {"port": 0}},
+                "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+            }],
+            "volumes": [{"name": "v", "configMap": {"optional": false}}],
+        })
+    );
+    let spec = json!({"spec": {"replicas": 0, "paused": false, "minReadySeconds": 0, "revisionHistoryLimit": 0}});
+    let spec = fitted("Deployment", spec)["spec"].clone();
+    assert_eq!(
+        (&spec["replicas"], &spec["revisionHistoryLimit"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!((spec.get("paused"), spec.get("minReadySeconds")), (None, None));
+    let class = fitted(
+        "PriorityClass",
+        json!({"value": 0, "globalDefault": false, "description": ""}),
+    );
+    assert_eq!(
+        (&class["value"], class.get("globalDefault"), class.get("description")),
+        (&json!(0), None, None)
+    );
+    let claim = fitted(
+        "PersistentVolumeClaim",
+        json!({"spec": {"storageClassName": "", "volumeName": ""}}),
+    );
+    assert_eq!(
+        (&claim["spec"]["storageClassName"], claim["spec"].get("volumeName")),
+        (&json!(""), None)
+    );
+    assert_eq!(
+        fitted("Lease", json!({"spec": {"holderIdentity": ""}}))["spec"],
+        json!({"holderIdentity": ""})
+    );
+}
+
 #[test]
 fn a_null_in_a_list_is_gos_zero_value_and_fits_its_type() {
     let registry = Registry::standard();

@@ -15,6 +15,7 @@ mod patching;
 mod pods;
 mod policies;
 mod refusals;
+mod selectors;
 mod tables;
 mod workloads;
 
@@ -70,7 +71,6 @@ fn message(reason: &Reason, detail: &str) -> String {
         Reason::Invalid(value) => format!("Invalid value: {value}"),
         Reason::Malformed => "Invalid value".to_owned(),
         Reason::Duplicate(value) => format!("Duplicate value: {value}"),
-        Reason::DuplicateStruct(text) => format!("Duplicate value: {text}"),
         Reason::NotFound(value) => format!("Not found: {value}"),
         Reason::NotSupported(value) => format!("Unsupported value: {value}"),
         Reason::Forbidden => "Forbidden".to_owned(),

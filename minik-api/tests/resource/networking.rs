@@ -208,7 +208,7 @@ fn network_policies_follow_kubernetes() {
         (
             ports(json!([{"port": 0, "protocol": "ICMP"}])),
             vec![
-                r#"spec.ingress[0].ports[0].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP""#,
+                r#"spec.ingress[0].ports[0].protocol: Unsupported value: "ICMP": supported values: "TCP", "UDP", "SCTP""#,
                 "spec.ingress[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
             ],
         ),
@@ -232,7 +232,7 @@ fn network_policies_follow_kubernetes() {
         ),
         (
             policy(json!({"podSelector": {}, "policyTypes": ["Both"]})),
-            vec![r#"spec.policyTypes[0]: Unsupported value: "Both": supported values: "Egress", "Ingress""#],
+            vec![r#"spec.policyTypes[0]: Unsupported value: "Both": supported values: "Ingress", "Egress""#],
         ),
     ];
     for (body, expected) in cases {

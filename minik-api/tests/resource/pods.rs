@@ -71,7 +71,7 @@ fn who_a_pod_runs_as_and_with_how_much_is_checked() {
         ),
         (
             container(json!({"securityContext": {"privileged": true, "allowPrivilegeEscalation": false}})),
-            "spec.containers[0].securityContext.allowPrivilegeEscalation: Invalid value: false: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            "spec.containers[0].securityContext: Invalid value: {\"Capabilities\":null,\"Privileged\":true,\"SELinuxOptions\":null,\"WindowsOptions\":null,\"RunAsUser\":null,\"RunAsGroup\":null,\"RunAsNonRoot\":null,\"ReadOnlyRootFilesystem\":null,\"AllowPrivilegeEscalation\":false,\"ProcMount\":null,\"SeccompProfile\":null,\"AppArmorProfile\":null}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
         ),
         (
             json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
@@ -105,4 +105,229 @@ fn who_a_pod_runs_as_and_with_how_much_is_checked() {
             "{more}"
         );
     }
+}
+
+/// Lists of supported values stand as Kubernetes declares them, and sorted only where it keeps a set.
+#[test]
+fn choices_are_listed_as_kubernetes_lists_them() {
+    let toleration = |more: Value| {
+        let mut toleration = json!({"key": "a", "operator": "Exists"});
+        toleration
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        json!({"tolerations": [toleration]})
+    };
+    let cases = [
+        (
+            json!({"restartPolicy": "Maybe"}),
+            r#"spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "OnFailure", "Never""#,
+        ),
+        (
+            json!({"dnsPolicy": "Maybe"}),
+            r#"spec.dnsPolicy: Unsupported value: "Maybe": supported values: "ClusterFirstWithHostNet", "ClusterFirst", "Default", "None""#,
+        ),
+        (
+            json!({"preemptionPolicy": "Maybe"}),
+            r#"spec.preemptionPolicy: Unsupported value: "Maybe": supported values: "PreemptLowerPriority", "Never""#,
+        ),
+        (
+            container(json!({"terminationMessagePolicy": "Maybe"})),
+            r#"spec.containers[0].terminationMessagePolicy: Unsupported value: "Maybe": supported values: "File", "FallbackToLogsOnError""#,
+        ),
+        (
+            container(json!({"imagePullPolicy": "Maybe"})),
+            r#"spec.containers[0].imagePullPolicy: Unsupported value: "Maybe": supported values: "Always", "IfNotPresent", "Never""#,
+        ),
+        (
+            toleration(json!({"effect": "Maybe"})),
+            r#"spec.tolerations[0].effect: Unsupported value: "Maybe": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#,
+        ),
+        (
+            toleration(json!({"value": "b"})),
+            r#"spec.tolerations[0].operator: Invalid value: {"Key":"a","Operator":"Exists","Value":"b","Effect":"","TolerationSeconds":null}: value must be empty when `operator` is 'Exists'"#,
+        ),
+        (
+            json!({"securityContext": {"seccompProfile": {"type": "Unconfined", "localhostProfile": "p"}}}),
+            r#"spec.securityContext.seccompProfile.localhostProfile: Invalid value: {"Type":"Unconfined","LocalhostProfile":"p"}: can only be set when seccomp type is Localhost"#,
+        ),
+        (
+            json!({"securityContext": {"appArmorProfile": {"type": "Localhost", "localhostProfile": " p"}}}),
+            r#"spec.securityContext.appArmorProfile.localhostProfile: Invalid value: " p": must not be padded with whitespace"#,
+        ),
+    ];
+    for (more, expected) in cases {
+        assert_eq!(refusals(more.clone()), [expected], "{more}");
+    }
+}
+
+#[test]
+fn two_constraints_on_one_topology_are_refused_at_the_first() {
+    let spread = |skew| json!({"maxSkew": skew, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
+    assert_eq!(
+        refusals(json!({"topologySpreadConstraints": [spread(1), spread(2)]})),
+        [
+            r#"spec.topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}: Duplicate value: "{zone, DoNotSchedule}""#
+        ]
+    );
+}
+
+#[test]
+fn what_a_container_is_given_is_checked() {
+    let env = |from: Value| container(json!({"env": [{"name": "A", "valueFrom": from}]}));
+    let from = "spec.containers[0].env[0].valueFrom";
+    let mount = |more: Value| {
+        let mut mount = json!({"name": "v", "mountPath": "/v"});
+        mount.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut spec = container(json!({"volumeMounts": [mount]}));
+        spec["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+        spec
+    };
+    let probe = |name: &str, more: Value| {
+        let mut probe = json!({"tcpSocket": {"port": 80}});
+        probe.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        container(json!({name: probe}))
+    };
+    let cases = [
+        (
+            env(json!({"fieldRef": {"fieldPath": "spec.nodename"}})),
+            vec![format!("{from}.fieldRef.fieldPath: Invalid value: \"spec.nodename\": error converting fieldPath: field label not supported: spec.nodename")],
+        ),
+        (
+            env(json!({"fieldRef": {"fieldPath": "status.phase"}})),
+            vec![format!("{from}.fieldRef.fieldPath: Unsupported value: \"status.phase\": supported values: \"metadata.name\", \"metadata.namespace\", \"metadata.uid\", \"spec.nodeName\", \"spec.serviceAccountName\", \"status.hostIP\", \"status.hostIPs\", \"status.podIP\", \"status.podIPs\"")],
+        ),
+        (env(json!({"fieldRef": {"fieldPath": "metadata.labels['app']"}})), vec![]),
+        (
+            env(json!({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "10m"}})),
+            vec![format!("{from}.resourceFieldRef.divisor: Invalid value: \"limits.cpu\": only divisor's values 1m and 1 are supported with the cpu resource")],
+        ),
+        (
+            env(json!({"resourceFieldRef": {"resource": "cpu"}})),
+            vec![format!("{from}.resourceFieldRef.resource: Unsupported value: \"cpu\": supported values: \"limits.cpu\", \"limits.ephemeral-storage\", \"limits.memory\", \"requests.cpu\", \"requests.ephemeral-storage\", \"requests.memory\"")],
+        ),
+        (
+            env(json!({"configMapKeyRef": {"name": "c", "key": ""}})),
+            vec![format!("{from}.configMapKeyRef.key: Required value")],
+        ),
+        (
+            container(json!({"env": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}, "configMapKeyRef": {"name": "c", "key": "k"}}}]})),
+            vec![format!("{from}: Invalid value: \"\": may not be specified when `value` is not empty")],
+        ),
+        (
+            container(json!({"envFrom": [{"prefix": "A"}]})),
+            vec!["spec.containers[0].envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`".to_owned()],
+        ),
+        (
+            mount(json!({"subPath": "/../a"})),
+            vec![
+                "spec.containers[0].volumeMounts.subPath: Invalid value: \"/../a\": must be a relative path".to_owned(),
+                "spec.containers[0].volumeMounts.subPath: Invalid value: \"/../a\": must not contain '..'".to_owned(),
+            ],
+        ),
+        (
+            probe("readinessProbe", json!({"terminationGracePeriodSeconds": 5})),
+            vec!["spec.containers[0].readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes".to_owned()],
+        ),
+        (
+            probe("livenessProbe", json!({"terminationGracePeriodSeconds": 0})),
+            vec!["spec.containers[0].livenessProbe.terminationGracePeriodSeconds: Invalid value: 0: must be greater than 0".to_owned()],
+        ),
+        (
+            container(json!({"startupProbe": {"httpGet": {"port": 80, "httpHeaders": [{"name": "X_A", "value": "b"}]}}})),
+            vec!["spec.containers[0].startupProbe.httpGet.httpHeaders: Invalid value: \"X_A\": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')".to_owned()],
+        ),
+        (
+            container(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 31}}}})),
+            vec!["spec.containers[0].lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)".to_owned()],
+        ),
+        (
+            container(json!({"image": " nginx"})),
+            vec!["spec.containers[0].image: Invalid value: \" nginx\": must not have leading or trailing whitespace".to_owned()],
+        ),
+    ];
+    for (more, expected) in cases {
+        assert_eq!(refusals(more.clone()), expected, "{more}");
+    }
+}
+
+#[test]
+fn volumes_are_checked_and_what_is_wrong_is_no_volume() {
+    let volume = |source: Value| {
+        let mut volume = json!({"name": "v"});
+        volume
+            .as_object_mut()
+            .unwrap()
+            .extend(source.as_object().unwrap().clone());
+        json!({"volumes": [volume]})
+    };
+    let items = |path: &str| json!({"configMap": {"name": "c", "items": [{"key": "k", "path": path}]}});
+    let at = "spec.volumes[0]";
+    let mode = "must be a number between 0 and 0777 (octal), both inclusive";
+    let cases = [
+        (
+            volume(json!({"emptyDir": {}, "downwardAPI": {}})),
+            vec![format!(
+                "{at}.downwarAPI: Forbidden: may not specify more than 1 volume type"
+            )],
+        ),
+        (
+            volume(json!({"secret": {"secretName": "s", "defaultMode": 512}})),
+            vec![format!("{at}.secret.defaultMode: Invalid value: 512: {mode}")],
+        ),
+        (
+            volume(items("../a")),
+            vec![format!(
+                "{at}.configMap.items[0].path: Invalid value: \"../a\": must not contain '..'"
+            )],
+        ),
+        (
+            volume(items("..a")),
+            vec![format!(
+                "{at}.configMap.items[0].path: Invalid value: \"..a\": must not start with '..'"
+            )],
+        ),
+        (
+            volume(json!({"hostPath": {"path": "/a", "type": "Tape"}})),
+            vec![format!(
+                "{at}.hostPath.type: Unsupported value: \"Tape\": supported values: \"\", \"BlockDevice\", \"CharDevice\", \"Directory\", \"DirectoryOrCreate\", \"File\", \"FileOrCreate\", \"Socket\""
+            )],
+        ),
+        (
+            volume(json!({"persistentVolumeClaim": {"claimName": ""}})),
+            vec![format!("{at}.persistentVolumeClaim.claimName: Required value")],
+        ),
+        (
+            volume(json!({"downwardAPI": {"items": [{"path": "a", "resourceFieldRef": {"resource": "limits.cpu"}}]}})),
+            vec![format!(
+                "{at}.downwardAPI.resourceFieldRef.containerName: Required value"
+            )],
+        ),
+        (
+            volume(json!({"projected": {"sources": [
+                {"secret": {"name": "s", "items": [{"key": "k", "path": "a"}]}},
+                {"configMap": {"name": "c", "items": [{"key": "k", "path": "a"}]}, "secret": {"name": "t"}},
+                {"serviceAccountToken": {"path": "t", "expirationSeconds": 10}},
+            ]}})),
+            vec![
+                format!("{at}.projected: Invalid value: \"c\": conflicting duplicate paths"),
+                format!("{at}.projected.sources[1]: Forbidden: may not specify more than 1 volume type"),
+                format!(
+                    "{at}.projected.sources[2].serviceAccountToken.expirationSeconds: Invalid value: 10: may not specify a duration less than 10 minutes"
+                ),
+            ],
+        ),
+    ];
+    for (more, expected) in cases {
+        assert_eq!(refusals(more.clone()), expected, "{more}");
+    }
+    let mut spec = container(json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
+    spec["volumes"] = json!([{"name": "v", "secret": {}}]);
+    assert_eq!(
+        refusals(spec),
+        [
+            "spec.volumes[0].secret.secretName: Required value",
+            "spec.containers[0].volumeMounts[0].name: Not found: \"v\""
+        ]
+    );
 }

@@ -69,7 +69,7 @@ fn bindings_follow_kubernetes() {
             r#"roleRef.kind: Unsupported value: "Role": supported values: "ClusterRole""#,
             "roleRef.name: Required value",
             "subjects[0].name: Required value",
-            r#"subjects[0].kind: Unsupported value: "Team": supported values: "Group", "ServiceAccount", "User""#,
+            r#"subjects[0].kind: Unsupported value: "Team": supported values: "ServiceAccount", "User", "Group""#,
         ]
     );
     let registry = Registry::standard();
@@ -93,7 +93,7 @@ fn bindings_follow_kubernetes() {
     assert_eq!(
         replaced("RoleBinding", &binding(view(), users.clone()), &binding(edit, users)).1,
         [
-            r#"roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"edit"}: cannot change roleRef"#
+            r#"roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"ClusterRole","Name":"edit"}: cannot change roleRef"#
         ]
     );
 }

@@ -1,10 +1,10 @@
 //! Lays a parsed body over a struct of the schema, as Go's decoder does field by field.
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 use super::go;
 use super::tree::{MOST_STRICT_ERRORS, Tree};
-use crate::resource::schema::{self, Definition, Field, Schema, StructId, Type};
+use crate::resource::schema::{self, Definition, Field, Presence, Schema, StructId, Type};
 use crate::resource::validation::quantity::Quantity;
 use crate::resource::validation::time;
 
@@ -15,9 +15,6 @@ pub(super) struct Fitted {
     /// Unknown and duplicate fields in the order of the body, each named once.
     pub(super) strict: Vec<String>,
 }
-
-/// Optional strings whose empty value differs from no value.
-const MEANINGFUL_WHEN_EMPTY: &[&str] = &["holderIdentity", "storageClassName"];
 
 /// Whose words a field of a wrong type is refused in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,9 +103,12 @@ impl<'a> Fitter<'a> {
             self.json_path.push(&field.name);
             let separator = if self.strict_path.is_empty() { "" } else { "." };
             self.strict_path.push(format!("{separator}{key}"));
-            let fitted = self.value(value, &field.ty, Place { definition, field })?;
+            let mut fitted = self.value(value, &field.ty, Place { definition, field })?;
             self.strict_path.pop();
             self.json_path.pop();
+            if self.is_required_selector(field) && fitted == json!({}) {
+                fitted = json!({"matchLabels": {}});
+            }
             if is_kept(&fitted, field) {
                 out.insert(key.clone(), fitted);
             } else {
@@ -142,6 +142,13 @@ impl<'a> Fitter<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether Go has a pointer to a label selector here, and validation tells none from an empty one, which the types
+    /// that strategies are written for cannot. An empty one is always refused; until then it keeps its empty map.
+    fn is_required_selector(&self, field: &Field) -> bool {
+        let selector = |id| self.schema.get(id).go_name() == "LabelSelector";
+        field.required && field.presence == Presence::Given && matches!(field.ty, Type::Struct(id) if selector(id))
     }
 
     fn value(&mut self, tree: &Tree, ty: &Type, place: Place<'_>) -> Result<Value, String> {
@@ -286,18 +293,24 @@ fn bytes(text: &str) -> Result<Value, String> {
     }
 }
 
-/// Whether Go would write the field back: `omitempty` drops empty optional lists, maps and strings.
+/// Whether Go would write the field back.
 fn is_kept(value: &Value, field: &Field) -> bool {
     match value {
         Value::Null => false,
+        // Storage does not tell an empty list from none.
         Value::Array(items) => field.required || !items.is_empty(),
         Value::Object(fields) => field.required || !matches!(field.ty, Type::Map(_)) || !fields.is_empty(),
-        Value::String(text) => {
-            field.required
-                || !text.is_empty()
-                || !matches!(field.ty, Type::String)
-                || MEANINGFUL_WHEN_EMPTY.contains(&&*field.name)
-        }
-        _ => true,
+        scalar => field.presence != Presence::NonZero || !is_zero(scalar, &field.ty),
+    }
+}
+
+/// Whether a scalar is the zero value of its type. Times and quantities are structs to Go, and no struct is
+/// empty to it.
+fn is_zero(value: &Value, ty: &Type) -> bool {
+    match (value, ty) {
+        (Value::Bool(value), Type::Bool) => !value,
+        (Value::Number(number), Type::Int32 | Type::Int64 | Type::Float64) => number.as_f64() == Some(0.0),
+        (Value::String(text), Type::String | Type::Bytes) => text.is_empty(),
+        _ => false,
     }
 }

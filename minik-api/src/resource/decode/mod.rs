@@ -3,8 +3,9 @@
 //!
 //! The way of a body: [`tree`] parses it and keeps duplicates and order; this module finds out which
 //! kind it claims to be; [`fit`] lays it over the schema, and what comes out is what Go's decoder would
-//! have kept: no nulls, no unknown fields, no empty optional lists, maps or strings, and every struct by
-//! value present. Defaults and validation come later, in the kind's strategy.
+//! have kept: no nulls, no unknown fields, no zero values that Go leaves out (`false`, `0`, `""`, an empty list or map
+//! of a field with `omitempty` and no pointer), and every struct by value present. Defaults and validation come later,
+//! in the kind's strategy.
 
 mod fit;
 mod go;

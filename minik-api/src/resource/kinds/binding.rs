@@ -32,7 +32,7 @@ impl Strategy for Bindings {
         if let Some(kind) = target.kind.as_deref()
             && !matches!(kind, "" | "Node")
         {
-            errors.push(FieldError::not_supported("target.kind", kind, &["<empty>", "Node"]));
+            errors.push(FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]));
         }
         if target.name.as_deref().unwrap_or_default().is_empty() {
             errors.push(FieldError::required("target.name", ""));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::pod_template;
 use super::workload::{self, non_negative, number};
-use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::{labels, names};
 use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
@@ -87,7 +87,6 @@ impl Strategy for DaemonSets {
             rolling.max_surge.get_or_insert(IntOrString::Int(0));
         }
         spec.revision_history_limit.get_or_insert(10);
-        spec.min_ready_seconds = spec.min_ready_seconds.filter(|n| *n != 0);
         pod_template::default_spec(spec.template.spec.get_or_insert_default());
     }
 
@@ -171,7 +170,11 @@ fn spec(spec: &DaemonSetSpec) -> FieldErrors {
     let mut errors = labels::selector("spec.selector", &spec.selector);
     let template = &spec.template;
     let selected = spec.selector != LabelSelector::default() && workload::selects(&spec.selector, template);
-    errors.extend(workload::mismatch(selected, template));
+    // A selector that is none is said to be no more than that.
+    if errors.is_empty() {
+        errors.extend(workload::mismatch(selected, template));
+    }
+    errors.extend(workload::empty_selector("daemonset", &spec.selector));
     errors.extend(pod_template::validate_template("spec.template", template));
     let restart = workload::restart_policy(template);
     if restart != "Always" {
@@ -193,10 +196,16 @@ fn strategy(strategy: &DaemonSetUpdateStrategy) -> FieldErrors {
             Some(rolling) => rolling_update(&format!("{FIELD}.rollingUpdate"), rolling),
         },
         _ => {
-            let value = serde_json::to_value(strategy).unwrap_or_default();
-            vec![FieldError::not_supported(FIELD, value, &["OnDelete", "RollingUpdate"])]
+            let supported = ["RollingUpdate", "OnDelete"];
+            vec![FieldError::not_supported_shown(FIELD, shown(strategy), &supported)]
         }
     }
+}
+
+fn shown(strategy: &DaemonSetUpdateStrategy) -> Shown {
+    let rolling = strategy.rolling_update.as_ref();
+    let rolling = rolling.map(|rolling| (&rolling.max_unavailable, &rolling.max_surge));
+    workload::shown_strategy(strategy.type_.as_deref(), rolling)
 }
 
 fn rolling_update(field: &str, rolling: &RollingUpdateDaemonSet) -> FieldErrors {

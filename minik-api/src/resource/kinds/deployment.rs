@@ -2,15 +2,14 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::pod_template;
 use super::workload::{self, count_or_percent, non_negative, number};
-use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::meta::{self, Scope};
-use crate::resource::validation::{labels, names};
+use crate::resource::validation::names;
 use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
 
 pub(super) const INFO: KindInfo = KindInfo {
@@ -66,7 +65,6 @@ impl Strategy for Deployments {
         }
         spec.revision_history_limit.get_or_insert(10);
         spec.progress_deadline_seconds.get_or_insert(600);
-        spec.min_ready_seconds = spec.min_ready_seconds.filter(|n| *n != 0);
         pod_template::default_spec(spec.template.spec.get_or_insert_default());
     }
 
@@ -127,12 +125,13 @@ impl Strategy for Deployments {
 fn spec(spec: &DeploymentSpec) -> FieldErrors {
     let mut errors = Vec::new();
     errors.extend(non_negative("spec.replicas", spec.replicas));
-    if spec.selector == LabelSelector::default() {
-        errors.push(FieldError::required("spec.selector", ""));
-    } else {
-        errors.extend(labels::selector("spec.selector", &spec.selector));
-    }
-    errors.extend(workload::check_template("ReplicaSet", &spec.selector, &spec.template));
+    errors.extend(workload::check_selector("deployment", &spec.selector));
+    errors.extend(workload::check_template(
+        "ReplicaSet",
+        "invalid label selector",
+        &spec.selector,
+        &spec.template,
+    ));
     errors.extend(spec.strategy.iter().flat_map(strategy));
     errors.extend(non_negative("spec.minReadySeconds", spec.min_ready_seconds));
     errors.extend(non_negative("spec.revisionHistoryLimit", spec.revision_history_limit));
@@ -161,8 +160,18 @@ fn strategy(strategy: &DeploymentStrategy) -> FieldErrors {
             }
             Some(rolling) => rolling_update(&format!("{FIELD}.rollingUpdate"), rolling),
         },
-        other => vec![FieldError::not_supported(FIELD, other, &["Recreate", "RollingUpdate"])],
+        _ => vec![FieldError::not_supported_shown(
+            FIELD,
+            shown(strategy),
+            &["Recreate", "RollingUpdate"],
+        )],
     }
+}
+
+fn shown(strategy: &DeploymentStrategy) -> Shown {
+    let rolling = strategy.rolling_update.as_ref();
+    let rolling = rolling.map(|rolling| (&rolling.max_unavailable, &rolling.max_surge));
+    workload::shown_strategy(strategy.type_.as_deref(), rolling)
 }
 
 fn rolling_update(field: &str, rolling: &RollingUpdateDeployment) -> FieldErrors {

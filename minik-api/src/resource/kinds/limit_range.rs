@@ -172,9 +172,12 @@ fn relations(field: &str, limit: &LimitRangeItem) -> FieldErrors {
     ];
     let names: BTreeSet<&String> = maps.into_iter().flatten().flat_map(|m| m.keys()).collect();
     let mut errors = Vec::new();
+    // A Pod's have been refused as a whole.
+    let defaults = (limit.type_ != "Pod").then_some((&limit.default, &limit.default_request));
     for name in names {
         let (min, max) = (given(&limit.min, name), given(&limit.max, name));
-        let (default, request) = (given(&limit.default, name), given(&limit.default_request, name));
+        let default = defaults.and_then(|(default, _)| given(default, name));
+        let request = defaults.and_then(|(_, request)| given(request, name));
         // Where, whose value is shown, what is too much (in words), than what.
         let rules = [
             ("min", min, min, "min value", max, "max value"),

@@ -30,6 +30,7 @@ mod pod_template_object;
 mod priority_class;
 mod rbac;
 mod replica_set;
+mod replicated;
 mod replication_controller;
 mod resource_quota;
 mod review;
@@ -42,6 +43,8 @@ mod storage_class;
 mod volume_modes;
 mod workload;
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -68,7 +71,7 @@ pub(super) fn all() -> Vec<Registered> {
         row(pod_template_object::INFO, pod_template_object::PodTemplates),
         row(
             replication_controller::INFO,
-            replication_controller::ReplicationControllers,
+            replicated::ReplicatedKind::<ReplicationController>::STRATEGY,
         ),
         row(resource_quota::INFO, resource_quota::ResourceQuotas),
         row(secret::INFO, secret::Secrets),
@@ -77,7 +80,7 @@ pub(super) fn all() -> Vec<Registered> {
         row(controller_revision::INFO, controller_revision::ControllerRevisions),
         row(daemon_set::INFO, daemon_set::DaemonSets),
         row(deployment::INFO, deployment::Deployments),
-        row(replica_set::INFO, replica_set::ReplicaSets),
+        row(replica_set::INFO, replicated::ReplicatedKind::<ReplicaSet>::STRATEGY),
         row(stateful_set::INFO, stateful_set::StatefulSets),
         row(cron_job::INFO, cron_job::CronJobs),
         row(job::INFO, job::Jobs),

@@ -26,6 +26,7 @@ pub(super) const INFO: KindInfo = KindInfo {
 };
 
 const TYPES: &[&str] = &["Ingress", "Egress"];
+const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 
 const COLUMNS: &[Column] = &[
     print::NAME,
@@ -132,7 +133,7 @@ fn spec(spec: &NetworkPolicySpec, existing: &[String]) -> FieldErrors {
     for (index, given) in types.iter().enumerate() {
         if !TYPES.contains(&given.as_str()) {
             let at = format!("spec.policyTypes[{index}]");
-            errors.push(FieldError::not_supported(at, given.as_str(), &["Egress", "Ingress"]));
+            errors.push(FieldError::not_supported(at, given.as_str(), TYPES));
         }
     }
     errors
@@ -148,10 +149,10 @@ fn ports(rule: &str, ports: Option<&[NetworkPolicyPort]>) -> FieldErrors {
 fn port(field: &str, port: &NetworkPolicyPort) -> FieldErrors {
     let mut errors = FieldErrors::new();
     if let Some(protocol) = port.protocol.as_deref()
-        && !super::service::PROTOCOLS.contains(&protocol)
+        && !PROTOCOLS.contains(&protocol)
     {
         let at = format!("{field}.protocol");
-        errors.push(FieldError::not_supported(at, protocol, super::service::PROTOCOLS));
+        errors.push(FieldError::not_supported(at, protocol, PROTOCOLS));
     }
     let (at, end) = (format!("{field}.port"), format!("{field}.endPort"));
     match (&port.port, port.end_port) {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::names;
 use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
@@ -24,7 +24,7 @@ pub(super) const INFO: KindInfo = KindInfo {
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
-const TAINT_EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
+const TAINT_EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 const ADDRESSES: &str = "List of addresses reachable to the node. Queried from cloud provider, if available. More info: https://kubernetes.io/docs/reference/node/node-status/#addresses Note: This field is declared as mergeable, but the merge key is not sufficiently unique, which can cause data corruption when it is merged. Callers should instead use a full-replacement patch. See https://pr.k8s.io/79391 for an example. Consumers should assume that addresses can change during the lifetime of a Node. However, there are some exceptions where this may not be possible, such as Pods that inherit a Node's address in its own status or consumers of the downward API (status.hostIP).";
 
@@ -204,8 +204,16 @@ fn spec(node: &Node) -> FieldErrors {
             _ => {}
         }
         if !seen.insert((&taint.key, &taint.effect)) {
-            let value = serde_json::to_value(taint).unwrap_or_default();
-            errors.push(FieldError::duplicate(at, value));
+            let shown = Shown::go([
+                ("Key", json!(taint.key).into()),
+                ("Value", json!(value).into()),
+                ("Effect", json!(taint.effect).into()),
+                ("TimeAdded", json!(taint.time_added).into()),
+            ]);
+            errors.push(FieldError {
+                detail: "taints must be unique by key and effect pair".to_owned(),
+                ..FieldError::duplicate_shown(at, shown)
+            });
         }
     }
     for (index, range) in spec.pod_cidrs.iter().flatten().enumerate() {

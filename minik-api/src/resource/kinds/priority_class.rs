@@ -80,7 +80,7 @@ impl Strategy for PriorityClasses {
             errors.push(FieldError::forbidden("value", detail));
         }
         if let Some(policy) = object.preemption_policy.as_deref() {
-            const POLICIES: &[&str] = &["Never", "PreemptLowerPriority"];
+            const POLICIES: &[&str] = &["PreemptLowerPriority", "Never"];
             match policy {
                 "" => errors.push(FieldError::required("preemptionPolicy", "")),
                 other if !POLICIES.contains(&other) => {

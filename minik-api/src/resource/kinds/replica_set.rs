@@ -1,16 +1,12 @@
 //! ReplicaSet.
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use serde_json::Value;
 
 use super::pod_template;
+use super::replicated::{ReplicaCounts, Replicated, Wish};
 use super::workload::{self, non_negative};
 use crate::resource::field::{FieldError, FieldErrors};
-use crate::resource::validation::meta::{self, Scope};
-use crate::resource::validation::{labels, names};
-use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
+use crate::resource::{Column, KindInfo, Subresource, print};
 
 pub(super) const INFO: KindInfo = KindInfo {
     group: "apps",
@@ -51,92 +47,54 @@ const COLUMNS: &[Column] = &[
     ),
 ];
 
-/// How ReplicaSets behave.
-pub(super) struct ReplicaSets;
+impl Replicated for ReplicaSet {
+    const COLUMNS: &'static [Column] = COLUMNS;
 
-impl Strategy for ReplicaSets {
-    type Object = ReplicaSet;
-
-    fn default(&self, object: &mut ReplicaSet) {
-        let spec = object.spec.get_or_insert_default();
+    fn fill(&mut self) {
+        let spec = self.spec.get_or_insert_default();
         spec.replicas.get_or_insert(1);
-        spec.min_ready_seconds = spec.min_ready_seconds.filter(|n| *n != 0);
         pod_template::default_spec(spec.template.get_or_insert_default().spec.get_or_insert_default());
     }
 
-    fn prepare_for_create(&self, object: &mut ReplicaSet) {
-        object.status = Some(Default::default());
-        object.metadata.generation = Some(1);
+    fn check(&self) -> FieldErrors {
+        self.spec.iter().flat_map(spec).collect()
     }
 
-    fn prepare_for_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
-        new.status.clone_from(&old.status);
-        workload::step_generation(&mut new.metadata, &old.metadata, new.spec != old.spec);
+    fn changed(&self, old: &Self) -> Option<FieldError> {
+        let (new, old) = (self.spec.as_ref()?, old.spec.as_ref()?);
+        workload::immutable_selector(&new.selector, &old.selector)
     }
 
-    fn prepare_for_status_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
-        new.spec.clone_from(&old.spec);
-        new.metadata.generation = old.metadata.generation;
-    }
-
-    fn validate(&self, object: &ReplicaSet) -> FieldErrors {
-        let mut errors = meta::validate(&object.metadata, Scope::Namespaced, names::dns_subdomain);
-        errors.extend(object.spec.iter().flat_map(spec));
-        errors
-    }
-
-    fn validate_update(&self, new: &ReplicaSet, old: &ReplicaSet) -> FieldErrors {
-        let mut errors = meta::contents(&new.metadata);
-        errors.extend(new.spec.iter().flat_map(spec));
-        if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
-            errors.extend(workload::immutable_selector(&new.selector, &old.selector));
+    fn wish(&self) -> Wish<'_> {
+        let spec = self.spec.as_ref();
+        Wish {
+            replicas: spec.and_then(|s| s.replicas),
+            template: spec.and_then(|s| s.template.as_ref()),
+            selector: spec.map(|s| print::selector(&s.selector)).unwrap_or_default(),
         }
-        errors.extend(new.status.iter().flat_map(|status| {
-            workload::replica_counts(workload::ReplicaCounts {
-                all: status.replicas,
-                labelled: status.fully_labeled_replicas,
-                ready: status.ready_replicas,
-                available: status.available_replicas,
-                observed: status.observed_generation,
-            })
-        }));
-        errors
     }
 
-    fn columns(&self) -> &'static [Column] {
-        COLUMNS
+    fn has_spec_of(&self, other: &Self) -> bool {
+        self.spec == other.spec
     }
 
-    fn row(&self, object: &ReplicaSet, now: Timestamp) -> Vec<Value> {
-        let spec = object.spec.as_ref();
-        let status = object.status.as_ref();
-        let (containers, images) = print::containers(spec.and_then(|s| s.template.as_ref()));
-        vec![
-            print::name(&object.metadata),
-            Value::from(spec.and_then(|s| s.replicas).unwrap_or_default()),
-            Value::from(status.map(|s| s.replicas).unwrap_or_default()),
-            Value::from(status.and_then(|s| s.ready_replicas).unwrap_or_default()),
-            print::age(&object.metadata, now),
-            Value::from(containers),
-            Value::from(images),
-            Value::from(spec.map(|s| print::selector(&s.selector)).unwrap_or_default()),
-        ]
+    fn take_spec_of(&mut self, other: &Self) {
+        self.spec.clone_from(&other.spec);
     }
 
-    fn selectable_field(&self, object: &ReplicaSet, label: &str) -> Option<String> {
-        let replicas = || {
-            object
-                .status
-                .as_ref()
-                .map(|s| s.replicas)
-                .unwrap_or_default()
-                .to_string()
-        };
-        (label == "status.replicas").then(replicas)
+    fn take_status_of(&mut self, other: Option<&Self>) {
+        self.status = other.map_or_else(|| Some(Default::default()), |other| other.status.clone());
     }
 
-    fn selectable_fields(&self) -> &'static [&'static str] {
-        &["status.replicas"]
+    fn counts(&self) -> Option<ReplicaCounts> {
+        let status = self.status.as_ref()?;
+        Some(ReplicaCounts {
+            all: status.replicas,
+            labelled: status.fully_labeled_replicas,
+            ready: status.ready_replicas,
+            available: status.available_replicas,
+            observed: status.observed_generation,
+        })
     }
 }
 
@@ -144,14 +102,16 @@ fn spec(spec: &ReplicaSetSpec) -> FieldErrors {
     let mut errors = Vec::new();
     errors.extend(non_negative("spec.replicas", spec.replicas));
     errors.extend(non_negative("spec.minReadySeconds", spec.min_ready_seconds));
-    if spec.selector == LabelSelector::default() {
-        errors.push(FieldError::required("spec.selector", ""));
-    } else {
-        errors.extend(labels::selector("spec.selector", &spec.selector));
-    }
+    // Kubernetes says "deployment" here.
+    errors.extend(workload::check_selector("deployment", &spec.selector));
     match &spec.template {
         None => errors.push(FieldError::required("spec.template", "")),
-        Some(template) => errors.extend(workload::check_template("ReplicaSet", &spec.selector, template)),
+        Some(template) => errors.extend(workload::check_template(
+            "ReplicaSet",
+            "invalid label selector",
+            &spec.selector,
+            template,
+        )),
     }
     errors
 }

@@ -1,15 +1,12 @@
 //! ReplicationController, the ancestor of ReplicaSet: its selector is a plain map of labels.
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ReplicationController, ReplicationControllerSpec};
-use serde_json::Value;
 
 use super::pod_template;
+use super::replicated::{ReplicaCounts, Replicated, Wish};
 use super::workload::{self, non_negative};
 use crate::resource::field::{FieldError, FieldErrors};
-use crate::resource::validation::meta::{self, Scope};
-use crate::resource::validation::names;
-use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
+use crate::resource::{Column, KindInfo, Subresource, print};
 
 pub(super) const INFO: KindInfo = KindInfo {
     kind: "ReplicationController",
@@ -49,90 +46,61 @@ const COLUMNS: &[Column] = &[
     ),
 ];
 
-/// How ReplicationControllers behave.
-pub(super) struct ReplicationControllers;
+impl Replicated for ReplicationController {
+    const COLUMNS: &'static [Column] = COLUMNS;
 
-impl Strategy for ReplicationControllers {
-    type Object = ReplicationController;
-
-    fn default(&self, object: &mut ReplicationController) {
-        let spec = object.spec.get_or_insert_default();
+    fn fill(&mut self) {
+        let spec = self.spec.get_or_insert_default();
         spec.replicas.get_or_insert(1);
-        spec.min_ready_seconds = spec.min_ready_seconds.filter(|n| *n != 0);
         let Some(template) = &mut spec.template else { return };
         pod_template::default_spec(template.spec.get_or_insert_default());
         let labels = template.metadata.as_ref().and_then(|m| m.labels.clone());
         if spec.selector.as_ref().is_none_or(|s| s.is_empty()) {
             spec.selector.clone_from(&labels);
         }
-        if object.metadata.labels.as_ref().is_none_or(|l| l.is_empty()) {
-            object.metadata.labels = labels;
+        if self.metadata.labels.as_ref().is_none_or(|l| l.is_empty()) {
+            self.metadata.labels = labels;
         }
     }
 
-    fn prepare_for_create(&self, object: &mut ReplicationController) {
-        object.status = Some(Default::default());
-        object.metadata.generation = Some(1);
+    fn check(&self) -> FieldErrors {
+        self.spec.iter().flat_map(spec).collect()
     }
 
-    fn prepare_for_update(&self, new: &mut ReplicationController, old: &ReplicationController) {
-        new.status.clone_from(&old.status);
-        workload::step_generation(&mut new.metadata, &old.metadata, new.spec != old.spec);
+    fn changed(&self, _old: &Self) -> Option<FieldError> {
+        None
     }
 
-    fn prepare_for_status_update(&self, new: &mut ReplicationController, old: &ReplicationController) {
-        new.spec.clone_from(&old.spec);
-        new.metadata.generation = old.metadata.generation;
+    fn wish(&self) -> Wish<'_> {
+        let spec = self.spec.as_ref();
+        Wish {
+            replicas: spec.and_then(|s| s.replicas),
+            template: spec.and_then(|s| s.template.as_ref()),
+            selector: print::labels(spec.and_then(|s| s.selector.as_ref())),
+        }
     }
 
-    fn validate(&self, object: &ReplicationController) -> FieldErrors {
-        let mut errors = meta::validate(&object.metadata, Scope::Namespaced, names::dns_subdomain);
-        errors.extend(object.spec.iter().flat_map(spec));
-        errors
+    fn has_spec_of(&self, other: &Self) -> bool {
+        self.spec == other.spec
     }
 
-    fn validate_update(&self, new: &ReplicationController, _old: &ReplicationController) -> FieldErrors {
-        let mut errors = meta::contents(&new.metadata);
-        errors.extend(new.spec.iter().flat_map(spec));
-        errors.extend(new.status.iter().flat_map(|status| {
-            workload::replica_counts(workload::ReplicaCounts {
-                all: status.replicas,
-                labelled: status.fully_labeled_replicas,
-                ready: status.ready_replicas,
-                available: status.available_replicas,
-                observed: status.observed_generation,
-            })
-        }));
-        errors
+    fn take_spec_of(&mut self, other: &Self) {
+        self.spec.clone_from(&other.spec);
     }
 
-    fn columns(&self) -> &'static [Column] {
-        COLUMNS
+    fn take_status_of(&mut self, other: Option<&Self>) {
+        self.status = other.map_or_else(|| Some(Default::default()), |other| other.status.clone());
     }
 
-    fn row(&self, object: &ReplicationController, now: Timestamp) -> Vec<Value> {
-        let spec = object.spec.as_ref();
-        let status = object.status.as_ref();
-        let (containers, images) = print::containers(spec.and_then(|s| s.template.as_ref()));
-        vec![
-            print::name(&object.metadata),
-            Value::from(spec.and_then(|s| s.replicas).unwrap_or_default()),
-            Value::from(status.map(|s| s.replicas).unwrap_or_default()),
-            Value::from(status.and_then(|s| s.ready_replicas).unwrap_or_default()),
-            print::age(&object.metadata, now),
-            Value::from(containers),
-            Value::from(images),
-            Value::from(print::labels(spec.and_then(|s| s.selector.as_ref()))),
-        ]
-    }
-
-    fn selectable_field(&self, object: &ReplicationController, label: &str) -> Option<String> {
-        let replicas = || object.status.as_ref().map(|s| s.replicas).unwrap_or_default();
-        (label == "status.replicas").then(|| replicas().to_string())
-    }
-
-    fn selectable_fields(&self) -> &'static [&'static str] {
-        &["status.replicas"]
+    fn counts(&self) -> Option<ReplicaCounts> {
+        let status = self.status.as_ref()?;
+        Some(ReplicaCounts {
+            all: status.replicas,
+            labelled: status.fully_labeled_replicas,
+            ready: status.ready_replicas,
+            available: status.available_replicas,
+            observed: status.observed_generation,
+        })
     }
 }
 

@@ -6,14 +6,13 @@ use k8s_openapi::api::apps::v1::{
     StatefulSetStatus, StatefulSetUpdateStrategy,
 };
 use k8s_openapi::api::core::v1::Volume;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::workload::{self, non_negative};
 use super::{persistent_volume_claim, pod_template};
-use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::meta::{self, Scope};
-use crate::resource::validation::{labels, names};
+use crate::resource::validation::names;
 use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
 
 pub(super) const INFO: KindInfo = KindInfo {
@@ -55,7 +54,6 @@ impl Strategy for StatefulSets {
         retention.when_scaled.get_or_insert_with(keep);
         spec.replicas.get_or_insert(1);
         spec.revision_history_limit.get_or_insert(10);
-        spec.min_ready_seconds = spec.min_ready_seconds.filter(|n| *n != 0);
         pod_template::default_spec(spec.template.spec.get_or_insert_default());
         spec.volume_claim_templates
             .iter_mut()
@@ -157,11 +155,7 @@ fn spec(spec: &StatefulSetSpec) -> FieldErrors {
     if !service.is_empty() {
         errors.extend(FieldError::each("spec.serviceName", service, names::dns_label(service)));
     }
-    if spec.selector == LabelSelector::default() {
-        errors.push(FieldError::required("spec.selector", ""));
-    } else {
-        errors.extend(labels::selector("spec.selector", &spec.selector));
-    }
+    errors.extend(workload::check_selector("statefulset", &spec.selector));
     errors.extend(template(spec));
     let claims = spec.volume_claim_templates.as_deref().unwrap_or_default();
     errors.extend(persistent_volume_claim::validate_templates(
@@ -182,26 +176,39 @@ fn template(spec: &StatefulSetSpec) -> FieldErrors {
     });
     let pod = template.spec.get_or_insert_default();
     pod.volumes.get_or_insert_default().extend(volumes);
-    workload::check_template("StatefulSet", &spec.selector, &template)
+    workload::check_template("StatefulSet", "", &spec.selector, &template)
 }
 
 fn strategy(strategy: &StatefulSetUpdateStrategy) -> FieldErrors {
     const FIELD: &str = "spec.updateStrategy";
-    let value = |part| serde_json::to_value(part).unwrap_or_default();
     match (strategy.type_.as_deref().unwrap_or_default(), &strategy.rolling_update) {
         ("RollingUpdate", Some(rolling)) => rolling_update(&format!("{FIELD}.rollingUpdate"), rolling),
         ("OnDelete", Some(rolling)) => {
             let detail = "only allowed for updateStrategy 'RollingUpdate'";
-            let value = serde_json::to_value(rolling).unwrap_or_default();
-            vec![FieldError::invalid(format!("{FIELD}.rollingUpdate"), value, detail)]
+            let field = format!("{FIELD}.rollingUpdate");
+            vec![FieldError::invalid_shown(field, shown(rolling), detail)]
         }
         ("RollingUpdate" | "OnDelete", None) => Vec::new(),
         ("", _) => vec![FieldError::required(FIELD, "")],
         _ => {
             let detail = "must be 'RollingUpdate' or 'OnDelete'";
-            vec![FieldError::invalid(FIELD, value(strategy), detail)]
+            let value = Shown::go([
+                ("Type", json!(strategy.type_).into()),
+                (
+                    "RollingUpdate",
+                    Shown::pointer(strategy.rolling_update.as_ref().map(shown)),
+                ),
+            ]);
+            vec![FieldError::invalid_shown(FIELD, value, detail)]
         }
     }
+}
+
+fn shown(rolling: &RollingUpdateStatefulSetStrategy) -> Shown {
+    Shown::go([
+        ("Partition", json!(rolling.partition.unwrap_or_default()).into()),
+        ("MaxUnavailable", json!(rolling.max_unavailable).into()),
+    ])
 }
 
 fn rolling_update(field: &str, rolling: &RollingUpdateStatefulSetStrategy) -> FieldErrors {
@@ -229,7 +236,7 @@ fn retention(policy: &StatefulSetPersistentVolumeClaimRetentionPolicy) -> FieldE
         let given = given.as_deref().unwrap_or_default();
         let field = format!("spec.persistentVolumeClaimRetentionPolicy.{child}");
         let known = matches!(given, "Retain" | "Delete");
-        (!known).then(|| FieldError::not_supported(field, given, &["Delete", "Retain"]))
+        (!known).then(|| FieldError::not_supported(field, given, &["Retain", "Delete"]))
     };
     fields.into_iter().filter_map(wrong).collect()
 }

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pod_template;
-use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::{labels, names};
 use crate::resource::{Column, print};
 
@@ -19,6 +19,7 @@ pub(super) const CONTAINERS: Column = print::text("Containers", 1, "Names of eac
 pub(super) const IMAGES: Column = print::text("Images", 1, "Images referenced by each container in the template.");
 
 const TEMPLATE: &str = "spec.template";
+const SELECTOR: &str = "spec.selector";
 
 /// Sets the generation that an update leaves: one more where `changed`.
 pub(super) fn step_generation(new: &mut ObjectMeta, old: &ObjectMeta, changed: bool) {
@@ -26,9 +27,52 @@ pub(super) fn step_generation(new: &mut ObjectMeta, old: &ObjectMeta, changed: b
     new.generation = Some(if changed { generation + 1 } else { generation });
 }
 
-/// Checks the template of a `kind` that keeps Pods running.
-pub(super) fn check_template(kind: &str, selector: &LabelSelector, template: &PodTemplateSpec) -> FieldErrors {
-    // A missing selector selects nothing.
+/// Checks the selector of a kind that errors call `kind`. The decoder leaves an empty map of labels in one that was
+/// given and says nothing, which the type could not tell from none.
+pub(super) fn check_selector(kind: &str, selector: &LabelSelector) -> FieldErrors {
+    if *selector == LabelSelector::default() {
+        return vec![FieldError::required(SELECTOR, "")];
+    }
+    let mut errors = labels::selector(SELECTOR, selector);
+    errors.extend(empty_selector(kind, selector));
+    errors
+}
+
+/// A selector that was given and says nothing.
+pub(super) fn empty_selector(kind: &str, selector: &LabelSelector) -> Option<FieldError> {
+    let empty = *selector != LabelSelector::default() && says_nothing(selector);
+    let detail = || format!("empty selector is invalid for {kind}");
+    empty.then(|| FieldError::invalid_shown(SELECTOR, shown_selector(selector), detail()))
+}
+
+fn says_nothing(selector: &LabelSelector) -> bool {
+    let labels = selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty);
+    labels && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
+}
+
+/// A selector in Go's order of fields.
+fn shown_selector(selector: &LabelSelector) -> Shown {
+    let labels = selector.match_labels.as_ref().filter(|labels| !labels.is_empty());
+    let labels = labels.map(|labels| format!("\"matchLabels\":{}", json!(labels)));
+    let expressions = selector.match_expressions.as_ref().filter(|all| !all.is_empty());
+    let expressions = expressions.map(|all| format!("\"matchExpressions\":{}", json!(all)));
+    let fields: Vec<String> = labels.into_iter().chain(expressions).collect();
+    Shown::Struct(format!("{{{}}}", fields.join(",")))
+}
+
+/// Checks the template of a `kind` that keeps Pods running; a selector that is none (`unreadable` says so) selects
+/// nothing, and the template is not looked at.
+pub(super) fn check_template(
+    kind: &str,
+    unreadable: &str,
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+) -> FieldErrors {
+    if !labels::selector(SELECTOR, selector).is_empty() {
+        let error = FieldError::invalid_shown(SELECTOR, shown_selector(selector), unreadable);
+        return vec![error];
+    }
+    // A missing selector selects nothing, an empty one everything.
     let selected = *selector != LabelSelector::default() && selects(selector, template);
     check_selected_template(kind, selected, template)
 }
@@ -84,8 +128,7 @@ pub(super) fn no_deadline(kind: &str, template: &PodTemplateSpec) -> Option<Fiel
 
 /// A selector that no update may change.
 pub(super) fn immutable_selector(new: &LabelSelector, old: &LabelSelector) -> Option<FieldError> {
-    let value = || serde_json::to_value(new).unwrap_or_default();
-    (new != old).then(|| FieldError::immutable("spec.selector", value()))
+    (new != old).then(|| FieldError::invalid_shown(SELECTOR, shown_selector(new), "field is immutable"))
 }
 
 /// A number that may not be below zero.
@@ -105,52 +148,19 @@ pub(super) fn all_non_negative<const N: usize>(parent: &str, counts: [(&str, Opt
         .collect()
 }
 
-/// What the status of a ReplicaSet or ReplicationController counts.
-pub(super) struct ReplicaCounts {
-    /// `replicas`.
-    pub all: i32,
-    /// `fullyLabeledReplicas`.
-    pub labelled: Option<i32>,
-    /// `readyReplicas`.
-    pub ready: Option<i32>,
-    /// `availableReplicas`.
-    pub available: Option<i32>,
-    /// `observedGeneration`.
-    pub observed: Option<i64>,
-}
-
-/// Parts may not be more than the whole.
-pub(super) fn replica_counts(counts: ReplicaCounts) -> FieldErrors {
-    let part = |count: Option<i32>| count.unwrap_or_default();
-    let (labelled, ready, available) = (part(counts.labelled), part(counts.ready), part(counts.available));
-    let parts = [
-        ("fullyLabeledReplicas", labelled),
-        ("readyReplicas", ready),
-        ("availableReplicas", available),
-    ];
-    let mut errors = all_non_negative(
-        "status",
-        [
-            ("replicas", Some(counts.all.into())),
-            ("fullyLabeledReplicas", Some(labelled.into())),
-            ("readyReplicas", Some(ready.into())),
-            ("availableReplicas", Some(available.into())),
-            ("observedGeneration", counts.observed),
-        ],
-    );
-    let more = |field: &str, count: i32, whole: &str| {
-        FieldError::invalid(
-            format!("status.{field}"),
-            count,
-            format!("cannot be greater than {whole}"),
-        )
-    };
-    let beyond = parts.into_iter().filter(|(_, count)| *count > counts.all);
-    errors.extend(beyond.map(|(field, count)| more(field, count, "status.replicas")));
-    if available > ready {
-        errors.push(more("availableReplicas", available, "readyReplicas"));
-    }
-    errors
+/// A strategy as the internal struct of a Deployment or DaemonSet: its type, and at most how many are unavailable and
+/// too many while it rolls.
+pub(super) fn shown_strategy(
+    kind: Option<&str>,
+    rolling: Option<(&Option<IntOrString>, &Option<IntOrString>)>,
+) -> Shown {
+    let amount = |amount: &Option<IntOrString>| json!(amount.clone().unwrap_or(IntOrString::Int(0))).into();
+    let rolling = rolling
+        .map(|(unavailable, surge)| Shown::go([("MaxUnavailable", amount(unavailable)), ("MaxSurge", amount(surge))]));
+    Shown::go([
+        ("Type", json!(kind.unwrap_or_default()).into()),
+        ("RollingUpdate", Shown::pointer(rolling)),
+    ])
 }
 
 /// The number, or the percentage without its sign.

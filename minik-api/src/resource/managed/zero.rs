@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::resource::KindInfo;
-use crate::resource::schema::{self, Schema, StructId, Type};
+use crate::resource::schema::{self, Presence, Schema, StructId, Type};
 
 /// The empty object of the kind.
 pub(super) fn zero(info: &KindInfo) -> Value {
@@ -22,7 +22,7 @@ fn structure(schema: &Schema, id: StructId) -> Value {
     let written = fields.filter_map(|field| match field.ty {
         Type::Struct(id) if field.by_value => Some((field.name.to_string(), structure(schema, id))),
         Type::Struct(_) => None,
-        ref ty if field.required => Some((field.name.to_string(), plain(ty))),
+        ref ty if field.presence == Presence::Always => Some((field.name.to_string(), plain(ty))),
         _ => None,
     });
     Value::Object(written.collect())

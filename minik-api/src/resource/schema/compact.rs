@@ -63,6 +63,17 @@ pub enum Ownership {
     Keyed(Box<[Box<str>]>),
 }
 
+/// When Go writes a field into JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Always: it has no `omitempty`.
+    Always,
+    /// When it is not its type's zero value: `omitempty`, and no pointer.
+    NonZero,
+    /// When it was given, zero or not: a pointer.
+    Given,
+}
+
 /// One field of a struct.
 #[derive(Debug, Clone)]
 pub struct Field {
@@ -70,8 +81,10 @@ pub struct Field {
     pub name: Box<str>,
     /// Its type.
     pub ty: Type,
-    /// Whether the definition lists it as required: Go has no `omitempty` on it.
+    /// Whether the definition lists it as required.
     pub required: bool,
+    /// When Go writes it.
+    pub presence: Presence,
     /// Whether the field is a struct by value, which Go writes even when it is empty.
     pub by_value: bool,
     /// How a strategic merge patch treats it when it is a list.
@@ -166,7 +179,7 @@ impl Schema {
             .collect();
         let definitions = structs
             .iter()
-            .map(|(name, node)| definition(name, node, &ids))
+            .map(|(name, node)| definition(name, node, &ids, &raw.presence))
             .collect();
         Ok(Self {
             definitions,
@@ -181,6 +194,28 @@ impl Schema {
 struct RawDocument {
     definitions: BTreeMap<String, RawNode>,
     kinds: Vec<String>,
+    presence: RawPresence,
+}
+
+/// Field names by definition; a field in neither is always written.
+#[derive(Deserialize)]
+struct RawPresence {
+    nonzero: BTreeMap<String, BTreeSet<String>>,
+    given: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl RawPresence {
+    fn of(&self, definition: &str, field: &str) -> Presence {
+        let has =
+            |fields: &BTreeMap<String, BTreeSet<String>>| fields.get(definition).is_some_and(|f| f.contains(field));
+        if has(&self.nonzero) {
+            Presence::NonZero
+        } else if has(&self.given) {
+            Presence::Given
+        } else {
+            Presence::Always
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -211,7 +246,7 @@ struct RawNode {
     map_type: Option<String>,
 }
 
-fn definition(name: &str, node: &RawNode, ids: &BTreeMap<&str, StructId>) -> Definition {
+fn definition(name: &str, node: &RawNode, ids: &BTreeMap<&str, StructId>, presence: &RawPresence) -> Definition {
     let properties = node.properties.iter().flatten();
     let fields = properties
         .map(|(field, schema)| {
@@ -220,6 +255,7 @@ fn definition(name: &str, node: &RawNode, ids: &BTreeMap<&str, StructId>) -> Def
             Field {
                 name: field.as_str().into(),
                 required: node.required.iter().any(|r| r == field),
+                presence: presence.of(name, field),
                 by_value: matches!(ty, Type::Struct(_))
                     && schema.default.as_ref().is_some_and(serde_json::Value::is_object),
                 list_patch: if strategies.split(',').any(|s| s == "merge") {

@@ -1,6 +1,6 @@
 //! The schema of every served kind, read from the checked-in definitions of Kubernetes 1.36
 //! (`schema/kubernetes-1.36.json.gz`, made by `scripts/schema`): field types, defaults of struct
-//! fields, and the patch keys. Answers questions; changes nothing.
+//! fields, the patch keys, and which fields Go leaves out when they are zero. Answers questions; changes nothing.
 //!
 //! Two readings of one file: the compact form here, without descriptions, stays in memory for
 //! decoding and patching; [`openapi_components`] decompresses the whole text for each call, since
@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 
 use flate2::read::GzDecoder;
 
-pub use compact::{Definition, Field, ListPatch, Ownership, Schema, StructId, Type};
+pub use compact::{Definition, Field, ListPatch, Ownership, Presence, Schema, StructId, Type};
 pub use openapi::openapi_components;
 
 static COMPRESSED: &[u8] = include_bytes!("../../../schema/kubernetes-1.36.json.gz");

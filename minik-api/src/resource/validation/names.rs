@@ -13,6 +13,7 @@ const DNS1035_REGEX: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 const QUALIFIED_REGEX: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_VALUE_REGEX: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
 const CONFIG_KEY_REGEX: &str = "[-._a-zA-Z0-9]+";
+const HEADER_REGEX: &str = "[-A-Za-z0-9]+";
 const ENV_NAME_REGEX: &str = "[ -<>-~]+";
 const PATH_REGEX: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 
@@ -32,6 +33,7 @@ static QUALIFIED: LazyLock<Regex> = LazyLock::new(|| whole(QUALIFIED_REGEX));
 static LABEL_VALUE: LazyLock<Regex> = LazyLock::new(|| whole(LABEL_VALUE_REGEX));
 static CONFIG_KEY: LazyLock<Regex> = LazyLock::new(|| whole(CONFIG_KEY_REGEX));
 static PATH: LazyLock<Regex> = LazyLock::new(|| whole(PATH_REGEX));
+static HEADER: LazyLock<Regex> = LazyLock::new(|| whole(HEADER_REGEX));
 static ENV_NAME: LazyLock<Regex> = LazyLock::new(|| whole(ENV_NAME_REGEX));
 
 /// The text for something longer than `most` bytes.
@@ -196,6 +198,17 @@ pub fn env_name(text: &str) -> Vec<String> {
         return Vec::new();
     }
     vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
+}
+
+/// The name of an HTTP header.
+#[must_use]
+pub fn header_name(text: &str) -> Vec<String> {
+    let words = "a valid HTTP header must consist of alphanumeric characters or '-'";
+    let valid = HEADER.is_match(text);
+    (!valid)
+        .then(|| pattern(words, HEADER_REGEX, &["X-Header-Name"]))
+        .into_iter()
+        .collect()
 }
 
 /// A name that may stand as one segment of a path; all that RBAC asks of the names of its objects.

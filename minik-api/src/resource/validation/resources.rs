@@ -82,9 +82,6 @@ pub fn name(field: &str, name: &str) -> FieldErrors {
 #[must_use]
 pub fn container_name(field: &str, name: &str) -> FieldErrors {
     let mut errors = self::name(field, name);
-    if !errors.is_empty() {
-        return errors;
-    }
     if !name.contains('/') && !CONTAINER.contains(&name) && !name.starts_with(HUGE_PAGES) {
         errors.push(FieldError::invalid(
             field,
@@ -104,12 +101,15 @@ pub fn container_name(field: &str, name: &str) -> FieldErrors {
 /// Checks the name of a resource that a quota limits.
 #[must_use]
 pub fn quota_name(field: &str, name: &str) -> FieldErrors {
-    let errors = self::name(field, name);
-    if !errors.is_empty() {
-        return errors;
+    let mut errors = self::name(field, name);
+    if !name.contains('/') && !is_standard_quota(name) && !name.starts_with(HUGE_PAGES) {
+        errors.push(FieldError::invalid(
+            field,
+            name,
+            "must be a standard resource for quota",
+        ));
     }
-    let known = || is_standard_quota(name);
-    standard(field, name, known, "must be a standard resource for quota")
+    errors
 }
 
 /// Whether a quota knows `name` without a prefix.
@@ -165,7 +165,10 @@ mod tests {
         assert_eq!(texts(container_name("f", "example.com/gpu")), [""; 0]);
         assert_eq!(
             texts(container_name("f", "gpu")),
-            ["must be a standard resource type or fully qualified"]
+            [
+                "must be a standard resource type or fully qualified",
+                "must be a standard resource for containers"
+            ]
         );
         assert_eq!(
             texts(container_name("f", "pods")),

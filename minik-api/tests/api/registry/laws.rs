@@ -1,5 +1,6 @@
 //! What must hold between an object before a write, the write, and the object after it. Pure; each law says what broke.
 
+use minik_api::resource::decode::check;
 use minik_api::resource::validation::quantity::Quantity;
 use minik_api::resource::{KindInfo, Subresource};
 use serde_json::{Map, Value};
@@ -100,6 +101,17 @@ fn wish(object: &Value) -> Map<String, Value> {
     fields.remove("metadata");
     fields.remove("status");
     fields
+}
+
+/// What is kept is what Go would write of it: laid over the schema once more it is the same.
+pub fn settled(info: &KindInfo, stored: &Value) -> Result<(), Broken> {
+    match check(stored, info) {
+        Ok((fitted, unknown)) if fitted == *stored && unknown.is_empty() => Ok(()),
+        Ok((fitted, unknown)) => Err(format!(
+            "{stored} is kept, of which Go would write {fitted} {unknown:?}"
+        )),
+        Err(why) => Err(format!("{stored} is kept and fits no schema: {why}")),
+    }
 }
 
 /// What was sent and accepted is there, but for what the server keeps to itself and what the kind does not keep.

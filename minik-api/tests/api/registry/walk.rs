@@ -126,6 +126,7 @@ impl Walk<'_> {
         laws::kept(self.info, &body, &made)?;
         let stored = self.now().await?.ok_or("what was made is not there")?;
         self.same(&made, &stored)?;
+        laws::settled(self.info, &stored)?;
         self.events.push(("ADDED", stored));
         Ok(true)
     }
@@ -154,6 +155,7 @@ impl Walk<'_> {
             return Ok(());
         }
         laws::changed(self.info, self.counts, ask.door, &before, after)?;
+        laws::settled(self.info, after)?;
         self.events.push(("MODIFIED", after.clone()));
         if ask.media_type == "apply-patch+yaml" {
             laws::owned(self.info, ask.door, MANAGER, &ask.body, after)?;

@@ -10,7 +10,7 @@ use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::{labels, names};
 
 const INDEXED: &str = "Indexed";
-const MODES: [&str; 2] = ["Indexed", "NonIndexed"];
+const MODES: [&str; 2] = ["NonIndexed", "Indexed"];
 /// Most Pods of an indexed Job at once, and most indexes that may fail.
 const MOST_INDEXES: i32 = 100_000;
 /// The same, where more than [`MOST_INDEXES`] have to succeed and each is tried again on its own.
@@ -203,6 +203,6 @@ fn restart_policy(field: &str, spec: &JobSpec) -> Option<FieldError> {
             Some(FieldError::invalid(field, "OnFailure", detail))
         }
         "OnFailure" | "Never" => None,
-        other => Some(FieldError::not_supported(field, other, &["Never", "OnFailure"])),
+        other => Some(FieldError::not_supported(field, other, &["OnFailure", "Never"])),
     }
 }

@@ -104,16 +104,7 @@ impl Strategy for Pods {
 
     fn validate(&self, pod: &Pod) -> FieldErrors {
         let mut errors = meta::validate(&pod.metadata, Scope::Namespaced, names::dns_subdomain);
-        let ephemeral = pod.spec.as_ref().and_then(|s| s.ephemeral_containers.as_ref());
-        if ephemeral.is_some_and(|containers| !containers.is_empty()) {
-            let field = "spec.ephemeralContainers";
-            errors.push(FieldError::forbidden(field, "cannot be set on create"));
-        }
-        errors.extend(
-            pod.spec
-                .iter()
-                .flat_map(|spec| pod_template::validate_spec("spec", spec)),
-        );
+        errors.extend(pod.spec.iter().flat_map(new_spec));
         errors
     }
 
@@ -161,6 +152,21 @@ impl Strategy for Pods {
     fn selectable_fields(&self) -> &'static [&'static str] {
         SELECTABLE
     }
+}
+
+fn new_spec(spec: &PodSpec) -> FieldErrors {
+    let mut errors = pod_template::validate_spec("spec", spec);
+    errors.extend(pod_template::validate_images("spec", spec));
+    if spec.ephemeral_containers.as_ref().is_some_and(|all| !all.is_empty()) {
+        let field = "spec.ephemeralContainers";
+        errors.push(FieldError::forbidden(field, "cannot be set on create"));
+    }
+    let named = spec.node_name.as_ref().is_some_and(|name| !name.is_empty());
+    if named && spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        let detail = "cannot be set until all schedulingGates have been cleared";
+        errors.push(FieldError::forbidden("spec.nodeName", detail));
+    }
+    errors
 }
 
 /// The condition of a Pod that gates hold back.

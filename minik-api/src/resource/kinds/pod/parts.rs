@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, EphemeralContainer, PodSpec, Resourc
 use serde_json::Value;
 
 use super::{pod_template, qos};
-use crate::resource::field::{FieldError, FieldErrors, Reason};
+use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::names;
 
 const EPHEMERAL: &str = "spec.ephemeralContainers";
@@ -73,11 +73,7 @@ fn added(field: &str, container: &EphemeralContainer, regular: &BTreeSet<&str>) 
     }
     let target = container.target_container_name.as_deref().unwrap_or_default();
     if !target.is_empty() && !regular.contains(target) {
-        errors.push(FieldError {
-            field: format!("{field}.targetContainerName"),
-            reason: Reason::NotFound(target.into()),
-            detail: String::new(),
-        });
+        errors.push(FieldError::not_found(format!("{field}.targetContainerName"), target));
     }
     let given = serde_json::to_value(container).unwrap_or_default();
     let said = |child: &&str| -> bool {

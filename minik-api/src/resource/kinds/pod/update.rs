@@ -2,32 +2,23 @@
 
 use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 
+use super::pod_template;
 use crate::resource::field::{FieldError, FieldErrors};
 
 const UNCHANGEABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
 
 /// Checks an update of a Pod's spec.
 pub(super) fn validate(new: &PodSpec, old: &PodSpec) -> FieldErrors {
-    let mut errors = Vec::new();
+    let mut errors = pod_template::validate_spec("spec", new);
+    errors.extend(pod_template::validate_images("spec", new));
     let counts = [
         ("spec.containers", new.containers.len(), old.containers.len()),
         ("spec.initContainers", count(new), count(old)),
     ];
-    for (field, now, before) in counts {
-        if now != before {
-            errors.push(FieldError::forbidden(
-                field,
-                "pod updates may not add or remove containers",
-            ));
-        }
-    }
-    if !errors.is_empty() {
+    if let Some((field, ..)) = counts.into_iter().find(|(_, now, before)| now != before) {
+        let detail = "pod updates may not add or remove containers";
+        errors.push(FieldError::forbidden(field, detail));
         return errors;
-    }
-    for (index, container) in new.containers.iter().enumerate() {
-        if container.image.as_deref().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(format!("spec.containers[{index}].image"), ""));
-        }
     }
     errors.extend(deadline(new, old));
     errors.extend(tolerations(new, old));
@@ -67,7 +58,7 @@ fn deadline(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
     }
 }
 
-fn tolerations(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
+fn tolerations(new: &PodSpec, old: &PodSpec) -> FieldErrors {
     let now = new.tolerations.as_deref().unwrap_or_default();
     let kept = |before: &Toleration| {
         now.iter().any(|t| {
@@ -78,12 +69,13 @@ fn tolerations(new: &PodSpec, old: &PodSpec) -> Option<FieldError> {
         })
     };
     let all_kept = old.tolerations.iter().flatten().all(kept);
-    (!all_kept).then(|| {
-        FieldError::forbidden(
-            "spec.tolerations",
-            "existing toleration can not be modified except its tolerationSeconds",
-        )
-    })
+    if !all_kept {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        return vec![FieldError::forbidden("spec.tolerations", detail)];
+    }
+    let each = now.iter().enumerate();
+    each.flat_map(|(index, given)| pod_template::validate_toleration(&format!("spec.tolerations[{index}]"), given))
+        .collect()
 }
 
 fn is_gated(spec: &PodSpec) -> bool {
@@ -93,14 +85,15 @@ fn is_gated(spec: &PodSpec) -> bool {
 /// Gates only open.
 fn gates(new: &PodSpec, old: &PodSpec) -> FieldErrors {
     let known = |name: &str| old.scheduling_gates.iter().flatten().any(|gate| gate.name == name);
-    let added = new.scheduling_gates.iter().flatten().filter(|gate| !known(&gate.name));
-    added
-        .map(|gate| {
+    let gates = new.scheduling_gates.iter().flatten().enumerate();
+    gates
+        .filter(|(_, gate)| !known(&gate.name))
+        .map(|(index, gate)| {
             let detail = format!(
                 "only deletion is allowed, but found new scheduling gate '{}'",
                 gate.name
             );
-            FieldError::forbidden("spec.schedulingGates", detail)
+            FieldError::forbidden(format!("spec.schedulingGates[{index}].name"), detail)
         })
         .collect()
 }

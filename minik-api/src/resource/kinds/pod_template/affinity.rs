@@ -230,21 +230,35 @@ fn selected_twice(field: &str, keys: &Option<Vec<String>>, selector: Option<&Lab
 /// Checks how a Pod wants to be spread.
 pub(super) fn spread(field: &str, constraints: &[TopologySpreadConstraint]) -> FieldErrors {
     let mut errors = Vec::new();
-    let mut taken = BTreeSet::new();
     for (index, constraint) in constraints.iter().enumerate() {
-        let at = format!("{field}[{index}]");
-        errors.extend(constraint_of(&at, constraint));
-        let pair = (&constraint.topology_key, &constraint.when_unsatisfiable);
-        if !taken.insert(pair) {
-            let value = format!("{{{}, {}}}", pair.0, pair.1);
-            let at = format!("{at}.{{topologyKey, whenUnsatisfiable}}");
-            errors.push(FieldError::duplicate(at, value));
-        }
+        errors.extend(constraint_of(
+            &format!("{field}[{index}]"),
+            constraint,
+            &constraints[index + 1..],
+        ));
     }
     errors
 }
 
-fn constraint_of(field: &str, constraint: &TopologySpreadConstraint) -> FieldErrors {
+/// A constraint that one of the `later` says again.
+fn repeated(
+    field: &str,
+    constraint: &TopologySpreadConstraint,
+    later: &[TopologySpreadConstraint],
+) -> Option<FieldError> {
+    let pair = |constraint: &TopologySpreadConstraint| {
+        format!("{{{}, {}}}", constraint.topology_key, constraint.when_unsatisfiable)
+    };
+    let own = pair(constraint);
+    let again = later.iter().any(|other| pair(other) == own);
+    again.then(|| FieldError::duplicate(format!("{field}.{{topologyKey, whenUnsatisfiable}}"), own))
+}
+
+fn constraint_of(
+    field: &str,
+    constraint: &TopologySpreadConstraint,
+    later: &[TopologySpreadConstraint],
+) -> FieldErrors {
     let mut errors = Vec::new();
     if constraint.max_skew <= 0 {
         let at = format!("{field}.maxSkew");
@@ -262,6 +276,7 @@ fn constraint_of(field: &str, constraint: &TopologySpreadConstraint) -> FieldErr
         let at = format!("{field}.whenUnsatisfiable");
         errors.push(FieldError::not_supported(at, choice, &UNSATISFIABLE));
     }
+    errors.extend(repeated(field, constraint, later));
     if let Some(domains) = constraint.min_domains {
         let at = format!("{field}.minDomains");
         if domains <= 0 {

@@ -7,27 +7,27 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvFromSource, EnvVar, PodSpec, ResourceRequirements, VolumeMount,
 };
 
-use super::{probes, security};
+use super::{paths, probes, references, security};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::kinds::service::PROTOCOLS;
 use crate::resource::validation::{names, resources};
 
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
-const MESSAGE_POLICIES: &[&str] = &["FallbackToLogsOnError", "File"];
+const MESSAGE_POLICIES: &[&str] = &["File", "FallbackToLogsOnError"];
 
 /// What the checks of a container need to know of its Pod.
 struct Surroundings<'a> {
     volumes: BTreeSet<&'a str>,
-    host_network: bool,
+    grace: Option<i64>,
 }
 
-/// Checks all containers of a Pod spec.
-pub(super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
+/// Checks all containers of a Pod spec with these sound volumes.
+pub(super) fn validate(field: &str, spec: &PodSpec, volumes: BTreeSet<&str>) -> FieldErrors {
     let mut errors = Vec::new();
     let surroundings = Surroundings {
-        volumes: spec.volumes.iter().flatten().map(|v| v.name.as_str()).collect(),
-        host_network: spec.host_network == Some(true),
+        volumes,
+        grace: spec.termination_grace_period_seconds,
     };
     let at = format!("{field}.containers");
     if spec.containers.is_empty() {
@@ -40,16 +40,53 @@ pub(super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
         if !taken.insert(container.name.as_str()) {
             errors.push(FieldError::duplicate(format!("{at}.name"), container.name.as_str()));
         }
-        errors.extend(probes::of_container(&at, container));
+        errors.extend(probes::of_container(&at, container, surroundings.grace));
     }
     errors.extend(host_port_conflicts(&at, &spec.containers));
     for (index, container) in spec.init_containers.iter().flatten().enumerate() {
-        let at = format!("{field}.initContainers[{index}]");
+        let all = format!("{field}.initContainers");
+        let at = format!("{all}[{index}]");
         errors.extend(common(&at, container, &surroundings));
         if !container.name.is_empty() && !taken.insert(container.name.as_str()) {
             errors.push(FieldError::duplicate(format!("{at}.name"), container.name.as_str()));
         }
-        errors.extend(probes::of_init_container(&at, container));
+        // They run one by one; Kubernetes calls each the first of its list.
+        errors.extend(host_port_conflicts(&all, std::slice::from_ref(container)));
+        errors.extend(probes::of_init_container(&at, container, surroundings.grace));
+    }
+    errors
+}
+
+/// Checks that in a network that is the node's a container's ports are the node's too.
+pub(super) fn host_network(field: &str, spec: &PodSpec) -> FieldErrors {
+    let mut errors = Vec::new();
+    let containers = spec.containers.iter().enumerate();
+    for (index, container) in containers.filter(|_| spec.host_network == Some(true)) {
+        for (n, port) in container.ports.iter().flatten().enumerate() {
+            if let Some(host) = port.host_port.filter(|host| *host != 0 && *host != port.container_port) {
+                let at = format!("{field}.containers[{index}].ports[{n}].hostPort");
+                let detail = "must match `containerPort` when `hostNetwork` is true";
+                errors.push(FieldError::invalid(at, host, detail));
+            }
+        }
+    }
+    errors
+}
+
+/// Checks what is asked of the images of a Pod, and of no template's, which were once allowed more.
+pub(in super::super) fn images(field: &str, spec: &PodSpec) -> FieldErrors {
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    let lists = [("containers", spec.containers.as_slice()), ("initContainers", init)];
+    let mut errors = Vec::new();
+    for (child, containers) in lists {
+        for (index, container) in containers.iter().enumerate() {
+            let image = container.image.as_deref().unwrap_or_default();
+            if image.trim() != image {
+                let at = format!("{field}.{child}[{index}].image");
+                let detail = "must not have leading or trailing whitespace";
+                errors.push(FieldError::invalid(at, image, detail));
+            }
+        }
     }
     errors
 }
@@ -61,17 +98,8 @@ fn common(field: &str, container: &Container, surroundings: &Surroundings<'_>) -
         "" => errors.push(FieldError::required(at, "")),
         name => errors.extend(FieldError::each(&at, name, names::dns_label(name))),
     }
-    let at = format!("{field}.image");
-    match container.image.as_deref().unwrap_or_default() {
-        "" => errors.push(FieldError::required(at, "")),
-        image if image.trim() != image => {
-            errors.push(FieldError::invalid(
-                at,
-                image,
-                "must not have leading or trailing whitespace",
-            ));
-        }
-        _ => {}
+    if container.image.as_deref().unwrap_or_default().is_empty() {
+        errors.push(FieldError::required(format!("{field}.image"), ""));
     }
     let policy = container.termination_message_policy.as_deref().unwrap_or_default();
     errors.extend(FieldError::one_of(
@@ -79,16 +107,12 @@ fn common(field: &str, container: &Container, surroundings: &Surroundings<'_>) -
         policy,
         MESSAGE_POLICIES,
     ));
-    errors.extend(ports(
-        field,
-        container.ports.as_deref().unwrap_or_default(),
-        surroundings.host_network,
-    ));
+    errors.extend(ports(field, container.ports.as_deref().unwrap_or_default()));
     for (index, variable) in container.env.iter().flatten().enumerate() {
         errors.extend(environment(&format!("{field}.env[{index}]"), variable));
     }
     for (index, source) in container.env_from.iter().flatten().enumerate() {
-        errors.extend(environment_source(&format!("{field}.envFrom[{index}]"), source));
+        errors.extend(environment_source(&format!("{field}.envFrom"), index, source));
     }
     let mounts = container.volume_mounts.as_deref().unwrap_or_default();
     errors.extend(volume_mounts(
@@ -115,7 +139,7 @@ fn common(field: &str, container: &Container, surroundings: &Surroundings<'_>) -
     errors
 }
 
-fn ports(field: &str, ports: &[ContainerPort], host_network: bool) -> FieldErrors {
+fn ports(field: &str, ports: &[ContainerPort]) -> FieldErrors {
     let mut errors = Vec::new();
     let mut taken = BTreeSet::new();
     for (index, port) in ports.iter().enumerate() {
@@ -143,10 +167,6 @@ fn ports(field: &str, ports: &[ContainerPort], host_network: bool) -> FieldError
                 host,
                 names::port_number(host),
             ));
-            if host_network && host != number {
-                let detail = "must match `containerPort` when `hostNetwork` is true";
-                errors.push(FieldError::invalid(format!("{at}.hostPort"), host, detail));
-            }
         }
         let protocol = port.protocol.as_deref().unwrap_or_default();
         errors.extend(FieldError::one_of(&format!("{at}.protocol"), protocol, PROTOCOLS));
@@ -186,6 +206,7 @@ fn environment(field: &str, variable: &EnvVar) -> FieldErrors {
         return errors;
     };
     let at = format!("{field}.valueFrom");
+    errors.extend(references::of_variable(&at, from));
     let sources = [
         from.field_ref.is_some(),
         from.resource_field_ref.is_some(),
@@ -193,29 +214,20 @@ fn environment(field: &str, variable: &EnvVar) -> FieldErrors {
         from.secret_key_ref.is_some(),
         from.file_key_ref.is_some(),
     ];
-    match sources.into_iter().filter(|given| *given).count() {
-        0 => {
-            let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
-            errors.push(FieldError::invalid(at.as_str(), "", detail));
-        }
-        1 => {}
-        _ => errors.push(FieldError::invalid(
-            at.as_str(),
-            "",
-            "may not have more than one field specified at a time",
-        )),
-    }
-    if variable.value.as_deref().is_some_and(|v| !v.is_empty()) {
-        errors.push(FieldError::invalid(
-            at,
-            "",
-            "may not be specified when `value` is not empty",
-        ));
-    }
+    let valued = variable.value.as_deref().is_some_and(|v| !v.is_empty());
+    let problem = match sources.into_iter().filter(|given| *given).count() {
+        0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        _ if valued => "may not be specified when `value` is not empty",
+        1 => return errors,
+        _ => "may not have more than one field specified at a time",
+    };
+    errors.push(FieldError::invalid(at, "", problem));
     errors
 }
 
-fn environment_source(field: &str, source: &EnvFromSource) -> FieldErrors {
+/// Checks one of the sources in the list `all`; what is wrong with their number is said of the list.
+fn environment_source(all: &str, index: usize, source: &EnvFromSource) -> FieldErrors {
+    let field = format!("{all}[{index}]");
     let mut errors = Vec::new();
     if let Some(prefix) = source.prefix.as_deref().filter(|p| !p.is_empty()) {
         errors.extend(FieldError::each(
@@ -228,19 +240,6 @@ fn environment_source(field: &str, source: &EnvFromSource) -> FieldErrors {
         ("configMapRef", source.config_map_ref.as_ref().map(|r| &r.name)),
         ("secretRef", source.secret_ref.as_ref().map(|r| &r.name)),
     ];
-    match named.iter().filter(|(_, name)| name.is_some()).count() {
-        0 => errors.push(FieldError::invalid(
-            field,
-            "",
-            "must specify one of: `configMapRef` or `secretRef`",
-        )),
-        1 => {}
-        _ => errors.push(FieldError::invalid(
-            field,
-            "",
-            "may not have more than one field specified at a time",
-        )),
-    }
     for (child, name) in named {
         match name.map(String::as_str) {
             None => {}
@@ -251,6 +250,12 @@ fn environment_source(field: &str, source: &EnvFromSource) -> FieldErrors {
             }
         }
     }
+    let problem = match named.iter().filter(|(_, name)| name.is_some()).count() {
+        0 => "must specify one of: `configMapRef` or `secretRef`",
+        1 => return errors,
+        _ => "may not have more than one field specified at a time",
+    };
+    errors.push(FieldError::invalid(all, "", problem));
     errors
 }
 
@@ -261,13 +266,9 @@ fn volume_mounts(field: &str, mounts: &[VolumeMount], volumes: &BTreeSet<&str>) 
         let at = format!("{field}[{index}]");
         if mount.name.is_empty() {
             errors.push(FieldError::required(format!("{at}.name"), ""));
-        } else if !volumes.contains(mount.name.as_str()) {
-            let reason = crate::resource::field::Reason::NotFound(mount.name.as_str().into());
-            errors.push(FieldError {
-                field: format!("{at}.name"),
-                reason,
-                detail: String::new(),
-            });
+        }
+        if !volumes.contains(mount.name.as_str()) {
+            errors.push(FieldError::not_found(format!("{at}.name"), mount.name.as_str()));
         }
         if mount.mount_path.is_empty() {
             errors.push(FieldError::required(format!("{at}.mountPath"), ""));
@@ -279,21 +280,15 @@ fn volume_mounts(field: &str, mounts: &[VolumeMount], volumes: &BTreeSet<&str>) 
                 "must be unique",
             ));
         }
+        let expression = mount.sub_path_expr.as_deref().unwrap_or_default();
         let sub = mount.sub_path.as_deref().unwrap_or_default();
-        if sub.starts_with('/') {
-            errors.push(FieldError::invalid(
-                format!("{at}.subPath"),
-                sub,
-                "must be a relative path",
-            ));
+        // Kubernetes says of which container, and not of which mount.
+        errors.extend(paths::descending(&format!("{field}.subPath"), sub));
+        if !expression.is_empty() && !sub.is_empty() {
+            let detail = "subPathExpr and subPath are mutually exclusive";
+            errors.push(FieldError::invalid(format!("{at}.subPathExpr"), expression, detail));
         }
-        if sub.split('/').any(|part| part == "..") {
-            errors.push(FieldError::invalid(
-                format!("{at}.subPath"),
-                sub,
-                "must not contain '..'",
-            ));
-        }
+        errors.extend(paths::descending(&format!("{field}.subPathExpr"), expression));
     }
     errors
 }

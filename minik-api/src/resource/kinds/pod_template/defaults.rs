@@ -59,7 +59,6 @@ fn container(container: &mut Container) {
     container.resources.get_or_insert_default();
     for port in container.ports.iter_mut().flatten() {
         port.protocol.get_or_insert_with(|| "TCP".to_owned());
-        port.host_port = port.host_port.filter(|n| *n != 0);
     }
     container.env.iter_mut().flatten().for_each(environment);
     let probes = [
@@ -120,7 +119,6 @@ fn probe(probe: &mut Probe) {
     at_least_one(&mut probe.period_seconds, 10);
     at_least_one(&mut probe.success_threshold, 1);
     at_least_one(&mut probe.failure_threshold, 3);
-    probe.initial_delay_seconds = probe.initial_delay_seconds.filter(|n| *n != 0);
     if let Some(get) = &mut probe.http_get {
         http_get(get);
     }

@@ -3,10 +3,15 @@
 mod affinity;
 mod containers;
 mod defaults;
+mod paths;
 mod probes;
+mod references;
 mod security;
 mod spec;
 mod volumes;
 
+pub(super) use containers::images as validate_images;
 pub(super) use defaults::{host_ports, pod_spec as default_spec};
-pub(super) use spec::{labels_of, template as validate_template, validate as validate_spec};
+pub(super) use spec::{
+    labels_of, template as validate_template, toleration as validate_toleration, validate as validate_spec,
+};

@@ -8,15 +8,15 @@ use crate::resource::validation::names;
 
 const SCHEMES: &[&str] = &["HTTP", "HTTPS"];
 
-/// Checks lifecycle handlers and probes of a container.
-pub(super) fn of_container(field: &str, container: &Container) -> FieldErrors {
+/// Checks lifecycle handlers and probes of a container of a Pod that gets `grace` seconds to end.
+pub(super) fn of_container(field: &str, container: &Container, grace: Option<i64>) -> FieldErrors {
     let mut errors = Vec::new();
     if let Some(lifecycle) = &container.lifecycle {
         for (child, handler) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
             errors.extend(
                 handler
                     .iter()
-                    .flat_map(|h| lifecycle_handler(&format!("{field}.lifecycle.{child}"), h)),
+                    .flat_map(|h| lifecycle_handler(&format!("{field}.lifecycle.{child}"), h, grace)),
             );
         }
     }
@@ -37,15 +37,22 @@ pub(super) fn of_container(field: &str, container: &Container) -> FieldErrors {
                 "must be 1",
             ));
         }
+        if let Some(grace) = probe
+            .termination_grace_period_seconds
+            .filter(|_| child == "readinessProbe")
+        {
+            let at = format!("{at}.terminationGracePeriodSeconds");
+            errors.push(FieldError::invalid(at, grace, "must not be set for readinessProbes"));
+        }
     }
     errors
 }
 
 /// Checks an init container, which may have probes only when it goes on running beside the others.
-pub(super) fn of_init_container(field: &str, container: &Container) -> FieldErrors {
+pub(super) fn of_init_container(field: &str, container: &Container, grace: Option<i64>) -> FieldErrors {
     let restarts = container.restart_policy.as_deref();
     match restarts {
-        Some("Always") => return of_container(field, container),
+        Some("Always") => return of_container(field, container, grace),
         Some(other) if !matches!(other, "Never" | "OnFailure") => {
             return vec![FieldError::not_supported(
                 format!("{field}.restartPolicy"),
@@ -55,32 +62,17 @@ pub(super) fn of_init_container(field: &str, container: &Container) -> FieldErro
         }
         _ => {}
     }
+    let detail = "may not be set for init containers without restartPolicy=Always";
     let present = [
-        (
-            "lifecycle",
-            container.lifecycle.is_some(),
-            "may not be set for init containers without restartPolicy=Always",
-        ),
-        (
-            "livenessProbe",
-            container.liveness_probe.is_some(),
-            "may not be set for init containers without restartPolicy=Always",
-        ),
-        (
-            "readinessProbe",
-            container.readiness_probe.is_some(),
-            "may not be set for init containers without restartPolicy=Always",
-        ),
-        (
-            "startupProbe",
-            container.startup_probe.is_some(),
-            "may not be set for init containers without restartPolicy=Always",
-        ),
+        ("lifecycle", container.lifecycle.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
     ];
     present
         .into_iter()
-        .filter(|(_, present, _)| *present)
-        .map(|(child, _, detail)| FieldError::forbidden(format!("{field}.{child}"), detail))
+        .filter(|(_, present)| *present)
+        .map(|(child, _)| FieldError::forbidden(format!("{field}.{child}"), detail))
         .collect()
 }
 
@@ -126,10 +118,14 @@ fn validate(field: &str, probe: &Probe) -> FieldErrors {
             ));
         }
     }
+    if let Some(grace) = probe.termination_grace_period_seconds.filter(|grace| *grace <= 0) {
+        let at = format!("{field}.terminationGracePeriodSeconds");
+        errors.push(FieldError::invalid(at, grace, "must be greater than 0"));
+    }
     errors
 }
 
-fn lifecycle_handler(field: &str, handler: &LifecycleHandler) -> FieldErrors {
+fn lifecycle_handler(field: &str, handler: &LifecycleHandler, grace: Option<i64>) -> FieldErrors {
     let handlers = [
         ("exec", handler.exec.as_ref().map(|a| exec(&format!("{field}.exec"), a))),
         (
@@ -146,7 +142,13 @@ fn lifecycle_handler(field: &str, handler: &LifecycleHandler) -> FieldErrors {
                 .as_ref()
                 .map(|a| tcp_socket(&format!("{field}.tcpSocket"), a)),
         ),
-        ("sleep", handler.sleep.as_ref().map(|_| Vec::new())),
+        (
+            "sleep",
+            handler
+                .sleep
+                .as_ref()
+                .map(|a| sleep(&format!("{field}.sleep"), a.seconds, grace.unwrap_or_default())),
+        ),
     ];
     exactly_one(field, handlers)
 }
@@ -192,7 +194,25 @@ fn http_get(field: &str, action: &HTTPGetAction) -> FieldErrors {
     if !SCHEMES.contains(&scheme) {
         errors.push(FieldError::not_supported(format!("{field}.scheme"), scheme, SCHEMES));
     }
+    for header in action.http_headers.iter().flatten() {
+        let at = format!("{field}.httpHeaders");
+        errors.extend(FieldError::each(
+            &at,
+            header.name.as_str(),
+            names::header_name(&header.name),
+        ));
+    }
     errors
+}
+
+/// A pause may not be longer than what the Pod gets to end.
+fn sleep(field: &str, seconds: i64, grace: i64) -> FieldErrors {
+    let detail = || format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+    let wrong = !(0..=grace).contains(&seconds);
+    wrong
+        .then(|| FieldError::invalid(field, seconds, detail()))
+        .into_iter()
+        .collect()
 }
 
 fn tcp_socket(field: &str, action: &TCPSocketAction) -> FieldErrors {

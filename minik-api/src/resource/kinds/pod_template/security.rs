@@ -2,17 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, Sysctl};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, Sysctl,
+};
+use serde_json::json;
 
-use crate::resource::field::{FieldError, FieldErrors};
+use super::paths;
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 
 const IDS: std::ops::RangeInclusive<i64> = 0..=i32::MAX as i64;
 const OUT_OF_RANGE: &str = "must be between 0 and 2147483647, inclusive";
 const PROC_MOUNTS: [&str; 2] = ["Default", "Unmasked"];
 const CHANGE_POLICIES: [&str; 2] = ["Always", "OnRootMismatch"];
 const GROUP_POLICIES: [&str; 2] = ["Merge", "Strict"];
-const SECCOMP: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+/// Types of seccomp and AppArmor profiles.
+const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
 const LONGEST_SYSCTL: usize = 253;
+/// Longest name of an AppArmor profile: a path, without its end.
+const LONGEST_PROFILE: usize = 4095;
 
 /// Checks the security context of a Pod.
 pub(super) fn of_pod(field: &str, spec: &PodSpec) -> FieldErrors {
@@ -32,25 +39,26 @@ pub(super) fn of_pod(field: &str, spec: &PodSpec) -> FieldErrors {
         &format!("{field}.sysctls"),
         context.sysctls.as_deref().unwrap_or_default(),
     ));
-    for (child, policy, supported) in [
-        ("fsGroupChangePolicy", &context.fs_group_change_policy, CHANGE_POLICIES),
-        (
-            "supplementalGroupsPolicy",
-            &context.supplemental_groups_policy,
-            GROUP_POLICIES,
-        ),
-    ] {
-        if let Some(policy) = policy.as_deref().filter(|policy| !supported.contains(policy)) {
-            errors.push(FieldError::not_supported(
-                format!("{field}.{child}"),
-                policy,
-                &supported,
-            ));
-        }
-    }
+    let policy = |child: &str, policy: &Option<String>, supported: &[&str]| {
+        let policy = policy.as_deref().filter(|policy| !supported.contains(policy))?;
+        Some(FieldError::not_supported(format!("{field}.{child}"), policy, supported))
+    };
+    errors.extend(policy(
+        "fsGroupChangePolicy",
+        &context.fs_group_change_policy,
+        &CHANGE_POLICIES,
+    ));
     if let Some(profile) = &context.seccomp_profile {
         errors.extend(seccomp(&format!("{field}.seccompProfile"), profile));
     }
+    if let Some(profile) = &context.app_armor_profile {
+        errors.extend(app_armor(&format!("{field}.appArmorProfile"), profile));
+    }
+    errors.extend(policy(
+        "supplementalGroupsPolicy",
+        &context.supplemental_groups_policy,
+        &GROUP_POLICIES,
+    ));
     errors
 }
 
@@ -114,10 +122,9 @@ pub(super) fn of_container(field: &str, context: &SecurityContext) -> FieldError
         errors.push(FieldError::not_supported(at, mount, &PROC_MOUNTS));
     }
     if context.allow_privilege_escalation == Some(false) {
-        let at = format!("{field}.allowPrivilegeEscalation");
         if context.privileged == Some(true) {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.push(FieldError::invalid(at.as_str(), false, detail));
+            errors.push(FieldError::invalid_shown(field, shown(context), detail));
         }
         let added = context.capabilities.as_ref().and_then(|c| c.add.as_ref());
         if added
@@ -126,11 +133,110 @@ pub(super) fn of_container(field: &str, context: &SecurityContext) -> FieldError
             .any(|capability| capability == "CAP_SYS_ADMIN")
         {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.push(FieldError::invalid(at, false, detail));
+            errors.push(FieldError::invalid_shown(field, shown(context), detail));
         }
     }
     if let Some(profile) = &context.seccomp_profile {
         errors.extend(seccomp(&format!("{field}.seccompProfile"), profile));
+    }
+    if let Some(profile) = &context.app_armor_profile {
+        errors.extend(app_armor(&format!("{field}.appArmorProfile"), profile));
+    }
+    errors
+}
+
+/// A container's security context as Kubernetes' internal struct.
+fn shown(context: &SecurityContext) -> Shown {
+    let text = |text: &Option<String>| json!(text.as_deref().unwrap_or_default()).into();
+    let capabilities = context.capabilities.as_ref().map(|capabilities| {
+        Shown::go([
+            ("Add", json!(capabilities.add).into()),
+            ("Drop", json!(capabilities.drop).into()),
+        ])
+    });
+    let se_linux = context.se_linux_options.as_ref().map(|options| {
+        Shown::go([
+            ("User", text(&options.user)),
+            ("Role", text(&options.role)),
+            ("Type", text(&options.type_)),
+            ("Level", text(&options.level)),
+        ])
+    });
+    let windows = context.windows_options.as_ref().map(|options| {
+        Shown::go([
+            (
+                "GMSACredentialSpecName",
+                json!(options.gmsa_credential_spec_name).into(),
+            ),
+            ("GMSACredentialSpec", json!(options.gmsa_credential_spec).into()),
+            ("RunAsUserName", json!(options.run_as_user_name).into()),
+            ("HostProcess", json!(options.host_process).into()),
+        ])
+    });
+    let profile = |kind: &str, path: &Option<String>| shown_profile(kind, path.as_deref());
+    let seccomp = context.seccomp_profile.as_ref();
+    let app_armor = context.app_armor_profile.as_ref();
+    Shown::go([
+        ("Capabilities", Shown::pointer(capabilities)),
+        ("Privileged", json!(context.privileged).into()),
+        ("SELinuxOptions", Shown::pointer(se_linux)),
+        ("WindowsOptions", Shown::pointer(windows)),
+        ("RunAsUser", json!(context.run_as_user).into()),
+        ("RunAsGroup", json!(context.run_as_group).into()),
+        ("RunAsNonRoot", json!(context.run_as_non_root).into()),
+        (
+            "ReadOnlyRootFilesystem",
+            json!(context.read_only_root_filesystem).into(),
+        ),
+        (
+            "AllowPrivilegeEscalation",
+            json!(context.allow_privilege_escalation).into(),
+        ),
+        ("ProcMount", json!(context.proc_mount).into()),
+        (
+            "SeccompProfile",
+            Shown::pointer(seccomp.map(|p| profile(&p.type_, &p.localhost_profile))),
+        ),
+        (
+            "AppArmorProfile",
+            Shown::pointer(app_armor.map(|p| profile(&p.type_, &p.localhost_profile))),
+        ),
+    ])
+}
+
+/// A seccomp or AppArmor profile as Kubernetes' internal struct.
+fn shown_profile(kind: &str, path: Option<&str>) -> Shown {
+    Shown::go([("Type", json!(kind).into()), ("LocalhostProfile", json!(path).into())])
+}
+
+/// Checks what a Pod or container may ask of AppArmor.
+fn app_armor(field: &str, profile: &AppArmorProfile) -> FieldErrors {
+    let localhost = format!("{field}.localhostProfile");
+    let required = || FieldError::required(localhost.as_str(), "must be set when AppArmor type is Localhost");
+    let mut errors = Vec::new();
+    match (profile.type_.as_str(), profile.localhost_profile.as_deref()) {
+        ("Localhost", None) => errors.push(required()),
+        ("Localhost", Some(path)) => {
+            if path.trim() != path {
+                let detail = "must not be padded with whitespace";
+                errors.push(FieldError::invalid(localhost.as_str(), path, detail));
+            } else if path.is_empty() {
+                errors.push(required());
+            }
+            if path.len() > LONGEST_PROFILE {
+                errors.push(FieldError::too_long(localhost.as_str(), LONGEST_PROFILE));
+            }
+        }
+        ("RuntimeDefault" | "Unconfined", Some(path)) => {
+            let detail = "can only be set when AppArmor type is Localhost";
+            errors.push(FieldError::invalid(localhost.as_str(), path, detail));
+        }
+        ("RuntimeDefault" | "Unconfined", None) => {}
+        ("", _) => {
+            let detail = "type is required when appArmorProfile is set";
+            errors.push(FieldError::required(format!("{field}.type"), detail));
+        }
+        (other, _) => errors.push(FieldError::not_supported(format!("{field}.type"), other, &PROFILES)),
     }
     errors
 }
@@ -145,24 +251,18 @@ fn seccomp(field: &str, profile: &SeccompProfile) -> FieldErrors {
                 localhost,
                 "must be set when seccomp type is Localhost",
             )],
-            Some(path) if path.starts_with('/') => {
-                vec![FieldError::invalid(localhost, path, "must be a relative path")]
-            }
-            Some(path) if path.split('/').any(|part| part == "..") => {
-                vec![FieldError::invalid(localhost, path, "must not contain '..'")]
-            }
-            Some(_) => Vec::new(),
+            Some(path) => paths::descending(&localhost, path),
         },
         kind => {
             let mut errors = Vec::new();
             if kind.is_empty() {
                 errors.push(FieldError::required(at, "type is required when seccompProfile is set"));
-            } else if !SECCOMP.contains(&kind) {
-                errors.push(FieldError::not_supported(at, kind, &SECCOMP));
+            } else if !PROFILES.contains(&kind) {
+                errors.push(FieldError::not_supported(at, kind, &PROFILES));
             }
-            if let Some(path) = path {
+            if path.is_some() {
                 let detail = "can only be set when seccomp type is Localhost";
-                errors.push(FieldError::invalid(localhost, path, detail));
+                errors.push(FieldError::invalid_shown(localhost, shown_profile(kind, path), detail));
             }
             errors
         }

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{HostAlias, PodSpec, PodTemplateSpec, Toleration};
+use serde_json::json;
 
 use super::{affinity, containers, security, volumes};
-use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::{ip, labels, meta, names, resources};
 
-const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
-const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
-const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
-const PREEMPTION_POLICIES: &[&str] = &["Never", "PreemptLowerPriority"];
+const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
+const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+const PREEMPTION_POLICIES: &[&str] = &["PreemptLowerPriority", "Never"];
 const MOST_NAMESERVERS: usize = 3;
 const MOST_SEARCH_PATHS: usize = 32;
+const MOST_SEARCH_CHARACTERS: usize = 2048;
 
 /// Checks a workload's template: labels, annotations and spec.
 pub(in super::super) fn template(field: &str, template: &PodTemplateSpec) -> FieldErrors {
@@ -42,13 +44,10 @@ pub(in super::super) fn template(field: &str, template: &PodTemplateSpec) -> Fie
 
 /// Checks a Pod spec whose defaults are filled in.
 pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
-    let mut errors = Vec::new();
-    let volumes_field = format!("{field}.volumes");
-    errors.extend(volumes::validate(
-        &volumes_field,
-        spec.volumes.as_deref().unwrap_or_default(),
-    ));
-    errors.extend(containers::validate(field, spec));
+    let given = spec.volumes.as_deref().unwrap_or_default();
+    let (mut errors, volumes) = volumes::validate(&format!("{field}.volumes"), given);
+    errors.extend(containers::validate(field, spec, volumes));
+    errors.extend(containers::host_network(field, spec));
     let restart = spec.restart_policy.as_deref().unwrap_or_default();
     errors.extend(FieldError::one_of(
         &format!("{field}.restartPolicy"),
@@ -196,6 +195,12 @@ fn dns_config(field: &str, spec: &PodSpec) -> FieldErrors {
         let detail = format!("must not have more than {MOST_SEARCH_PATHS} search paths");
         errors.push(FieldError::invalid(format!("{at}.searches"), searches.to_vec(), detail));
     }
+    if searches.join(" ").len() > MOST_SEARCH_CHARACTERS {
+        let detail = format!(
+            "must not have more than {MOST_SEARCH_CHARACTERS} characters (including spaces) in the search list"
+        );
+        errors.push(FieldError::invalid(format!("{at}.searches"), searches.to_vec(), detail));
+    }
     for (index, search) in searches.iter().enumerate() {
         let name = search.strip_suffix('.').unwrap_or(search).replace('_', "-");
         if search != "." {
@@ -214,7 +219,8 @@ fn dns_config(field: &str, spec: &PodSpec) -> FieldErrors {
     errors
 }
 
-fn toleration(field: &str, toleration: &Toleration) -> FieldErrors {
+/// Checks what a Pod puts up with.
+pub(in super::super) fn toleration(field: &str, toleration: &Toleration) -> FieldErrors {
     let mut errors = Vec::new();
     let key = toleration.key.as_deref().unwrap_or_default();
     let operator = toleration.operator.as_deref().unwrap_or_default();
@@ -236,16 +242,20 @@ fn toleration(field: &str, toleration: &Toleration) -> FieldErrors {
     }
     match operator {
         "" | "Equal" => {
-            let at = format!("{field}.operator");
-            errors.extend(
-                names::label_value(value)
-                    .first()
-                    .map(|p| FieldError::invalid(at, value, p.as_str())),
-            );
+            let problems = names::label_value(value).join(";");
+            let wrong = !problems.is_empty();
+            errors.extend(wrong.then(|| FieldError::invalid(format!("{field}.operator"), value, problems)));
         }
         "Exists" if !value.is_empty() => {
             let detail = "value must be empty when `operator` is 'Exists'";
-            errors.push(FieldError::invalid(format!("{field}.operator"), "", detail));
+            let shown = Shown::go([
+                ("Key", json!(key).into()),
+                ("Operator", json!(operator).into()),
+                ("Value", json!(value).into()),
+                ("Effect", json!(effect).into()),
+                ("TolerationSeconds", json!(toleration.toleration_seconds).into()),
+            ]);
+            errors.push(FieldError::invalid_shown(format!("{field}.operator"), shown, detail));
         }
         "Exists" => {}
         _ => errors.push(FieldError::not_supported(

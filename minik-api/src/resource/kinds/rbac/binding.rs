@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::GROUP;
-use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::names;
 use crate::resource::{Column, KindInfo, Strategy, print};
@@ -189,12 +189,10 @@ fn role_ref(reference: &RoleRef, kinds: &[&str]) -> FieldErrors {
         errors.push(FieldError::not_supported("roleRef.apiGroup", group, &[GROUP]));
     }
     if !kinds.contains(&reference.kind.as_str()) {
-        let mut sorted = kinds.to_vec();
-        sorted.sort_unstable();
         errors.push(FieldError::not_supported(
             "roleRef.kind",
             reference.kind.as_str(),
-            &sorted,
+            kinds,
         ));
     }
     if reference.name.is_empty() {
@@ -207,9 +205,14 @@ fn role_ref(reference: &RoleRef, kinds: &[&str]) -> FieldErrors {
 }
 
 fn unchanged(new: &RoleRef, old: &RoleRef) -> Option<FieldError> {
-    // Go's field order, which this JSON object happens to share.
-    let value = json!({"apiGroup": new.api_group, "kind": new.kind, "name": new.name});
-    (new != old).then(|| FieldError::invalid("roleRef", value, "cannot change roleRef"))
+    let shown = || {
+        Shown::go([
+            ("APIGroup", json!(new.api_group.as_deref().unwrap_or_default()).into()),
+            ("Kind", json!(new.kind).into()),
+            ("Name", json!(new.name).into()),
+        ])
+    };
+    (new != old).then(|| FieldError::invalid_shown("roleRef", shown(), "cannot change roleRef"))
 }
 
 fn subjects(subjects: Option<&[Subject]>, namespaced: bool) -> FieldErrors {
@@ -241,17 +244,11 @@ fn subject(field: &str, subject: &Subject, namespaced: bool) -> FieldErrors {
                 errors.push(FieldError::required(format!("{field}.namespace"), ""));
             }
         }
-        kind @ ("User" | "Group") => {
-            if subject.name.is_empty() {
-                let detail = format!("{} name cannot be empty", kind.to_lowercase());
-                errors.push(FieldError::invalid(name, "", detail));
-            }
-            errors.extend(wrong_group(GROUP));
-        }
+        "User" | "Group" => errors.extend(wrong_group(GROUP)),
         other => errors.push(FieldError::not_supported(
             format!("{field}.kind"),
             other,
-            &["Group", "ServiceAccount", "User"],
+            &["ServiceAccount", "User", "Group"],
         )),
     }
     errors

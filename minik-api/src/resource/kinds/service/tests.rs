@@ -78,7 +78,6 @@ fn text(error: &FieldError) -> String {
         Reason::Invalid(value) => format!("Invalid value: {value}"),
         Reason::Malformed => "Invalid value".to_owned(),
         Reason::Duplicate(value) => format!("Duplicate value: {value}"),
-        Reason::DuplicateStruct(text) => format!("Duplicate value: {text}"),
         Reason::NotFound(value) => format!("Not found: {value}"),
         Reason::NotSupported(value) => format!("Unsupported value: {value}"),
         Reason::Forbidden => "Forbidden".to_owned(),

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::needs::Needs;
 use super::{PROTOCOLS, addresses, families, needs, status};
-use crate::resource::field::{FieldError, FieldErrors, Reason};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::{ip, labels, meta, names};
 
 const TYPES: &[&str] = &[
@@ -224,21 +224,22 @@ fn duplicate_ports(ports: &[ServicePort]) -> FieldErrors {
     for (index, port) in ports.iter().enumerate() {
         if !seen.insert((&port.protocol, port.port)) {
             let field = format!("spec.ports[{index}]");
-            errors.push(FieldError {
-                field,
-                reason: Reason::DuplicateStruct(port_key(port)),
-                detail: String::new(),
-            });
+            errors.push(FieldError::duplicate_shown(field, port_key(port)));
         }
     }
     errors
 }
 
 /// The two fields that identify a port, in Kubernetes' internal struct with all others empty.
-fn port_key(port: &ServicePort) -> String {
-    let protocol = json!(port.protocol);
-    let number = port.port;
-    format!(r#"{{"Name":"","Protocol":{protocol},"AppProtocol":null,"Port":{number},"TargetPort":0,"NodePort":0}}"#)
+fn port_key(port: &ServicePort) -> Shown {
+    Shown::go([
+        ("Name", json!("").into()),
+        ("Protocol", json!(port.protocol).into()),
+        ("AppProtocol", json!(null).into()),
+        ("Port", json!(port.port).into()),
+        ("TargetPort", json!(0).into()),
+        ("NodePort", json!(0).into()),
+    ])
 }
 
 fn session_affinity(spec: &ServiceSpec) -> Option<FieldError> {
