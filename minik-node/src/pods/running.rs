@@ -2,11 +2,17 @@
 //! finds the containers where they are.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::runtime::client::{ShimClient, ShimClientError, States, Watch};
 use crate::runtime::spec::SandboxSpec;
+
+/// How often a shim is started in the place of one that was killed, if it dies as well, and how long the first waits then; each
+/// other waits twice as long.
+const MOST_ATTEMPTS: u32 = 8;
+const FIRST_DELAY: Duration = Duration::from_millis(10);
 
 /// A shim and what it reports: `None` once it has died, and the sandbox with it.
 #[derive(Debug)]
@@ -31,17 +37,11 @@ impl Running {
     /// Finds the shim in a run directory, or starts another if it was killed. Without a sandbox it is lost.
     pub async fn adopt(dir: &Path, program: &Path) -> Result<Self, ShimClientError> {
         let (client, spec) = ShimClient::adopt(dir)?;
-        match Self::follow(client.clone(), spec.clone(), program).await {
-            Err(ShimClientError::Connect(_) | ShimClientError::Talk { .. }) => {}
-            other => return other,
+        let (sender, states) = watch::channel(None);
+        if let Some((watch, found)) = reach(&client, program).await {
+            sender.send_replace(Some(found));
+            tokio::spawn(tell(client.clone(), watch, sender, program.to_owned()));
         }
-        if client.revive(program)? {
-            match Self::follow(client.clone(), spec.clone(), program).await {
-                Err(ShimClientError::Connect(_) | ShimClientError::Talk { .. }) => {}
-                other => return other,
-            }
-        }
-        let states = watch::channel(None).1;
         Ok(Self { client, spec, states })
     }
 
@@ -76,34 +76,38 @@ async fn tell(client: ShimClient, mut watch: Watch, sender: watch::Sender<Option
         };
         match next {
             Ok(states) => drop(sender.send_replace(Some(states))),
-            Err(death) => match again(&client, &program).await {
-                Ok(Some((other, states))) => {
-                    tracing::warn!(
-                        error = &death as &dyn std::error::Error,
-                        "a shim died; another has taken over"
-                    );
-                    watch = other;
-                    sender.send_replace(Some(states));
-                }
-                Ok(None) => drop(sender.send_replace(None)),
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "a shim died, and another cannot take over"
-                    );
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the connection to a shim broke"
+                );
+                let found = reach(&client, &program).await;
+                let Some((other, states)) = found else {
                     sender.send_replace(None);
-                }
-            },
-        }
-        if sender.borrow().is_none() {
-            return;
+                    return;
+                };
+                watch = other;
+                sender.send_replace(Some(states));
+            }
         }
     }
 }
 
-/// The states of a shim whose connection broke, from it or from another in its place; `None` when there is no sandbox any
-/// more.
-async fn again(client: &ShimClient, program: &Path) -> Result<Option<(Watch, States)>, ShimClientError> {
+/// The states of a shim, of it or of another in its place; `None` when there is no sandbox, or nobody can come back to it.
+async fn reach(client: &ShimClient, program: &Path) -> Option<(Watch, States)> {
+    let mut delay = FIRST_DELAY;
+    for _ in 0..MOST_ATTEMPTS {
+        match try_to_reach(client, program).await {
+            Ok(found) => return found,
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "take over from a shim"),
+        }
+        tokio::time::sleep(delay).await;
+        delay *= 2;
+    }
+    None
+}
+
+async fn try_to_reach(client: &ShimClient, program: &Path) -> Result<Option<(Watch, States)>, ShimClientError> {
     let mut watch = match client.watch().await {
         Err(ShimClientError::Connect(_)) if client.revive(program)? => client.watch().await?,
         Err(ShimClientError::Connect(_)) => return Ok(None),

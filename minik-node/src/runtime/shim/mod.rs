@@ -93,6 +93,7 @@ fn run(dir: &Path) -> Result<(), ShimError> {
                 .iter()
                 .try_for_each(Container::abandon)
                 .map_err(ShimError::Abandon)?;
+            record::forget_holder(dir).map_err(ShimError::Abandon)?;
             return Err(ShimError::Lost);
         }
         None => {
