@@ -27,8 +27,9 @@ use super::request::key;
 
 /// The most of an agent's refusal that is passed on, in bytes.
 const MAX_REFUSAL: usize = 64 << 10;
-/// How long an agent may take to begin its answer; one that is started again takes a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an agent may take to begin its answer: what Go's dialer gives a kubelet. One that is started again takes a
+/// fraction of a second.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a request is made whose connections break off.
 const ATTEMPTS: usize = 3;
 /// Query parameters that the agent's log endpoint understands.
@@ -239,19 +240,28 @@ pub async fn ask(
     };
     match tokio::time::timeout(PATIENCE, answered).await {
         Ok(answer) => answer,
-        Err(_elapsed) => Err(ApiError::Unclassified(silence(&address(call, node), &request()?))),
+        Err(_elapsed) => Err(ApiError::Unclassified(silence(
+            &unanswered(call, node),
+            &address(call, node),
+            &request()?,
+        ))),
     }
 }
 
 /// What Go's dialer says, through a real API server, of a kubelet whose machine is off.
-fn silence<B>(address: &str, asked: &http::Request<B>) -> String {
-    let timeout = format!("dial tcp {address}:10250: i/o timeout");
+fn silence<B>(timeout: &str, address: &str, asked: &http::Request<B>) -> String {
     if asked.headers().contains_key(header::UPGRADE) {
         return format!("error dialing backend: {timeout}");
     }
     let path = asked.uri().to_string();
     let url = format!("https://{address}:10250{}", path.trim_end_matches('?'));
     format!("Get \"{url}\": {timeout}")
+}
+
+/// What Go's dialer says of a node that answers nothing.
+#[must_use]
+pub fn unanswered(call: &Call, node: &str) -> String {
+    format!("dial tcp {}:10250: i/o timeout", address(call, node))
 }
 
 /// The address that a node says it has; its name without one.

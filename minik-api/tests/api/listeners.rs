@@ -247,3 +247,48 @@ async fn logs_and_sessions_go_to_the_agent_of_the_node() {
     assert_eq!(echoed, b"dcba");
     server.state.shutdown.cancel();
 }
+
+/// The socket of a node that is switched off is open, since the supervisor holds it, and nobody answers on it.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_off_is_told_of_as_of_a_kubelet_that_does_not_answer() {
+    let dir = tempfile::tempdir().expect("is made");
+    std::fs::create_dir(dir.path().join("w1")).expect("is made");
+    let _silent = UnixListener::bind(dir.path().join("w1/kubelet.sock")).expect("binds");
+    let server = Server::with_nodes_dir(dir.path().to_owned()).await;
+    let node = serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "w1"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "172.30.0.11"}]}});
+    assert_eq!(server.post("/api/v1/nodes", &node).await.code, StatusCode::CREATED);
+    server.put("/api/v1/nodes/w1/status", &node).await;
+    server.post(PODS, &pod("p", "w1")).await;
+
+    let log = server.get(&format!("{PODS}/p/log")).await;
+    assert_eq!(
+        (log.code, log.message().as_str()),
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Get \"https://172.30.0.11:10250/containerLogs/demo/p/a\": dial tcp 172.30.0.11:10250: i/o timeout"
+        )
+    );
+    let upgrade = [("connection", "upgrade"), ("upgrade", "SPDY/3.1")];
+    for part in ["exec?command=ls&stdout=1", "attach?stdout=1", "portforward?ports=80"] {
+        let refused = server
+            .request("POST", &format!("{PODS}/p/{part}"), &upgrade, String::new())
+            .await;
+        assert_eq!(
+            (refused.code, refused.message().as_str()),
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "error dialing backend: dial tcp 172.30.0.11:10250: i/o timeout"
+            ),
+            "{part}"
+        );
+    }
+    let proxied = server.get("/api/v1/nodes/w1/proxy/metrics").await;
+    assert_eq!(
+        (proxied.code, proxied.message().as_str()),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "error trying to reach service: dial tcp 172.30.0.11:10250: i/o timeout"
+        )
+    );
+}
