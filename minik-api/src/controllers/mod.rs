@@ -72,6 +72,8 @@ pub mod scheduling {
 use context::{Context, MakeTask, Task, task};
 use inventory::Inventory;
 
+use crate::identity::Identity;
+
 /// Pause before a task that ended is started again; doubles while it keeps ending.
 const FIRST_RESTART: Duration = Duration::from_millis(100);
 /// The longest such pause.
@@ -79,14 +81,16 @@ const LONGEST_RESTART: Duration = Duration::from_secs(30);
 /// A task that ran this long ended for a new reason.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// Runs all controllers until `shutdown`. A controller that ends or panics is started again.
-pub async fn run(client: Client, config: ControllerConfig, shutdown: CancellationToken) {
+/// Runs all controllers until `shutdown`. A controller that ends or panics is started again. `acting` gives a way to the
+/// API server for whoever acts: each controller for itself, as the bootstrap policy of Kubernetes has it.
+pub async fn run(acting: &(dyn Fn(Identity) -> Client + Sync), config: ControllerConfig, shutdown: CancellationToken) {
+    let client = acting(Identity::controllers());
     let (recorder, events) = recorder::recorder();
     let writer = tokio::spawn(recorder::write(client.clone(), events));
-    let context = Arc::new(Context::new(client.clone(), recorder));
+    let context = Context::new(client.clone(), recorder);
     let inventory = Arc::new(Inventory::new(client));
     // Controllers register with the caches before these are fed, so that none misses a change.
-    let mut tasks = controllers(&context, &inventory, config);
+    let mut tasks = controllers(&|identity| context.acting(acting(identity)), &inventory, config);
     tasks.extend(context.feeds());
     tasks.push(task("watch all kinds", move || {
         let inventory = inventory.clone();
@@ -112,61 +116,111 @@ macro_rules! controller {
     }};
 }
 
-fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: ControllerConfig) -> Vec<Task> {
-    let shared = || context.clone();
+fn controllers(
+    acting: &dyn Fn(Identity) -> Arc<Context>,
+    inventory: &Arc<Inventory>,
+    config: ControllerConfig,
+) -> Vec<Task> {
+    let named = |name| acting(Identity::controller(name));
+    let itself = || acting(Identity::api_server());
     vec![
-        controller!("deployment", deployment::DeploymentController::new(shared())),
-        controller!("replicaset", replicaset::ReplicaSetController::new(shared())),
+        controller!(
+            "deployment",
+            deployment::DeploymentController::new(named("deployment-controller"))
+        ),
+        controller!(
+            "replicaset",
+            replicaset::ReplicaSetController::new(named("replicaset-controller"))
+        ),
         controller!(
             "replicationcontroller",
-            replicaset::ReplicationControllerController::new(shared())
+            replicaset::ReplicationControllerController::new(named("replication-controller"))
         ),
-        controller!("statefulset", statefulset::StatefulSetController::new(shared())),
-        controller!("daemonset", daemonset::DaemonSetController::new(shared())),
-        controller!("job", job::JobController::new(shared())),
-        controller!("cronjob", cronjob::CronJobController::new(shared())),
-        controller!("ttl after finished", job::TtlController::new(shared())),
-        controller!("scheduler", scheduler::Scheduler::new(shared())),
-        controller!("disruption", disruption::DisruptionController::new(shared())),
-        controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(shared())),
-        controller!("pod garbage collector", pod_gc::PodCollector::new(shared())),
-        controller!("taint eviction", taint_eviction::TaintEviction::new(shared())),
-        controller!("endpoints", endpoints::EndpointsController::new(shared())),
-        controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),
-        controller!("endpointslicemirroring", endpoints::MirroringController::new(shared())),
+        controller!(
+            "statefulset",
+            statefulset::StatefulSetController::new(named("statefulset-controller"))
+        ),
+        controller!(
+            "daemonset",
+            daemonset::DaemonSetController::new(named("daemon-set-controller"))
+        ),
+        controller!("job", job::JobController::new(named("job-controller"))),
+        controller!("cronjob", cronjob::CronJobController::new(named("cronjob-controller"))),
+        controller!(
+            "ttl after finished",
+            job::TtlController::new(named("ttl-after-finished-controller"))
+        ),
+        controller!("scheduler", scheduler::Scheduler::new(acting(Identity::scheduler()))),
+        controller!(
+            "disruption",
+            disruption::DisruptionController::new(named("disruption-controller"))
+        ),
+        controller!(
+            "node lifecycle",
+            node_lifecycle::NodeLifecycle::new(named("node-controller"))
+        ),
+        controller!(
+            "pod garbage collector",
+            pod_gc::PodCollector::new(named("pod-garbage-collector"))
+        ),
+        controller!(
+            "taint eviction",
+            taint_eviction::TaintEviction::new(named("node-controller"))
+        ),
+        controller!(
+            "endpoints",
+            endpoints::EndpointsController::new(named("endpoint-controller"))
+        ),
+        controller!(
+            "endpointslice",
+            endpoints::EndpointSliceController::new(named("endpointslice-controller"))
+        ),
+        controller!(
+            "endpointslicemirroring",
+            endpoints::MirroringController::new(named("endpointslicemirroring-controller"))
+        ),
         controller!(
             "root ca certificate publisher",
-            root_ca::RootCaPublisher::new(shared(), config.root_ca_pem.clone())
+            root_ca::RootCaPublisher::new(named("root-ca-cert-publisher"), config.root_ca_pem.clone())
         ),
         controller!(
             "persistent volumes",
-            volumes::VolumeController::new(shared(), config.volumes_dir.clone())
+            volumes::VolumeController::new(named("persistent-volume-binder"), config.volumes_dir.clone())
         ),
-        controller!("volume protection", volume_protection::VolumeProtection::new(shared())),
+        controller!(
+            "volume protection",
+            volume_protection::VolumeProtection::new(
+                named("pvc-protection-controller"),
+                named("pv-protection-controller").client.clone()
+            )
+        ),
         controller!(
             "serviceaccount",
-            service_account::ServiceAccountController::new(shared())
+            service_account::ServiceAccountController::new(named("service-account-controller"))
         ),
         controller!(
             "clusterrole aggregation",
-            role_aggregation::RoleAggregationController::new(shared())
+            role_aggregation::RoleAggregationController::new(named("clusterrole-aggregation-controller"))
         ),
-        controller!("servicecidrs", service_cidr::ServiceCidrController::new(shared())),
+        controller!(
+            "servicecidrs",
+            service_cidr::ServiceCidrController::new(named("service-cidrs-controller"))
+        ),
         controller!(
             "service ip repair",
-            service_ip::ServiceIpRepairController::new(shared())
+            service_ip::ServiceIpRepairController::new(itself())
         ),
         controller!(
             "namespace",
-            namespace::NamespaceController::new(shared(), inventory.clone())
+            namespace::NamespaceController::new(named("namespace-controller"), inventory.clone())
         ),
         controller!(
             "garbage collector",
-            garbage::GarbageCollector::new(shared(), inventory.clone())
+            garbage::GarbageCollector::new(named("generic-garbage-collector"), inventory.clone())
         ),
         controller!(
             "kubernetes service",
-            bootstrap::KubernetesServiceController::new(shared(), config)
+            bootstrap::KubernetesServiceController::new(itself(), config)
         ),
     ]
 }
