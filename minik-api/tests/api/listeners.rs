@@ -283,6 +283,39 @@ async fn a_node_that_is_off_is_told_of_as_of_a_kubelet_that_does_not_answer() {
             "{part}"
         );
     }
+    // Who came with a WebSocket has it by then, and is told over it.
+    let path = dir.path().join("api.sock");
+    let listener = UnixListener::bind(&path).expect("binds");
+    tokio::spawn(serve_unix(server.state.clone(), listener, Identity::admin()));
+    let stream = UnixStream::connect(&path).await.expect("connects");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("starts");
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::get(format!("{PODS}/p/exec?command=ls&stdout=true"))
+        .header("host", "minik")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-protocol", "v5.channel.k8s.io")
+        .body(Empty::<Bytes>::new())
+        .expect("is a request");
+    let mut response = sender.send_request(request).await.expect("is answered");
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
+    let mut session = TokioIo::new(hyper::upgrade::on(&mut response).await.expect("is upgraded"));
+    let mut frames = Vec::new();
+    session.read_to_end(&mut frames).await.expect("reads");
+    // A whole binary frame of less than 64 KiB: two bytes, its length in two more, and the channel of errors.
+    assert_eq!((frames[0], frames[1], frames[4]), (0x82, 126, 3));
+    let length = usize::from(u16::from_be_bytes([frames[2], frames[3]]));
+    let status: Value = serde_json::from_slice(&frames[5..4 + length]).expect("is a Status");
+    assert_eq!(
+        status["message"],
+        "Internal error occurred: error sending request: Post \"https://172.30.0.11:10250/exec/demo/p/a?command=ls&output=1\": dial tcp 172.30.0.11:10250: i/o timeout"
+    );
+
     let proxied = server.get("/api/v1/nodes/w1/proxy/metrics").await;
     assert_eq!(
         (proxied.code, proxied.message().as_str()),
@@ -291,4 +324,5 @@ async fn a_node_that_is_off_is_told_of_as_of_a_kubelet_that_does_not_answer() {
             "error trying to reach service: dial tcp 172.30.0.11:10250: i/o timeout"
         )
     );
+    server.state.shutdown.cancel();
 }

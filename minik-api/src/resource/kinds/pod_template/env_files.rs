@@ -41,9 +41,8 @@ pub(super) fn volumes(field: &str, spec: &PodSpec) -> FieldErrors {
     ];
     let of_list = |(list, containers): (&str, &[Container])| {
         let each = containers.iter().enumerate();
-        let found = each.flat_map(|(index, container)| {
-            of_container(&format!("{field}.{list}[{index}]"), container, &volumes)
-        });
+        let found =
+            each.flat_map(|(index, container)| of_container(&format!("{field}.{list}[{index}]"), container, &volumes));
         found.collect::<FieldErrors>()
     };
     lists.into_iter().flat_map(of_list).collect()
@@ -62,7 +61,11 @@ fn of_container(field: &str, container: &Container, volumes: &BTreeMap<&str, &Vo
             _ if name.is_empty() => {}
             None => errors.push(FieldError::not_found(at, name)),
             Some(volume) if volume.empty_dir.is_none() => {
-                errors.push(FieldError::invalid(at, name, "referenced volume must be of type emptyDir"));
+                errors.push(FieldError::invalid(
+                    at,
+                    name,
+                    "referenced volume must be of type emptyDir",
+                ));
             }
             Some(_) => {}
         }
