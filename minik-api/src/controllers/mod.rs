@@ -116,111 +116,107 @@ macro_rules! controller {
     }};
 }
 
-fn controllers(
-    acting: &dyn Fn(Identity) -> Arc<Context>,
-    inventory: &Arc<Inventory>,
-    config: ControllerConfig,
-) -> Vec<Task> {
+/// How a controller comes to its context: as who it acts.
+type Acting<'a> = &'a dyn Fn(Identity) -> Arc<Context>;
+
+fn controllers(acting: Acting<'_>, inventory: &Arc<Inventory>, config: ControllerConfig) -> Vec<Task> {
+    let mut tasks = of_workloads(acting);
+    tasks.extend(of_pods_and_nodes(acting));
+    tasks.extend(of_services(acting));
+    tasks.extend(of_the_cluster(acting, inventory, config));
+    tasks
+}
+
+fn of_workloads(acting: Acting<'_>) -> Vec<Task> {
     let named = |name| acting(Identity::controller(name));
-    let itself = || acting(Identity::api_server());
+    let (deployments, sets) = (named("deployment-controller"), named("replicaset-controller"));
+    let (replication, stateful) = (named("replication-controller"), named("statefulset-controller"));
+    let (daemons, jobs) = (named("daemon-set-controller"), named("job-controller"));
+    let (cron_jobs, ttl) = (named("cronjob-controller"), named("ttl-after-finished-controller"));
     vec![
-        controller!(
-            "deployment",
-            deployment::DeploymentController::new(named("deployment-controller"))
-        ),
-        controller!(
-            "replicaset",
-            replicaset::ReplicaSetController::new(named("replicaset-controller"))
-        ),
+        controller!("deployment", deployment::DeploymentController::new(deployments)),
+        controller!("replicaset", replicaset::ReplicaSetController::new(sets)),
         controller!(
             "replicationcontroller",
-            replicaset::ReplicationControllerController::new(named("replication-controller"))
+            replicaset::ReplicationControllerController::new(replication)
         ),
-        controller!(
-            "statefulset",
-            statefulset::StatefulSetController::new(named("statefulset-controller"))
-        ),
-        controller!(
-            "daemonset",
-            daemonset::DaemonSetController::new(named("daemon-set-controller"))
-        ),
-        controller!("job", job::JobController::new(named("job-controller"))),
-        controller!("cronjob", cronjob::CronJobController::new(named("cronjob-controller"))),
-        controller!(
-            "ttl after finished",
-            job::TtlController::new(named("ttl-after-finished-controller"))
-        ),
-        controller!("scheduler", scheduler::Scheduler::new(acting(Identity::scheduler()))),
-        controller!(
-            "disruption",
-            disruption::DisruptionController::new(named("disruption-controller"))
-        ),
-        controller!(
-            "node lifecycle",
-            node_lifecycle::NodeLifecycle::new(named("node-controller"))
-        ),
-        controller!(
-            "pod garbage collector",
-            pod_gc::PodCollector::new(named("pod-garbage-collector"))
-        ),
-        controller!(
-            "taint eviction",
-            taint_eviction::TaintEviction::new(named("node-controller"))
-        ),
-        controller!(
-            "endpoints",
-            endpoints::EndpointsController::new(named("endpoint-controller"))
-        ),
-        controller!(
-            "endpointslice",
-            endpoints::EndpointSliceController::new(named("endpointslice-controller"))
-        ),
-        controller!(
-            "endpointslicemirroring",
-            endpoints::MirroringController::new(named("endpointslicemirroring-controller"))
-        ),
+        controller!("statefulset", statefulset::StatefulSetController::new(stateful)),
+        controller!("daemonset", daemonset::DaemonSetController::new(daemons)),
+        controller!("job", job::JobController::new(jobs)),
+        controller!("cronjob", cronjob::CronJobController::new(cron_jobs)),
+        controller!("ttl after finished", job::TtlController::new(ttl)),
+    ]
+}
+
+fn of_pods_and_nodes(acting: Acting<'_>) -> Vec<Task> {
+    let named = |name| acting(Identity::controller(name));
+    let (disruption, collector) = (named("disruption-controller"), named("pod-garbage-collector"));
+    let scheduler = acting(Identity::scheduler());
+    // One controller of Kubernetes is two here.
+    let (nodes, taints) = (named("node-controller"), named("node-controller"));
+    vec![
+        controller!("scheduler", scheduler::Scheduler::new(scheduler)),
+        controller!("disruption", disruption::DisruptionController::new(disruption)),
+        controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(nodes)),
+        controller!("pod garbage collector", pod_gc::PodCollector::new(collector)),
+        controller!("taint eviction", taint_eviction::TaintEviction::new(taints)),
+    ]
+}
+
+fn of_services(acting: Acting<'_>) -> Vec<Task> {
+    let named = |name| acting(Identity::controller(name));
+    let (endpoints, slices) = (named("endpoint-controller"), named("endpointslice-controller"));
+    let mirroring = named("endpointslicemirroring-controller");
+    let (ranges, itself) = (named("service-cidrs-controller"), acting(Identity::api_server()));
+    vec![
+        controller!("endpoints", endpoints::EndpointsController::new(endpoints)),
+        controller!("endpointslice", endpoints::EndpointSliceController::new(slices)),
+        controller!("endpointslicemirroring", endpoints::MirroringController::new(mirroring)),
+        controller!("servicecidrs", service_cidr::ServiceCidrController::new(ranges)),
+        controller!("service ip repair", service_ip::ServiceIpRepairController::new(itself)),
+    ]
+}
+
+fn of_the_cluster(acting: Acting<'_>, inventory: &Arc<Inventory>, config: ControllerConfig) -> Vec<Task> {
+    let named = |name| acting(Identity::controller(name));
+    let (publisher, accounts) = (named("root-ca-cert-publisher"), named("service-account-controller"));
+    let (binder, claims) = (named("persistent-volume-binder"), named("pvc-protection-controller"));
+    let volumes = named("pv-protection-controller").client.clone();
+    let roles = named("clusterrole-aggregation-controller");
+    let (namespaces, garbage) = (named("namespace-controller"), named("generic-garbage-collector"));
+    let itself = acting(Identity::api_server());
+    vec![
         controller!(
             "root ca certificate publisher",
-            root_ca::RootCaPublisher::new(named("root-ca-cert-publisher"), config.root_ca_pem.clone())
+            root_ca::RootCaPublisher::new(publisher, config.root_ca_pem.clone())
         ),
         controller!(
             "persistent volumes",
-            volumes::VolumeController::new(named("persistent-volume-binder"), config.volumes_dir.clone())
+            volumes::VolumeController::new(binder, config.volumes_dir.clone())
         ),
         controller!(
             "volume protection",
-            volume_protection::VolumeProtection::new(
-                named("pvc-protection-controller"),
-                named("pv-protection-controller").client.clone()
-            )
+            volume_protection::VolumeProtection::new(claims, volumes)
         ),
         controller!(
             "serviceaccount",
-            service_account::ServiceAccountController::new(named("service-account-controller"))
+            service_account::ServiceAccountController::new(accounts)
         ),
         controller!(
             "clusterrole aggregation",
-            role_aggregation::RoleAggregationController::new(named("clusterrole-aggregation-controller"))
-        ),
-        controller!(
-            "servicecidrs",
-            service_cidr::ServiceCidrController::new(named("service-cidrs-controller"))
-        ),
-        controller!(
-            "service ip repair",
-            service_ip::ServiceIpRepairController::new(itself())
+            role_aggregation::RoleAggregationController::new(roles)
         ),
         controller!(
             "namespace",
-            namespace::NamespaceController::new(named("namespace-controller"), inventory.clone())
+            namespace::NamespaceController::new(namespaces, inventory.clone())
         ),
         controller!(
             "garbage collector",
-            garbage::GarbageCollector::new(named("generic-garbage-collector"), inventory.clone())
+            garbage::GarbageCollector::new(garbage, inventory.clone())
         ),
         controller!(
             "kubernetes service",
-            bootstrap::KubernetesServiceController::new(itself(), config)
+            bootstrap::KubernetesServiceController::new(itself, config)
         ),
     ]
 }

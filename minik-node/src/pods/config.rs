@@ -190,14 +190,14 @@ impl Sources {
             return Ok(Some(value));
         }
         if let Some(reference) = &source.file_key_ref {
-            return self.from_file(reference);
+            return self.file_key(reference);
         }
         Err(ConfigError::Source(variable.to_owned()))
     }
 
     /// A key that is declared empty is as one that is not declared, and a file that is not there is an error even for
     /// what is optional: so the kubelet has it.
-    fn from_file(&self, reference: &FileKeySelector) -> Result<Option<String>, ConfigError> {
+    fn file_key(&self, reference: &FileKeySelector) -> Result<Option<String>, ConfigError> {
         let named = (reference.volume_name.clone(), reference.path.clone());
         let missing = || ConfigError::FileVolume(reference.volume_name.clone());
         let file = self.files.get(&named).ok_or_else(missing)?;

@@ -258,7 +258,7 @@ async fn shutdown(State(server): State<Arc<Server>>) {
         grace: Duration::ZERO,
     };
     end(&server, at_once).await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn end(server: &Server, exit: Exit) {
