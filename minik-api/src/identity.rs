@@ -42,12 +42,34 @@ impl Identity {
         )
     }
 
-    /// The controllers in this process.
+    /// The API server itself, who makes the first objects of a cluster and keeps Service `kubernetes`.
+    #[must_use]
+    pub fn api_server() -> Self {
+        Self::new("system:apiserver", &["system:masters", "system:authenticated"])
+    }
+
+    /// Who watches for all controllers in this process and writes their events.
     #[must_use]
     pub fn controllers() -> Self {
+        Self::new("system:kube-controller-manager", &["system:authenticated"])
+    }
+
+    /// The scheduler in this process.
+    #[must_use]
+    pub fn scheduler() -> Self {
+        Self::new("system:kube-scheduler", &["system:authenticated"])
+    }
+
+    /// One controller in this process: what it writes, it writes as the ServiceAccount of its name in kube-system.
+    #[must_use]
+    pub fn controller(name: &str) -> Self {
         Self::new(
-            "system:kube-controller-manager",
-            &["system:masters", "system:authenticated"],
+            &format!("system:serviceaccount:kube-system:{name}"),
+            &[
+                "system:serviceaccounts",
+                "system:serviceaccounts:kube-system",
+                "system:authenticated",
+            ],
         )
     }
 

@@ -102,10 +102,12 @@ pub async fn run(
             servers.spawn(serve_tls(state.clone(), listener, tls.clone()));
         }
     }
-    let client = in_process_client(&state, Identity::controllers());
-    bootstrap(&client, &controllers).await.map_err(StartError::Bootstrap)?;
+    let acting = |identity| in_process_client(&state, identity);
+    bootstrap(&acting(Identity::api_server()), &controllers)
+        .await
+        .map_err(StartError::Bootstrap)?;
     state.set_ready();
-    crate::controllers::run(client, controllers, shutdown).await;
+    crate::controllers::run(&acting, controllers, shutdown).await;
     servers.join_all().await;
     guard.abort();
     if failed.is_cancelled() {

@@ -24,9 +24,10 @@ use serde::de::DeserializeOwned;
 use super::cache::{Cache, feed};
 use super::recorder::Recorder;
 
-/// See the module's documentation.
+/// See the module's documentation. A copy shares the caches.
+#[derive(Clone)]
 pub struct Context {
-    /// The way to the API server.
+    /// The way to the API server, as who the controller acts.
     pub client: Client,
     /// Where events go.
     pub recorder: Recorder,
@@ -126,6 +127,11 @@ impl Context {
             jobs: Arc::default(),
             cron_jobs: Arc::default(),
         }
+    }
+
+    /// The same for a controller that acts as somebody else.
+    pub fn acting(&self, client: Client) -> Arc<Self> {
+        Arc::new(Self { client, ..self.clone() })
     }
 
     /// The tasks that fill the caches.

@@ -72,6 +72,8 @@ pub mod scheduling {
 use context::{Context, MakeTask, Task, task};
 use inventory::Inventory;
 
+use crate::identity::Identity;
+
 /// Pause before a task that ended is started again; doubles while it keeps ending.
 const FIRST_RESTART: Duration = Duration::from_millis(100);
 /// The longest such pause.
@@ -79,14 +81,16 @@ const LONGEST_RESTART: Duration = Duration::from_secs(30);
 /// A task that ran this long ended for a new reason.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// Runs all controllers until `shutdown`. A controller that ends or panics is started again.
-pub async fn run(client: Client, config: ControllerConfig, shutdown: CancellationToken) {
+/// Runs all controllers until `shutdown`. A controller that ends or panics is started again. `acting` gives a way to the
+/// API server for whoever acts: each controller for itself, as the bootstrap policy of Kubernetes has it.
+pub async fn run(acting: &(dyn Fn(Identity) -> Client + Sync), config: ControllerConfig, shutdown: CancellationToken) {
+    let client = acting(Identity::controllers());
     let (recorder, events) = recorder::recorder();
     let writer = tokio::spawn(recorder::write(client.clone(), events));
-    let context = Arc::new(Context::new(client.clone(), recorder));
+    let context = Context::new(client.clone(), recorder);
     let inventory = Arc::new(Inventory::new(client));
     // Controllers register with the caches before these are fed, so that none misses a change.
-    let mut tasks = controllers(&context, &inventory, config);
+    let mut tasks = controllers(&|identity| context.acting(acting(identity)), &inventory, config);
     tasks.extend(context.feeds());
     tasks.push(task("watch all kinds", move || {
         let inventory = inventory.clone();
@@ -112,61 +116,107 @@ macro_rules! controller {
     }};
 }
 
-fn controllers(context: &Arc<Context>, inventory: &Arc<Inventory>, config: ControllerConfig) -> Vec<Task> {
-    let shared = || context.clone();
+/// How a controller comes to its context: as who it acts.
+type Acting<'a> = &'a dyn Fn(Identity) -> Arc<Context>;
+
+fn controllers(acting: Acting<'_>, inventory: &Arc<Inventory>, config: ControllerConfig) -> Vec<Task> {
+    let mut tasks = of_workloads(acting);
+    tasks.extend(of_pods_and_nodes(acting));
+    tasks.extend(of_services(acting));
+    tasks.extend(of_the_cluster(acting, inventory, config));
+    tasks
+}
+
+fn of_workloads(acting: Acting<'_>) -> Vec<Task> {
+    let named = |name| acting(Identity::controller(name));
+    let (deployments, sets) = (named("deployment-controller"), named("replicaset-controller"));
+    let (replication, stateful) = (named("replication-controller"), named("statefulset-controller"));
+    let (daemons, jobs) = (named("daemon-set-controller"), named("job-controller"));
+    let (cron_jobs, ttl) = (named("cronjob-controller"), named("ttl-after-finished-controller"));
     vec![
-        controller!("deployment", deployment::DeploymentController::new(shared())),
-        controller!("replicaset", replicaset::ReplicaSetController::new(shared())),
+        controller!("deployment", deployment::DeploymentController::new(deployments)),
+        controller!("replicaset", replicaset::ReplicaSetController::new(sets)),
         controller!(
             "replicationcontroller",
-            replicaset::ReplicationControllerController::new(shared())
+            replicaset::ReplicationControllerController::new(replication)
         ),
-        controller!("statefulset", statefulset::StatefulSetController::new(shared())),
-        controller!("daemonset", daemonset::DaemonSetController::new(shared())),
-        controller!("job", job::JobController::new(shared())),
-        controller!("cronjob", cronjob::CronJobController::new(shared())),
-        controller!("ttl after finished", job::TtlController::new(shared())),
-        controller!("scheduler", scheduler::Scheduler::new(shared())),
-        controller!("disruption", disruption::DisruptionController::new(shared())),
-        controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(shared())),
-        controller!("pod garbage collector", pod_gc::PodCollector::new(shared())),
-        controller!("taint eviction", taint_eviction::TaintEviction::new(shared())),
-        controller!("endpoints", endpoints::EndpointsController::new(shared())),
-        controller!("endpointslice", endpoints::EndpointSliceController::new(shared())),
-        controller!("endpointslicemirroring", endpoints::MirroringController::new(shared())),
+        controller!("statefulset", statefulset::StatefulSetController::new(stateful)),
+        controller!("daemonset", daemonset::DaemonSetController::new(daemons)),
+        controller!("job", job::JobController::new(jobs)),
+        controller!("cronjob", cronjob::CronJobController::new(cron_jobs)),
+        controller!("ttl after finished", job::TtlController::new(ttl)),
+    ]
+}
+
+fn of_pods_and_nodes(acting: Acting<'_>) -> Vec<Task> {
+    let named = |name| acting(Identity::controller(name));
+    let (disruption, collector) = (named("disruption-controller"), named("pod-garbage-collector"));
+    let scheduler = acting(Identity::scheduler());
+    // One controller of Kubernetes is two here.
+    let (nodes, taints) = (named("node-controller"), named("node-controller"));
+    vec![
+        controller!("scheduler", scheduler::Scheduler::new(scheduler)),
+        controller!("disruption", disruption::DisruptionController::new(disruption)),
+        controller!("node lifecycle", node_lifecycle::NodeLifecycle::new(nodes)),
+        controller!("pod garbage collector", pod_gc::PodCollector::new(collector)),
+        controller!("taint eviction", taint_eviction::TaintEviction::new(taints)),
+    ]
+}
+
+fn of_services(acting: Acting<'_>) -> Vec<Task> {
+    let named = |name| acting(Identity::controller(name));
+    let (endpoints, slices) = (named("endpoint-controller"), named("endpointslice-controller"));
+    let mirroring = named("endpointslicemirroring-controller");
+    let (ranges, itself) = (named("service-cidrs-controller"), acting(Identity::api_server()));
+    vec![
+        controller!("endpoints", endpoints::EndpointsController::new(endpoints)),
+        controller!("endpointslice", endpoints::EndpointSliceController::new(slices)),
+        controller!("endpointslicemirroring", endpoints::MirroringController::new(mirroring)),
+        controller!("servicecidrs", service_cidr::ServiceCidrController::new(ranges)),
+        controller!("service ip repair", service_ip::ServiceIpRepairController::new(itself)),
+    ]
+}
+
+fn of_the_cluster(acting: Acting<'_>, inventory: &Arc<Inventory>, config: ControllerConfig) -> Vec<Task> {
+    let named = |name| acting(Identity::controller(name));
+    let (publisher, accounts) = (named("root-ca-cert-publisher"), named("service-account-controller"));
+    let (binder, claims) = (named("persistent-volume-binder"), named("pvc-protection-controller"));
+    let volumes = named("pv-protection-controller").client.clone();
+    let roles = named("clusterrole-aggregation-controller");
+    let (namespaces, garbage) = (named("namespace-controller"), named("generic-garbage-collector"));
+    let itself = acting(Identity::api_server());
+    vec![
         controller!(
             "root ca certificate publisher",
-            root_ca::RootCaPublisher::new(shared(), config.root_ca_pem.clone())
+            root_ca::RootCaPublisher::new(publisher, config.root_ca_pem.clone())
         ),
         controller!(
             "persistent volumes",
-            volumes::VolumeController::new(shared(), config.volumes_dir.clone())
+            volumes::VolumeController::new(binder, config.volumes_dir.clone())
         ),
-        controller!("volume protection", volume_protection::VolumeProtection::new(shared())),
+        controller!(
+            "volume protection",
+            volume_protection::VolumeProtection::new(claims, volumes)
+        ),
         controller!(
             "serviceaccount",
-            service_account::ServiceAccountController::new(shared())
+            service_account::ServiceAccountController::new(accounts)
         ),
         controller!(
             "clusterrole aggregation",
-            role_aggregation::RoleAggregationController::new(shared())
-        ),
-        controller!("servicecidrs", service_cidr::ServiceCidrController::new(shared())),
-        controller!(
-            "service ip repair",
-            service_ip::ServiceIpRepairController::new(shared())
+            role_aggregation::RoleAggregationController::new(roles)
         ),
         controller!(
             "namespace",
-            namespace::NamespaceController::new(shared(), inventory.clone())
+            namespace::NamespaceController::new(namespaces, inventory.clone())
         ),
         controller!(
             "garbage collector",
-            garbage::GarbageCollector::new(shared(), inventory.clone())
+            garbage::GarbageCollector::new(garbage, inventory.clone())
         ),
         controller!(
             "kubernetes service",
-            bootstrap::KubernetesServiceController::new(shared(), config)
+            bootstrap::KubernetesServiceController::new(itself, config)
         ),
     ]
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PostParams};
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,12 +22,15 @@ const VOLUME: &str = "kubernetes.io/pv-protection";
 /// The controller; its queue holds the keys of claims, and of volumes (without a namespace).
 pub struct VolumeProtection {
     context: Arc<Context>,
+    /// For volumes.
+    volumes: Client,
     queue: Arc<Queue<Key>>,
 }
 
 impl VolumeProtection {
-    /// A controller that learns of changes from now on.
-    pub fn new(context: Arc<Context>) -> Self {
+    /// A controller that learns of changes from now on: of claims it writes as who `context` is, of volumes as who
+    /// `volumes` is.
+    pub fn new(context: Arc<Context>, volumes: Client) -> Self {
         let queue = Arc::new(Queue::default());
         let own = queue.clone();
         context.claims.on_change(move |change| {
@@ -45,7 +48,11 @@ impl VolumeProtection {
                 claims_of(pod).for_each(|claim| own.add(Key::new(&namespace, claim)));
             }
         });
-        Self { context, queue }
+        Self {
+            context,
+            volumes,
+            queue,
+        }
     }
 
     /// Works until dropped.
@@ -57,25 +64,25 @@ impl VolumeProtection {
     }
 
     async fn reconcile(&self, key: Key) -> Result<(), ReconcileError> {
-        let client = self.context.client.clone();
         if key.namespace.is_empty() {
             let Some(volume) = self.context.volumes.get(&key) else {
                 return Ok(());
             };
             let phase = volume.status.as_ref().and_then(|s| s.phase.as_deref());
             let held = phase == Some("Bound");
-            return release(Api::all(client), &*volume, VOLUME, held).await;
+            return release(Api::all(self.volumes.clone()), &*volume, VOLUME, held).await;
         }
         let Some(claim) = self.context.claims.get(&key) else {
             return Ok(());
         };
         let pods = self.context.pods.snapshot();
         let held = pods.in_namespace(&key.namespace).any(|pod| uses(pod, &key));
+        let client = self.context.client.clone();
         release(namespaced(client, &key.namespace), &*claim, CLAIM, held).await
     }
 }
 
-fn namespaced<K>(client: kube::Client, namespace: &str) -> Api<K>
+fn namespaced<K>(client: Client, namespace: &str) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {

@@ -54,6 +54,7 @@ mod token;
 mod tunnel;
 mod update;
 mod watch;
+mod websocket;
 mod write;
 
 use axum::extract::{Request, State as Shared};

@@ -16,7 +16,7 @@ use super::call::Call;
 use super::document;
 use super::object::text;
 use super::request::{key, prefix};
-use super::tunnel::{Repeat, ask, connect, internal, join};
+use super::tunnel::{PATIENCE, Repeat, ask, connect, internal, join, unanswered};
 
 /// The protocol that an agent's `/dial` upgrades to.
 const DIAL: &str = "tcp";
@@ -76,10 +76,15 @@ pub async fn carry(call: &Call, mut request: Request) -> Result<Response, ApiErr
         None => connect(call, &way.node).await?,
         Some(address) => dial(call, &way.node, address).await?,
     };
-    let mut answer = server
-        .send_request(forwarded)
-        .await
-        .map_err(|error| ApiError::Unavailable(format!("error trying to reach service: {error}")))?;
+    let failed = |error: String| ApiError::Unavailable(format!("error trying to reach service: {error}"));
+    let mut answer = match (&way.address, server.send_request(forwarded)) {
+        // Whoever listens there may take its time; an agent answers, or its node is off.
+        (None, answer) => tokio::time::timeout(PATIENCE, answer)
+            .await
+            .map_err(|_elapsed| failed(unanswered(call, &way.node)))?,
+        (Some(_), answer) => answer.await,
+    }
+    .map_err(|error| failed(error.to_string()))?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let server = hyper::upgrade::on(&mut answer);
         tokio::spawn(join(client, server, call.state.shutdown.clone()));

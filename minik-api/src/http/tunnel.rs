@@ -27,8 +27,9 @@ use super::request::key;
 
 /// The most of an agent's refusal that is passed on, in bytes.
 const MAX_REFUSAL: usize = 64 << 10;
-/// How long an agent may take to begin its answer; one that is started again takes a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an agent may take to begin its answer: what Go's dialer gives a kubelet. One that is started again takes a
+/// fraction of a second.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a request is made whose connections break off.
 const ATTEMPTS: usize = 3;
 /// Query parameters that the agent's log endpoint understands.
@@ -79,7 +80,7 @@ pub async fn log(call: &Call) -> Result<Response, ApiError> {
 ///
 /// # Errors
 /// The Pod or container is not there, the Pod has no node, or the agent does not answer.
-pub async fn session(call: &Call, part: Subresource, mut request: Request) -> Result<Response, ApiError> {
+pub async fn session(call: &Call, part: Subresource, request: Request) -> Result<Response, ApiError> {
     let pod = pod(call)?;
     let container = match part {
         Subresource::PortForward => String::new(),
@@ -108,8 +109,10 @@ pub async fn session(call: &Call, part: Subresource, mut request: Request) -> Re
         Subresource::PortForward => uri(call, "portForward", &container, ports)?,
         _ => uri(call, "exec", &container, commands.chain(streams))?,
     };
-    let client = hyper::upgrade::on(&mut request);
-    let (method, mut headers) = (request.method().clone(), request.headers().clone());
+    let (head, body) = request.into_parts();
+    let websocket = super::websocket::asked(&head).await;
+    let (method, mut headers) = (head.method.clone(), head.headers.clone());
+    let client = hyper::upgrade::on(http::Request::from_parts(head, body));
     headers.remove(header::AUTHORIZATION);
     headers.insert(header::HOST, HeaderValue::from_static("kubelet"));
     let forwarded = || {
@@ -120,7 +123,15 @@ pub async fn session(call: &Call, part: Subresource, mut request: Request) -> Re
         forwarded.body(Body::empty()).map_err(internal)
     };
     // A program that may have run must not run twice.
-    let mut answer = ask(call, node, Repeat::IfUnsent, forwarded).await?;
+    let Some(mut answer) = begin(call, node, Repeat::IfUnsent, &forwarded).await? else {
+        return match websocket.filter(|_| part != Subresource::PortForward) {
+            Some(upgrade) => Ok(super::websocket::refuse(
+                upgrade,
+                &ApiError::Internal(undelivered(call, node, &uri)),
+            )),
+            None => Err(ApiError::Unclassified(silence(call, node, &forwarded()?))),
+        };
+    };
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let agent = hyper::upgrade::on(&mut answer);
         tokio::spawn(join(client, agent, call.state.shutdown.clone()));
@@ -221,6 +232,19 @@ pub async fn ask(
     repeat: Repeat,
     request: impl Fn() -> Result<http::Request<Body>, ApiError>,
 ) -> Result<http::Response<hyper::body::Incoming>, ApiError> {
+    match begin(call, node, repeat, &request).await? {
+        Some(answer) => Ok(answer),
+        None => Err(ApiError::Unclassified(silence(call, node, &request()?))),
+    }
+}
+
+/// The same; nothing when there is no answer in time.
+async fn begin(
+    call: &Call,
+    node: &str,
+    repeat: Repeat,
+    request: &impl Fn() -> Result<http::Request<Body>, ApiError>,
+) -> Result<Option<http::Response<hyper::body::Incoming>>, ApiError> {
     let answered = async {
         let mut attempts = 1..=ATTEMPTS;
         loop {
@@ -238,20 +262,35 @@ pub async fn ask(
         }
     };
     match tokio::time::timeout(PATIENCE, answered).await {
-        Ok(answer) => answer,
-        Err(_elapsed) => Err(ApiError::Unclassified(silence(&address(call, node), &request()?))),
+        Ok(answer) => answer.map(Some),
+        Err(_elapsed) => Ok(None),
     }
 }
 
 /// What Go's dialer says, through a real API server, of a kubelet whose machine is off.
-fn silence<B>(address: &str, asked: &http::Request<B>) -> String {
-    let timeout = format!("dial tcp {address}:10250: i/o timeout");
+fn silence<B>(call: &Call, node: &str, asked: &http::Request<B>) -> String {
+    let timeout = unanswered(call, node);
     if asked.headers().contains_key(header::UPGRADE) {
         return format!("error dialing backend: {timeout}");
     }
     let path = asked.uri().to_string();
-    let url = format!("https://{address}:10250{}", path.trim_end_matches('?'));
+    let url = format!("https://{}:10250{}", address(call, node), path.trim_end_matches('?'));
     format!("Get \"{url}\": {timeout}")
+}
+
+/// The same of a session whose client had its WebSocket before the kubelet was asked.
+fn undelivered(call: &Call, node: &str, uri: &str) -> String {
+    let url = format!("https://{}:10250{}", address(call, node), uri.trim_end_matches('?'));
+    format!(
+        "Internal error occurred: error sending request: Post \"{url}\": {}",
+        unanswered(call, node)
+    )
+}
+
+/// What Go's dialer says of a node that answers nothing.
+#[must_use]
+pub fn unanswered(call: &Call, node: &str) -> String {
+    format!("dial tcp {}:10250: i/o timeout", address(call, node))
 }
 
 /// The address that a node says it has; its name without one.

@@ -77,7 +77,7 @@ impl Server {
     }
 
     pub fn client(&self) -> kube::Client {
-        in_process_client(&self.state, Identity::controllers())
+        in_process_client(&self.state, Identity::api_server())
     }
 
     pub fn app(&self, identity: Identity) -> Router {

@@ -247,3 +247,82 @@ async fn logs_and_sessions_go_to_the_agent_of_the_node() {
     assert_eq!(echoed, b"dcba");
     server.state.shutdown.cancel();
 }
+
+/// The socket of a node that is switched off is open, since the supervisor holds it, and nobody answers on it.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_off_is_told_of_as_of_a_kubelet_that_does_not_answer() {
+    let dir = tempfile::tempdir().expect("is made");
+    std::fs::create_dir(dir.path().join("w1")).expect("is made");
+    let _silent = UnixListener::bind(dir.path().join("w1/kubelet.sock")).expect("binds");
+    let server = Server::with_nodes_dir(dir.path().to_owned()).await;
+    let node = serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "w1"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "172.30.0.11"}]}});
+    assert_eq!(server.post("/api/v1/nodes", &node).await.code, StatusCode::CREATED);
+    server.put("/api/v1/nodes/w1/status", &node).await;
+    server.post(PODS, &pod("p", "w1")).await;
+
+    let log = server.get(&format!("{PODS}/p/log")).await;
+    assert_eq!(
+        (log.code, log.message().as_str()),
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Get \"https://172.30.0.11:10250/containerLogs/demo/p/a\": dial tcp 172.30.0.11:10250: i/o timeout"
+        )
+    );
+    let upgrade = [("connection", "upgrade"), ("upgrade", "SPDY/3.1")];
+    for part in ["exec?command=ls&stdout=1", "attach?stdout=1", "portforward?ports=80"] {
+        let refused = server
+            .request("POST", &format!("{PODS}/p/{part}"), &upgrade, String::new())
+            .await;
+        assert_eq!(
+            (refused.code, refused.message().as_str()),
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "error dialing backend: dial tcp 172.30.0.11:10250: i/o timeout"
+            ),
+            "{part}"
+        );
+    }
+    // Who came with a WebSocket has it by then, and is told over it.
+    let path = dir.path().join("api.sock");
+    let listener = UnixListener::bind(&path).expect("binds");
+    tokio::spawn(serve_unix(server.state.clone(), listener, Identity::admin()));
+    let stream = UnixStream::connect(&path).await.expect("connects");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("starts");
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::get(format!("{PODS}/p/exec?command=ls&stdout=true"))
+        .header("host", "minik")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-protocol", "v5.channel.k8s.io")
+        .body(Empty::<Bytes>::new())
+        .expect("is a request");
+    let mut response = sender.send_request(request).await.expect("is answered");
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
+    let mut session = TokioIo::new(hyper::upgrade::on(&mut response).await.expect("is upgraded"));
+    let mut frames = Vec::new();
+    session.read_to_end(&mut frames).await.expect("reads");
+    // A whole binary frame of less than 64 KiB: two bytes, its length in two more, and the channel of errors.
+    assert_eq!((frames[0], frames[1], frames[4]), (0x82, 126, 3));
+    let length = usize::from(u16::from_be_bytes([frames[2], frames[3]]));
+    let status: Value = serde_json::from_slice(&frames[5..4 + length]).expect("is a Status");
+    assert_eq!(
+        status["message"],
+        "Internal error occurred: error sending request: Post \"https://172.30.0.11:10250/exec/demo/p/a?command=ls&output=1\": dial tcp 172.30.0.11:10250: i/o timeout"
+    );
+
+    let proxied = server.get("/api/v1/nodes/w1/proxy/metrics").await;
+    assert_eq!(
+        (proxied.code, proxied.message().as_str()),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "error trying to reach service: dial tcp 172.30.0.11:10250: i/o timeout"
+        )
+    );
+    server.state.shutdown.cancel();
+}

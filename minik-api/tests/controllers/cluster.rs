@@ -1,10 +1,11 @@
 //! A control plane in one process, with a stand-in for the node agents that runs every bound Pod at once.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use http_body_util::BodyExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -12,7 +13,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use minik_api::account_tokens::AccountKey;
 use minik_api::controllers::{ControllerConfig, bootstrap, run};
-use minik_api::server::{ApiConfig, Identity, State, in_process_client};
+use minik_api::server::{ApiConfig, Identity, SharedState, State, in_process_client};
 use minik_api::storage::MemoryStorage;
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,7 +32,41 @@ pub fn ready() -> serde_json::Value {
 /// A running control plane; it stops when dropped.
 pub struct Cluster {
     pub client: Client,
+    /// What controllers were forbidden, which must be nothing: each acts with no more than the bootstrap policy gives it.
+    forbidden: Arc<Mutex<Vec<String>>>,
     _stop: DropGuard,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let forbidden = self.forbidden.lock().unwrap();
+        assert!(std::thread::panicking() || forbidden.is_empty(), "{forbidden:#?}");
+    }
+}
+
+/// A client that acts as `identity`, and notes what it may not.
+fn watched(state: &SharedState, identity: Identity, forbidden: &Arc<Mutex<Vec<String>>>) -> Client {
+    let (user, noted) = (identity.user.clone(), forbidden.clone());
+    let inner = in_process_client(state, identity);
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let asked = format!("{user}: {} {}", request.method(), request.uri());
+        let (inner, noted) = (inner.clone(), noted.clone());
+        async move {
+            let answer = inner.send(request).await?;
+            if answer.status() != http::StatusCode::FORBIDDEN {
+                return Ok(answer);
+            }
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let text = String::from_utf8_lossy(&body);
+            // Admission forbids too, in a namespace that is going, say.
+            if text.contains("cannot") {
+                noted.lock().unwrap().push(format!("{asked}: {text}"));
+            }
+            Ok::<_, kube::Error>(http::Response::from_parts(head, body.to_vec().into()))
+        }
+    });
+    Client::new(service, "default")
 }
 
 impl Cluster {
@@ -51,7 +86,8 @@ impl Cluster {
         };
         let stop = CancellationToken::new();
         let state = State::new(config, Arc::new(MemoryStorage::default()), stop.clone()).unwrap();
-        let client = in_process_client(&state, Identity::controllers());
+        let client = in_process_client(&state, Identity::api_server());
+        let forbidden = Arc::new(Mutex::new(Vec::new()));
         let config = ControllerConfig {
             service_cidr: "10.96.0.0/12".parse().unwrap(),
             pod_cidr: "10.244.0.0/16".parse().unwrap(),
@@ -78,12 +114,17 @@ impl Cluster {
                 .await
                 .unwrap();
         }
-        tokio::spawn(run(client.clone(), config, stop.clone()));
+        let (noted, ends) = (forbidden.clone(), stop.clone());
+        tokio::spawn(async move {
+            let acting = |identity| watched(&state, identity, &noted);
+            run(&acting, config, ends).await;
+        });
         if agents {
             tokio::spawn(run_pods(client.clone()));
         }
         Self {
             client,
+            forbidden,
             _stop: stop.drop_guard(),
         }
     }

@@ -331,3 +331,45 @@ fn volumes_are_checked_and_what_is_wrong_is_no_volume() {
         ]
     );
 }
+
+#[test]
+fn files_of_variables_are_in_an_empty_dir_of_the_pod() {
+    let referring = |reference: Value| {
+        let mut spec = container(json!({"env": [{"name": "K", "valueFrom": {"fileKeyRef": reference}}]}));
+        spec["volumes"] = json!([{"name": "config", "emptyDir": {}}, {"name": "map", "configMap": {"name": "m"}}]);
+        refusals(spec)
+    };
+    let at = "spec.containers[0].env[0].valueFrom.fileKeyRef";
+    for (reference, expected) in [
+        (
+            json!({"volumeName": "config", "path": "a/config.env", "key": "K"}),
+            vec![],
+        ),
+        (
+            json!({"volumeName": "", "path": "", "key": ""}),
+            vec![
+                "key: Required value",
+                "volumeName: Required value",
+                "path: Required value",
+            ],
+        ),
+        (
+            json!({"volumeName": "config", "path": "../config.env", "key": "A=B"}),
+            vec![
+                "key: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+                "path: Invalid value: \"../config.env\": must not contain '..'",
+            ],
+        ),
+        (
+            json!({"volumeName": "none", "path": "config.env", "key": "K"}),
+            vec!["volumeName: Not found: \"none\""],
+        ),
+        (
+            json!({"volumeName": "map", "path": "config.env", "key": "K"}),
+            vec!["volumeName: Invalid value: \"map\": referenced volume must be of type emptyDir"],
+        ),
+    ] {
+        let expected: Vec<String> = expected.into_iter().map(|text| format!("{at}.{text}")).collect();
+        assert_eq!(referring(reference.clone()), expected, "{reference}");
+    }
+}

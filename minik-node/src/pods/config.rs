@@ -4,13 +4,15 @@
 //! ConfigMaps and Secrets that variables name are read once before each start, as the Pod's node is allowed to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, FileKeySelector, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Api, Client};
 
 use super::downward::{self, DownwardError, PodFacts};
+use super::env_file::EnvFiles;
 use super::expand::expand;
 
 /// What failed.
@@ -52,6 +54,20 @@ pub enum ConfigError {
     /// A field or resource.
     #[error(transparent)]
     Downward(#[from] Arc<DownwardError>),
+    /// A file in a volume that is not there.
+    #[error("cannot find the volume {0:?} referenced by FileKeyRef")]
+    FileVolume(String),
+    /// A file that cannot be read, or that is none of variables; the kubelet does not say why, its log does.
+    #[error("couldn't parse env file")]
+    EnvFile,
+    /// A file that does not say what must be said.
+    #[error("environment variable key {key:?} not found in file {path:?}")]
+    NoFileKey {
+        /// Key.
+        key: String,
+        /// File, on the node.
+        path: PathBuf,
+    },
     /// A source that this version does not offer.
     #[error("environment variable {0}: its source is not supported")]
     Source(String),
@@ -79,12 +95,14 @@ pub struct Setting<'a> {
     pub allocatable: BTreeMap<String, Quantity>,
 }
 
-/// The objects that a container's variables name; missing ones are absent.
+/// The objects and files that a container's variables name; missing ones are absent.
 #[derive(Debug, Default)]
 pub struct Sources {
     namespace: String,
     config_maps: BTreeMap<String, Data>,
     secrets: BTreeMap<String, Data>,
+    /// Files of the Pod's volumes.
+    pub files: EnvFiles,
 }
 
 impl Sources {
@@ -171,7 +189,30 @@ impl Sources {
             let value = downward::resource(setting.pod, own, selector, &setting.allocatable)?;
             return Ok(Some(value));
         }
+        if let Some(reference) = &source.file_key_ref {
+            return self.file_key(reference);
+        }
         Err(ConfigError::Source(variable.to_owned()))
+    }
+
+    /// A key that is declared empty is as one that is not declared, and a file that is not there is an error even for
+    /// what is optional: so the kubelet has it.
+    fn file_key(&self, reference: &FileKeySelector) -> Result<Option<String>, ConfigError> {
+        let named = (reference.volume_name.clone(), reference.path.clone());
+        let missing = || ConfigError::FileVolume(reference.volume_name.clone());
+        let file = self.files.get(&named).ok_or_else(missing)?;
+        match file.value(&reference.key) {
+            Ok(value) if !value.is_empty() => Ok(Some(value)),
+            Ok(_) if reference.optional == Some(true) => Ok(None),
+            Ok(_) => Err(ConfigError::NoFileKey {
+                key: reference.key.clone(),
+                path: file.path.clone(),
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "read a file of variables");
+                Err(ConfigError::EnvFile)
+            }
+        }
     }
 
     fn key(

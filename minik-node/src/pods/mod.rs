@@ -10,6 +10,7 @@ mod container;
 mod context;
 pub mod decide;
 mod downward;
+mod env_file;
 pub(crate) mod events;
 mod expand;
 mod files;

@@ -2,6 +2,7 @@
 //! [`Trouble`](super::decide::Trouble) with a back-off, an event and a waiting reason, as the kubelet words them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -17,12 +18,14 @@ use super::container::{self, Parts};
 use super::context::{PodError, chain};
 use super::decide::Failure;
 use super::downward::PodFacts;
+use super::env_file::{EnvFile, EnvFiles};
 use super::metrics::Operation;
 use super::pull;
 use super::records::{self, directories};
 use super::sandbox::names;
 use super::service_env;
 use super::termination;
+use super::volumes::Laid;
 use super::volumes::keeper::Keeper;
 use super::volumes::mounts;
 use crate::config::allocatable;
@@ -120,9 +123,11 @@ async fn prepare(charge: &Charge, container: &Container, image: Arc<Image>) -> R
         return Err(config_error("the Pod has no spec".to_owned()));
     };
     let node = &charge.node;
-    let sources = Sources::fetch(&node.client, charge.namespace(), container)
+    let mut sources = Sources::fetch(&node.client, charge.namespace(), container)
         .await
         .map_err(|error| config_error(chain(&error)))?;
+    let laid = charge.volumes.as_ref().and_then(Keeper::laid).unwrap_or_default();
+    sources.files = env_files(charge, container, &laid).await;
     let setting = Setting {
         pod,
         container,
@@ -137,7 +142,6 @@ async fn prepare(charge: &Charge, container: &Container, image: Arc<Image>) -> R
         .environment(&setting, of_services(charge))
         .map_err(|error| config_error(chain(&error)))?;
     let directories = directories(&node.config, charge.uid());
-    let laid = charge.volumes.as_ref().and_then(Keeper::laid).unwrap_or_default();
     let mut mounts = files(&directories.state, container);
     let volumes = mounts::mounts(container, &laid, &env);
     mounts.extend(volumes.map_err(|error| (error.reason(), "Failed", chain(&error)))?);
@@ -162,6 +166,30 @@ async fn prepare(charge: &Charge, container: &Container, image: Arc<Image>) -> R
         spec.stop_signal = signal;
     }
     Ok(spec)
+}
+
+/// The files of the Pod's volumes that the container's variables name, which it need not mount.
+async fn env_files(charge: &Charge, container: &Container, laid: &BTreeMap<String, Laid>) -> EnvFiles {
+    let mut files = EnvFiles::new();
+    let sources = container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|variable| variable.value_from.as_ref());
+    for reference in sources.filter_map(|source| source.file_key_ref.as_ref()) {
+        let (Some(volume), Some(running)) = (laid.get(&reference.volume_name), &charge.running) else {
+            continue;
+        };
+        let named = (reference.volume_name.clone(), reference.path.clone());
+        if let Entry::Vacant(unread) = files.entry(named) {
+            let text = running.client.read(&volume.source, &reference.path).await;
+            unread.insert(EnvFile {
+                path: volume.source.join(&reference.path),
+                text: text.map_err(|error| chain(&error)),
+            });
+        }
+    }
+    files
 }
 
 /// `SIGUSR1`, `SIGRTMIN+3`: a name that the API has checked.

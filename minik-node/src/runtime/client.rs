@@ -116,6 +116,20 @@ impl ShimClient {
         .await
     }
 
+    /// The text of a small file of one of the Pod's volumes, in memory or not.
+    pub async fn read(&self, volume: &Path, path: &str) -> Result<String, ShimClientError> {
+        let request = Request::Read {
+            volume: volume.to_owned(),
+            path: path.to_owned(),
+        };
+        let mut conversation = self.open(&request, &[]).await?;
+        match conversation.next().await? {
+            Reply::Text(text) => Ok(text),
+            Reply::Failed(failure) => Err(ShimClientError::Refused(failure)),
+            other => Err(conversation.broken(io::Error::other(format!("unexpected {other:?}")))),
+        }
+    }
+
     /// Kills what is left, and ends the sandbox and its shim.
     pub async fn shutdown(&self) -> Result<(), ShimClientError> {
         self.call(Request::Shutdown).await

@@ -4,6 +4,7 @@
 //! Pure data. The state is sent whole at every change, so a lost line costs nothing.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,13 @@ pub enum Request {
         /// meant to be used once.
         stdin: bool,
     },
+    /// Reads a small file of a volume, from which nothing leads out; answered by [`Reply::Text`].
+    Read {
+        /// The volume's directory, as the agent names it.
+        volume: PathBuf,
+        /// Path in it.
+        path: String,
+    },
     /// Kills what is left and ends the shim; answered by [`Reply::Done`].
     Shutdown,
 }
@@ -64,6 +72,8 @@ pub enum Reply {
     Failed(Failure),
     /// The program of an [`Request::Exec`] ended.
     Exited(Exit),
+    /// What a file holds.
+    Text(String),
     /// Every container that was ever started, by name.
     State(BTreeMap<String, ContainerState>),
 }

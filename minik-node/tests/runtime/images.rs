@@ -94,7 +94,8 @@ async fn unknown() {
     let pod = Fixture::new();
     let error = pod.images.get("mysql:5.7").await.unwrap_err().to_string();
     assert!(
-        error.contains("mysql:5.7") && error.contains("busybox, httpd, minik/dns, nginx, pause, tools"),
+        error.contains("mysql:5.7")
+            && error.contains("agnhost, busybox, echoserver, etcd, goproxy, httpd, minik/dns, nginx, pause, tools"),
         "{error}"
     );
     pod.finish().await;

@@ -1,7 +1,7 @@
 //! Pods as real processes: shims, containers, logs, exec, adoption. Needs root; every Pod has a network
 //! namespace of its own, with loopback and nothing else.
 //!
-//! This program is also the shim that its tests start, as `minik` is for the agent.
+//! This program is also the shim that its tests start, and the stand-ins in their containers, as `minik` is for the agent.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
@@ -14,6 +14,7 @@ mod pods;
 mod probes;
 mod seen;
 mod shim;
+mod standins;
 mod told;
 
 use std::path::PathBuf;
@@ -31,6 +32,11 @@ fn main() -> ExitCode {
             dir: PathBuf::from(dir),
         });
     }
+    if let [_, internal, standin, program @ ..] = args.as_slice()
+        && (internal.as_str(), standin.as_str()) == ("internal", "standin")
+    {
+        return minik_node::runtime::standin::run(program);
+    }
     let trials = [
         shim::trials(),
         images::trials(),
@@ -38,6 +44,7 @@ fn main() -> ExitCode {
         life::trials(),
         probes::trials(),
         seen::trials(),
+        standins::trials(),
         told::trials(),
     ]
     .into_iter()

@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
             projected,
         ),
         trial("seen::labels_and_annotations_follow_the_pod", downward),
+        trial("seen::variables_come_from_files_that_came_before", env_files),
         trial("seen::a_claim_leads_to_its_volume", claim),
         trial("seen::memory_is_bounded_and_shared", memory),
         trial("seen::paths_of_the_node_are_checked", host_path),
@@ -362,6 +363,48 @@ async fn privileges() {
         node.api.until(name, Value::is_null).await;
     }
     node.finish("strict").await;
+}
+
+async fn env_files() {
+    let mut node = Node::new();
+    // `pods/inject/envars-file-container.yaml` of Kubernetes' website, and the same out of memory.
+    for (name, medium) in [("disk", ""), ("memory", "Memory")] {
+        let write = "printf \"DB_ADDRESS='address'\\nREST_ENDPOINT='end\\npoint'\\n\" > /data/config.env";
+        let setup = json!({"name": "setup-envfile", "image": "busybox", "command": ["sh", "-c", write],
+            "volumeMounts": [{"name": "config", "mountPath": "/data"}]});
+        let variable = |name: &str, key: &str, optional: bool| {
+            let reference = json!({"path": "config.env", "volumeName": "config", "key": key, "optional": optional});
+            json!({"name": name, "valueFrom": {"fileKeyRef": reference}})
+        };
+        let mut web = scripted(
+            name,
+            "echo $DB_ADDRESS; echo \"$REST\"; echo ${NONE-none}; ls /data",
+            json!([]),
+            json!([]),
+        );
+        web["spec"]["containers"][0]["env"] = json!([
+            variable("DB_ADDRESS", "DB_ADDRESS", false),
+            variable("REST", "REST_ENDPOINT", false),
+            variable("NONE", "NONE", true)
+        ]);
+        web["spec"]["initContainers"] = json!([setup]);
+        web["spec"]["volumes"] = json!([{"name": "config", "emptyDir": {"medium": medium}}]);
+        node.api.put(web.clone());
+        let seen = says(&node, name, 5).await;
+        assert_eq!(seen[..4], ["address", "end", "point", "none"]);
+        assert!(seen[4].contains("/data"), "it is not mounted: {seen:?}");
+    }
+    let mut lost = scripted("lost", "", json!([{"name": "config", "emptyDir": {}}]), json!([]));
+    lost["spec"]["containers"][0]["env"] = json!([
+        {"name": "K", "valueFrom": {"fileKeyRef": {"path": "none.env", "volumeName": "config", "key": "K"}}}
+    ]);
+    node.api.put(lost);
+    node.api.until_event("Failed: Error: couldn't parse env file").await;
+    for name in ["disk", "memory"] {
+        node.api.delete(name, 0);
+        node.api.until(name, Value::is_null).await;
+    }
+    node.finish("lost").await;
 }
 
 async fn shared_processes() {

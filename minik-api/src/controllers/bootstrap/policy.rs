@@ -1,4 +1,4 @@
-//! The roles that every cluster has, and who has them: `policy.yaml`, spelt out as objects. Pure.
+//! The roles that every cluster has, and who has them: `policy.yaml` and `controllers.yaml`, spelt out as objects. Pure.
 
 use std::collections::BTreeMap;
 
@@ -49,12 +49,42 @@ struct WrittenBinding {
     accounts: Vec<String>,
 }
 
+/// `controllers.yaml`.
+#[derive(Deserialize)]
+struct Controllers {
+    controllers: Vec<Controller>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Controller {
+    name: String,
+    rules: Vec<PolicyRule>,
+}
+
 /// The roles and bindings of every cluster.
 ///
 /// # Errors
 /// The text beside this file is malformed, which a test excludes.
 pub fn bootstrap() -> Result<Bootstrap, serde_saphyr::Error> {
-    let written: Written = serde_saphyr::from_str(include_str!("policy.yaml"))?;
+    let mut written: Written = serde_saphyr::from_str(include_str!("policy.yaml"))?;
+    let controllers: Controllers = serde_saphyr::from_str(include_str!("controllers.yaml"))?;
+    for Controller { name, rules } in controllers.controllers {
+        let role = format!("system:controller:{name}");
+        written.roles.push(WrittenRole {
+            name: role.clone(),
+            rules,
+            aggregated_from: None,
+            aggregates_to: Vec::new(),
+        });
+        written.bindings.push(WrittenBinding {
+            name: role,
+            role: None,
+            groups: Vec::new(),
+            users: Vec::new(),
+            accounts: vec![name],
+        });
+    }
     Ok(Bootstrap {
         roles: written.roles.into_iter().map(role).collect(),
         bindings: written.bindings.into_iter().map(binding).collect(),
@@ -143,6 +173,10 @@ mod tests {
             "system:node",
             "system:discovery",
             "system:basic-user",
+            "system:kube-controller-manager",
+            "system:kube-scheduler",
+            "system:controller:deployment-controller",
+            "system:controller:ttl-controller",
         ] {
             assert!(names.contains(&name), "{name}");
         }

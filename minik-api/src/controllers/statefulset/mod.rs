@@ -164,7 +164,11 @@ impl StatefulSetController {
                 self.note_pod(set, "update", &pod.name_any(), &result);
                 result.map(|_| ())
             }
-            Step::Own { claim, owners } => write::set_owners(client, &*claim, &owners).await.map(|_| ()),
+            Step::Own { claim, owners } => {
+                let mut owned = PersistentVolumeClaim::clone(&claim);
+                owned.metadata.owner_references = Some(owners);
+                write::update(client, &owned).await.map(drop)
+            }
             Step::Delete(pod) => {
                 let result = write::delete(client, &*pod).await;
                 self.note_pod(set, "delete", &pod.name_any(), &result);

@@ -5,6 +5,7 @@
 
 mod decide;
 pub mod matching;
+mod merge;
 mod provision;
 
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
@@ -25,6 +26,7 @@ use super::queue::{Queue, drive};
 use super::recorder::{Note, Recorder, Severity};
 use decide::{BIND_COMPLETED, ClaimStep, ClaimView, VolumeStep};
 use matching::{class_of, is_kept_for, reference, volume_name};
+use merge::{merged, merged_status};
 pub use provision::PROVISIONER;
 
 /// On claims and volumes: that nobody chose the other by hand.
@@ -165,11 +167,7 @@ impl VolumeController {
             if spec.is_some_and(|spec| spec.claim_ref.is_none()) {
                 patch["metadata"]["annotations"] = json!({BOUND_BY_CONTROLLER: "yes"});
             }
-            accepted(
-                "PersistentVolume",
-                &name,
-                api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await,
-            )?;
+            accepted("PersistentVolume", &name, merged(&api, &name, patch).await)?;
         }
         self.set_phase(&name, volume, "Bound").await?;
         if volume_name(claim) != Some(&name) || !claim.annotations().contains_key(BIND_COMPLETED) {
@@ -182,9 +180,7 @@ impl VolumeController {
                 "spec": {"volumeName": name},
             });
             let claims = self.claims(claim);
-            let result = claims
-                .patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-                .await;
+            let result = merged(&claims, &claim.name_any(), patch).await;
             accepted("PersistentVolumeClaim", &claim.name_any(), result)?;
         }
         if phase_of(claim) == Some("Bound") {
@@ -304,19 +300,13 @@ impl VolumeController {
         }
         let api: Api<PersistentVolume> = Api::all(self.context.client.clone());
         let patch = json!({"metadata": {"uid": volume.uid()}, "status": {"phase": phase}});
-        let result = api
-            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
-        accepted("PersistentVolume", name, result)
+        accepted("PersistentVolume", name, merged_status(&api, name, patch).await)
     }
 
     async fn patch_claim_status(&self, claim: &PersistentVolumeClaim, status: Value) -> Result<(), ReconcileError> {
         let name = claim.name_any();
         let patch = json!({"metadata": {"uid": claim.uid()}, "status": status});
-        let result = self
-            .claims(claim)
-            .patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
+        let result = merged_status(&self.claims(claim), &name, patch).await;
         accepted("PersistentVolumeClaim", &name, result)
     }
 

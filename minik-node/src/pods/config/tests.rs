@@ -1,6 +1,7 @@
 //! Variables, one rule a row: what a container declares, and what it finds or why it does not start.
 
 use super::*;
+use crate::pods::env_file::EnvFile;
 use serde_json::{Value, json};
 
 fn sources() -> Sources {
@@ -14,7 +15,26 @@ fn sources() -> Sources {
         namespace: "shop".to_owned(),
         config_maps: [("settings".to_owned(), data(&[("color", "blue"), ("A", "map")]))].into(),
         secrets: [("login".to_owned(), data(&[("password", "s3cret"), ("A", "secret")]))].into(),
+        files: [
+            (("vars", "config.env"), Ok("DB_ADDRESS='address'\nEMPTY=''\n")),
+            (("vars", "broken.env"), Ok("DB_ADDRESS=address\n")),
+            (("vars", "none.env"), Err("ENOENT: No such file or directory")),
+        ]
+        .into_iter()
+        .map(|((volume, path), text)| {
+            let file = EnvFile {
+                path: PathBuf::from("/var").join(volume).join(path),
+                text: text.map(str::to_owned).map_err(str::to_owned),
+            };
+            ((volume.to_owned(), path.to_owned()), file)
+        })
+        .collect(),
     }
+}
+
+fn file_key(path: &str, key: &str, optional: bool) -> Value {
+    let reference = json!({"volumeName": "vars", "path": path, "key": key, "optional": optional});
+    json!({"name": "F", "valueFrom": {"fileKeyRef": reference}})
 }
 
 fn environment(container: &Value) -> Result<String, String> {
@@ -132,6 +152,12 @@ fn variables_come_from_objects_fields_and_resources() {
             json!({"env": [{"name": "R", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "containerName": "main"}}}]}),
             "A=service R=67108864",
         ),
+        (
+            json!({"env": [file_key("config.env", "DB_ADDRESS", false), {"name": "U", "value": "$(F)!"}]}),
+            "A=service F=address U=address!",
+        ),
+        (json!({"env": [file_key("config.env", "NONE", true)]}), "A=service"),
+        (json!({"env": [file_key("config.env", "EMPTY", true)]}), "A=service"),
     ] {
         assert_eq!(environment(&container).as_deref(), Ok(expected), "{container}");
     }
@@ -167,6 +193,22 @@ fn what_is_missing_is_said_in_the_kubelets_words() {
         (
             json!({"env": [{"name": "K", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "containerName": "x"}}}]}),
             "container x not found",
+        ),
+        (
+            json!({"env": [file_key("config.env", "NONE", false)]}),
+            "environment variable key \"NONE\" not found in file \"/var/vars/config.env\"",
+        ),
+        (
+            json!({"env": [file_key("broken.env", "DB_ADDRESS", true)]}),
+            "couldn't parse env file",
+        ),
+        (
+            json!({"env": [file_key("none.env", "DB_ADDRESS", true)]}),
+            "couldn't parse env file",
+        ),
+        (
+            json!({"env": [{"name": "F", "valueFrom": {"fileKeyRef": {"volumeName": "other", "path": "config.env", "key": "K"}}}]}),
+            "cannot find the volume \"other\" referenced by FileKeyRef",
         ),
     ] {
         assert_eq!(environment(&container), Err(expected.to_owned()), "{container}");

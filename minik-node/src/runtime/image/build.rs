@@ -54,16 +54,20 @@ pub fn build(dir: &Path, recipe: &Recipe) -> Result<Image, ImageError> {
         layers.push(ensure_tree(dir, APPLETS, &digest, fill_applets)?);
     }
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let id = match recipe.part {
+        Some(_) => format!("minik://stand-in/{}", recipe.name),
+        None => format!("minik://{}@sha256:{digest}", recipe.name),
+    };
     Ok(Image {
         name: recipe.name.to_owned(),
-        id: format!("minik://{}@sha256:{digest}", recipe.name),
+        id,
         layers,
         entrypoint: texts(recipe.entrypoint),
         cmd: texts(recipe.cmd),
         env: vec![PATH.to_owned()],
         working_dir: "/".to_owned(),
         stop_signal: recipe.stop_signal,
-        stand_in: None,
+        stand_in: recipe.part.map(str::to_owned),
     })
 }
 
@@ -206,11 +210,23 @@ fn fill(root: &Path, sources: &BTreeMap<PathBuf, PathBuf>, content: &[Content]) 
                 fs::set_permissions(path, fs::Permissions::from_mode(mode))
             })?,
             Content::File { path, text } => make(&parented(root, Path::new(path))?, |path| write(path, text))?,
+            Content::Script { path, text } => make(&parented(root, Path::new(path))?, |path| {
+                write(path, text)?;
+                fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            })?,
+            // A name for a program that this machine does not have would hide busybox's own.
+            Content::Link { path, target } if !leads(root, path, target) => {}
             Content::Link { path, target } => make(&parented(root, Path::new(path))?, |path| symlink(target, path))?,
             Content::Machine { .. } => {}
         }
     }
     Ok(())
+}
+
+/// Whether a link leads somewhere: out of the tree, which is the container's affair, or to what is in it.
+fn leads(root: &Path, path: &str, target: &str) -> bool {
+    let folder = root.join(path).parent().map(Path::to_owned).unwrap_or_default();
+    target.starts_with('/') || folder.join(target).exists()
 }
 
 fn parented(root: &Path, target: &Path) -> Result<PathBuf, ImageError> {

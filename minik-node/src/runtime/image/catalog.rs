@@ -27,6 +27,8 @@ pub struct Recipe {
     pub stop_signal: i32,
     /// What to make when a program is missing, instead of failing.
     pub stand_in: Option<&'static Recipe>,
+    /// How much of the real program this is, when it is a stand-in on every machine.
+    pub part: Option<&'static str>,
 }
 
 /// A file of the machine that goes into an image under its own name.
@@ -57,6 +59,7 @@ const EMPTY: Recipe = Recipe {
     cmd: &["sh"],
     stop_signal: libc::SIGTERM,
     stand_in: None,
+    part: None,
 };
 
 const NGINX: Recipe = Recipe {
@@ -151,6 +154,54 @@ const BUSYBOX_IMAGE: Recipe = Recipe {
     name: "busybox",
     ..EMPTY
 };
+/// The program of Kubernetes' network tests and examples, among the tools that its image has.
+const AGNHOST: Recipe = Recipe {
+    name: "agnhost",
+    programs: &[BUSYBOX],
+    extras: &[
+        SHELL[1],
+        CURL,
+        program("/usr/bin/dig", "bind9-dnsutils"),
+        program("/usr/bin/nslookup", "bind9-dnsutils"),
+        program("/usr/bin/host", "bind9-host"),
+        program("/bin/nc.openbsd", "netcat-openbsd"),
+        program("/sbin/ip", "iproute2"),
+        program("/bin/ss", "iproute2"),
+    ],
+    minik: true,
+    content: content::agnhost,
+    entrypoint: &["/agnhost"],
+    cmd: &["pause"],
+    part: Some(
+        "it has connect, dns-server-list, dns-suffix, entrypoint-tester, etc-hosts, grpc-health-checking, liveness, \
+         netexec, pause, porter, serve-hostname and test-webserver",
+    ),
+    ..EMPTY
+};
+const ECHOSERVER: Recipe = Recipe {
+    name: "echoserver",
+    minik: true,
+    entrypoint: &["/usr/bin/minik", "internal", "standin", "echoserver"],
+    cmd: &[],
+    part: Some("it serves HTTP on port 8080 and no HTTPS"),
+    ..EMPTY
+};
+const ETCD: Recipe = Recipe {
+    name: "etcd",
+    minik: true,
+    content: content::etcd,
+    cmd: &["/usr/local/bin/etcd"],
+    part: Some("it answers health checks and stores nothing"),
+    ..EMPTY
+};
+const GOPROXY: Recipe = Recipe {
+    name: "goproxy",
+    minik: true,
+    entrypoint: &["/usr/bin/minik", "internal", "standin", "goproxy"],
+    cmd: &[],
+    part: Some("it listens on port 8080 and proxies nothing"),
+    ..EMPTY
+};
 const DNS: Recipe = Recipe {
     name: "minik/dns",
     programs: &[],
@@ -161,10 +212,21 @@ const DNS: Recipe = Recipe {
     ..EMPTY
 };
 
-const ALL: [Recipe; 6] = [BUSYBOX_IMAGE, HTTPD, DNS, NGINX, PAUSE, TOOLS];
+const ALL: [Recipe; 10] = [
+    AGNHOST,
+    BUSYBOX_IMAGE,
+    ECHOSERVER,
+    ETCD,
+    GOPROXY,
+    HTTPD,
+    DNS,
+    NGINX,
+    PAUSE,
+    TOOLS,
+];
 
 /// Other names by which lessons know our images.
-const ALIASES: [(&str, &str); 11] = [
+const ALIASES: [(&str, &str); 19] = [
     ("alpine", "busybox"),
     ("debian", "tools"),
     ("ubuntu", "tools"),
@@ -172,7 +234,15 @@ const ALIASES: [(&str, &str); 11] = [
     ("tutum/dnsutils", "tools"),
     ("curlimages/curl", "tools"),
     ("nicolaka/netshoot", "tools"),
+    ("coreos/etcd", "etcd"),
+    ("e2e-test-images/agnhost", "agnhost"),
+    ("e2e-test-images/busybox", "busybox"),
+    ("e2e-test-images/echoserver", "echoserver"),
+    ("e2e-test-images/glibc-dns-testing", "tools"),
+    ("e2e-test-images/httpd", "httpd"),
     ("e2e-test-images/jessie-dnsutils", "tools"),
+    ("e2e-test-images/nginx", "nginx"),
+    ("google_containers/echoserver", "echoserver"),
     ("wbitt/network-multitool", "tools"),
     ("radial/busyboxplus", "tools"),
     ("google-containers/pause", "pause"),
@@ -223,6 +293,10 @@ mod tests {
             ("registry.k8s.io/pause:3.10", Some("pause")),
             ("registry.k8s.io/nginx-slim:0.24", Some("nginx")),
             ("registry.k8s.io/e2e-test-images/jessie-dnsutils:1.7", Some("tools")),
+            ("registry.k8s.io/e2e-test-images/agnhost:2.40", Some("agnhost")),
+            ("registry.k8s.io/goproxy:0.1", Some("goproxy")),
+            ("registry.k8s.io/etcd:3.5.1-0", Some("etcd")),
+            ("registry.k8s.io/echoserver:1.10", Some("echoserver")),
             ("tutum/dnsutils", Some("tools")),
             ("curlimages/curl:8.1", Some("tools")),
             ("debian:12", Some("tools")),

@@ -18,7 +18,14 @@ pub enum Content {
         /// Its text.
         text: &'static str,
     },
-    /// A symbolic link.
+    /// A program: a text file that may be run.
+    Script {
+        /// Where.
+        path: &'static str,
+        /// Its text.
+        text: &'static str,
+    },
+    /// A symbolic link; a relative one is left out when there is nothing where it leads.
     Link {
         /// Where.
         path: &'static str,
@@ -121,6 +128,30 @@ pub fn httpd() -> Vec<Content> {
         ),
         directory("usr/local/apache2/logs"),
     ]);
+    content
+}
+
+/// agnhost where its image has it, under both of its names.
+pub fn agnhost() -> Vec<Content> {
+    let mut content = tools();
+    content.extend([
+        Content::Script {
+            path: "agnhost",
+            text: "#!/bin/sh\nexec /usr/bin/minik internal standin agnhost \"$@\"\n",
+        },
+        link("agnhost-2", "agnhost"),
+        directory("uploads"),
+    ]);
+    content
+}
+
+/// etcd where its image has it.
+pub fn etcd() -> Vec<Content> {
+    let mut content = base();
+    content.push(Content::Script {
+        path: "usr/local/bin/etcd",
+        text: "#!/bin/sh\nexec /usr/bin/minik internal standin etcd \"$@\"\n",
+    });
     content
 }
 

@@ -6,6 +6,7 @@
 
 mod connection;
 mod container;
+mod files;
 mod log;
 mod process;
 mod program;

@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::complain;
 use super::connection::{Connection, Input};
 use super::container::Container;
+use super::files;
 use super::process::{Process, failure};
 use super::program::{self, Stdio};
 use super::record::Record;
@@ -242,6 +243,10 @@ impl Server<'_> {
                     .attach(id, &container, stdin)
                     .map_or_else(Reply::Failed, |()| Reply::Done);
                 self.reply(id, &reply);
+            }
+            Request::Read { volume, path } => {
+                let read = files::read(&volume, &path).map_err(|error| failure(128, error.to_string()));
+                self.reply(id, &read.map_or_else(Reply::Failed, Reply::Text));
             }
             Request::Shutdown => {
                 self.ending = Some(id);

@@ -3,6 +3,7 @@
 mod affinity;
 mod containers;
 mod defaults;
+mod env_files;
 mod paths;
 mod probes;
 mod references;

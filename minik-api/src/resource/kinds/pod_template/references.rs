@@ -1,8 +1,9 @@
 //! Validation of what variables (and files) are taken from: a field of the Pod, a resource of a container, a key of a
-//! ConfigMap or Secret.
+//! ConfigMap, a Secret or a file.
 
 use k8s_openapi::api::core::v1::{EnvVarSource, ObjectFieldSelector, ResourceFieldSelector};
 
+use super::env_files;
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::names;
 use crate::resource::validation::quantity::Quantity;
@@ -57,6 +58,9 @@ pub(super) fn of_variable(field: &str, from: &EnvVarSource) -> FieldErrors {
     }
     if let Some(reference) = &from.resource_field_ref {
         errors.extend(resource(&format!("{field}.resourceFieldRef"), reference));
+    }
+    if let Some(reference) = &from.file_key_ref {
+        errors.extend(env_files::reference(&format!("{field}.fileKeyRef"), reference));
     }
     let keys = [
         (

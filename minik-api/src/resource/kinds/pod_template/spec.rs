@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{HostAlias, PodSpec, PodTemplateSpec, Toleration};
 use serde_json::json;
 
-use super::{affinity, containers, security, volumes};
+use super::{affinity, containers, env_files, security, volumes};
 use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::{ip, labels, meta, names, resources};
 
@@ -47,6 +47,7 @@ pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
     let given = spec.volumes.as_deref().unwrap_or_default();
     let (mut errors, volumes) = volumes::validate(&format!("{field}.volumes"), given);
     errors.extend(containers::validate(field, spec, volumes));
+    errors.extend(env_files::volumes(field, spec));
     errors.extend(containers::host_network(field, spec));
     let restart = spec.restart_policy.as_deref().unwrap_or_default();
     errors.extend(FieldError::one_of(

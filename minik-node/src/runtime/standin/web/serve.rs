@@ -21,25 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::conf::{Conf, Server, Settings};
 use super::variables::replace;
-
-/// What failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// A port that cannot be had.
-    #[error("bind() to 0.0.0.0:{port} failed ({source})")]
-    Bind {
-        /// Port.
-        port: u16,
-        /// Cause.
-        source: io::Error,
-    },
-    /// Signal handlers.
-    #[error("handle signals ({0})")]
-    Signals(io::Error),
-    /// A listener failed later.
-    #[error("serve ({0})")]
-    Serve(io::Error),
-}
+use crate::runtime::standin::{StandInError, listen};
 
 #[derive(Debug, Clone, Copy)]
 struct Ends {
@@ -58,7 +40,7 @@ impl Connected<IncomingStream<'_, TcpListener>> for Ends {
 }
 
 /// Serves until SIGTERM, SIGINT, SIGQUIT or SIGWINCH, then finishes what is under way.
-pub async fn serve(conf: Conf) -> Result<(), ServeError> {
+pub async fn serve(conf: Conf) -> Result<(), StandInError> {
     let stop = CancellationToken::new();
     for kind in [
         SignalKind::terminate(),
@@ -66,7 +48,7 @@ pub async fn serve(conf: Conf) -> Result<(), ServeError> {
         SignalKind::quit(),
         SignalKind::window_change(),
     ] {
-        let mut signals = signal(kind).map_err(ServeError::Signals)?;
+        let mut signals = signal(kind).map_err(StandInError::Signals)?;
         let stop = stop.clone();
         tokio::spawn(async move {
             signals.recv().await;
@@ -82,9 +64,7 @@ pub async fn serve(conf: Conf) -> Result<(), ServeError> {
     }
     let mut listeners = JoinSet::new();
     for (port, servers) in by_port {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-            .await
-            .map_err(|source| ServeError::Bind { port, source })?;
+        let listener = listen(port).await?;
         let app = Router::new()
             .fallback(answer)
             .with_state(Arc::<[Server]>::from(servers));
@@ -99,7 +79,7 @@ pub async fn serve(conf: Conf) -> Result<(), ServeError> {
         ended
             .map_err(io::Error::other)
             .and_then(|served| served)
-            .map_err(ServeError::Serve)?;
+            .map_err(StandInError::Serve)?;
     }
     Ok(())
 }
