@@ -173,6 +173,7 @@ fn two_constraints_on_one_topology_are_refused_at_the_first() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_a_container_is_given_is_checked() {
     let env = |from: Value| container(json!({"env": [{"name": "A", "valueFrom": from}]}));
     let from = "spec.containers[0].env[0].valueFrom";
@@ -252,7 +253,7 @@ fn what_a_container_is_given_is_checked() {
 }
 
 #[test]
-fn volumes_are_checked_and_what_is_wrong_is_no_volume() {
+fn volumes_are_checked() {
     let volume = |source: Value| {
         let mut volume = json!({"name": "v"});
         volume
@@ -321,6 +322,10 @@ fn volumes_are_checked_and_what_is_wrong_is_no_volume() {
     for (more, expected) in cases {
         assert_eq!(refusals(more.clone()), expected, "{more}");
     }
+}
+
+#[test]
+fn a_volume_that_is_wrong_is_no_volume() {
     let mut spec = container(json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
     spec["volumes"] = json!([{"name": "v", "secret": {}}]);
     assert_eq!(
@@ -372,4 +377,15 @@ fn files_of_variables_are_in_an_empty_dir_of_the_pod() {
         let expected: Vec<String> = expected.into_iter().map(|text| format!("{at}.{text}")).collect();
         assert_eq!(referring(reference.clone()), expected, "{reference}");
     }
+    let file = json!({"volumeName": "config", "path": "config.env", "key": ""});
+    let mut spec = container(json!({"env": [{"name": "K", "value": "v", "valueFrom": {"fileKeyRef": file}}]}));
+    spec["volumes"] = json!([{"name": "config", "emptyDir": {}}]);
+    assert_eq!(
+        refusals(spec),
+        [
+            format!("{at}.key: Required value"),
+            "spec.containers[0].env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty"
+                .to_owned(),
+        ]
+    );
 }
