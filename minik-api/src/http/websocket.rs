@@ -4,7 +4,7 @@
 //! Source: `StreamTranslatorHandler` of `staging/src/k8s.io/apiserver/pkg/util/proxy`.
 
 use axum::extract::FromRequestParts;
-use axum::extract::ws::{Message, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use http::request::Parts;
 
@@ -28,7 +28,12 @@ pub fn refuse(upgrade: WebSocketUpgrade, error: &ApiError) -> Response {
         if let Err(error) = written {
             tracing::warn!(%error, "write a status");
         }
-        for message in [Message::Binary(frame.into()), Message::Close(None)] {
+        // Any other end is an error of its own to clients.
+        let end = CloseFrame {
+            code: close_code::NORMAL,
+            reason: "".into(),
+        };
+        for message in [Message::Binary(frame.into()), Message::Close(Some(end))] {
             if let Err(error) = socket.send(message).await {
                 tracing::debug!(%error, "a client left before it was told");
             }

@@ -311,6 +311,8 @@ async fn a_node_that_is_off_is_told_of_as_of_a_kubelet_that_does_not_answer() {
     assert_eq!((frames[0], frames[1], frames[4]), (0x82, 126, 3));
     let length = usize::from(u16::from_be_bytes([frames[2], frames[3]]));
     let status: Value = serde_json::from_slice(&frames[5..4 + length]).expect("is a Status");
+    // And an end that is no error: 1000.
+    assert_eq!(frames[4 + length..], [0x88, 2, 0x03, 0xe8]);
     assert_eq!(
         status["message"],
         "Internal error occurred: error sending request: Post \"https://172.30.0.11:10250/exec/demo/p/a?command=ls&output=1\": dial tcp 172.30.0.11:10250: i/o timeout"
