@@ -186,6 +186,106 @@ async fn agent(listener: UnixListener) {
     }
 }
 
+/// An agent that dials for `/proxy`: behind every address is a server that greets, and turns upgrades into an echo.
+async fn dialling_agent(listener: UnixListener) {
+    loop {
+        let (stream, _) = listener.accept().await.expect("accepts");
+        let service = hyper::service::service_fn(|mut request: Request<hyper::body::Incoming>| async move {
+            let mut response = http::Response::new(Full::new(Bytes::new()));
+            if request.uri().path() != "/dial/10.244.0.9:8080" {
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+                return Ok(response);
+            }
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move { echo(upgrade.await.expect("is upgraded")).await });
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let headers = response.headers_mut();
+            headers.insert("connection", "Upgrade".parse().expect("is a value"));
+            headers.insert("upgrade", "tcp".parse().expect("is a value"));
+            Ok::<_, std::convert::Infallible>(response)
+        });
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connection.with_upgrades());
+    }
+}
+
+/// The server behind the proxy: agrees to a WebSocket and gives back what comes.
+async fn echo(stream: hyper::upgrade::Upgraded) {
+    let service = hyper::service::service_fn(|mut request: Request<hyper::body::Incoming>| async move {
+        let path = request.uri().path_and_query().expect("has a path").to_string();
+        let key = request.headers()["sec-websocket-key"].clone();
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut stream = TokioIo::new(upgrade.await.expect("is upgraded"));
+            let (mut read, mut write) = tokio::io::split(&mut stream);
+            tokio::io::copy(&mut read, &mut write).await.expect("echoes");
+            write.shutdown().await.expect("ends");
+        });
+        let mut response = http::Response::new(Full::<Bytes>::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert("connection", "Upgrade".parse().expect("is a value"));
+        headers.insert("upgrade", "websocket".parse().expect("is a value"));
+        headers.insert("x-asked", path.parse().expect("is a value"));
+        headers.insert("x-key", key);
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    connection.with_upgrades().await.expect("is served");
+}
+
+/// A WebSocket through `/proxy`: the handshake goes through as it is, and bytes both ways until both ends are done.
+#[tokio::test]
+async fn an_upgraded_connection_goes_through_the_proxy_both_ways() {
+    let dir = tempfile::tempdir().expect("is made");
+    std::fs::create_dir(dir.path().join("w1")).expect("is made");
+    let socket = UnixListener::bind(dir.path().join("w1/kubelet.sock")).expect("binds");
+    tokio::spawn(dialling_agent(socket));
+    let server = Server::with_nodes_dir(dir.path().to_owned()).await;
+    server.post(PODS, &pod("p", "w1")).await;
+    let status = serde_json::json!({"status": {"podIP": "10.244.0.9", "podIPs": [{"ip": "10.244.0.9"}]}});
+    let patch = [("content-type", "application/merge-patch+json")];
+    let told = server
+        .request("PATCH", &format!("{PODS}/p/status"), &patch, status.to_string())
+        .await;
+    assert_eq!(told.code, StatusCode::OK, "{}", told.message());
+
+    let path = dir.path().join("api.sock");
+    let listener = UnixListener::bind(&path).expect("binds");
+    tokio::spawn(serve_unix(server.state.clone(), listener, Identity::admin()));
+    let stream = UnixStream::connect(&path).await.expect("connects");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("starts");
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::get(format!("{PODS}/p:8080/proxy/chat?room=1"))
+        .header("host", "minik")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .body(Empty::<Bytes>::new())
+        .expect("is a request");
+    let mut response = sender.send_request(request).await.expect("is answered");
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["upgrade"], "websocket");
+    assert_eq!(response.headers()["x-asked"], "/chat?room=1");
+    assert_eq!(response.headers()["x-key"], "dGhlIHNhbXBsZSBub25jZQ==");
+    let mut session = TokioIo::new(hyper::upgrade::on(&mut response).await.expect("is upgraded"));
+    // More than any buffer between the two ends.
+    let sent: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[0]).collect();
+    let (mut read, mut write) = tokio::io::split(&mut session);
+    let writing = async {
+        write.write_all(&sent).await.expect("writes");
+        write.shutdown().await.expect("ends");
+    };
+    let mut echoed = Vec::new();
+    let reading = async { read.read_to_end(&mut echoed).await.expect("reads") };
+    tokio::join!(writing, reading);
+    assert!(echoed == sent, "{} bytes came back of {}", echoed.len(), sent.len());
+    server.state.shutdown.cancel();
+}
+
 #[tokio::test]
 async fn logs_and_sessions_go_to_the_agent_of_the_node() {
     let dir = tempfile::tempdir().expect("is made");

@@ -7,6 +7,7 @@
 
 mod api;
 mod fixture;
+mod forward;
 mod grpc;
 mod images;
 mod life;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         probes::trials(),
         seen::trials(),
         told::trials(),
+        forward::trials(),
     ]
     .into_iter()
     .flatten()
