@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use crate::error::{ApiError, Cause};
-use crate::resource::decode::{Format, decode};
+use crate::resource::decode::{self, Format, decode};
 use crate::resource::managed;
 use crate::storage::{Expected, Op, StorageError, Write};
 
@@ -76,6 +76,7 @@ pub async fn make(call: &Call, options: &WriteOptions, wanted: Wanted) -> Result
         admission::admit(call, &mut candidate)?;
         service_account::admit(call, &mut candidate).await?;
         strategy.prepare_for_create(&mut candidate)?;
+        decode::settle(call.info(), &mut candidate);
         attempt += 1;
         match store(call, &mut candidate, &managed_fields, options.dry_run).await {
             Ok(document) => {

@@ -257,6 +257,7 @@ fn plan(
         Part::Status => strategy.prepare_for_status_update(&mut new, old)?,
         Part::Main | Part::EphemeralContainers | Part::Resize => strategy.prepare_for_update(&mut new, old)?,
     }
+    decode::settle(info, &mut new);
     let errors = match part {
         Part::EphemeralContainers | Part::Resize => strategy.validate_spec_part(&new, old)?,
         _ => strategy.validate_update(&new, old)?,
