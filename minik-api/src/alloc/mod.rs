@@ -63,6 +63,17 @@ pub struct Allocators {
     held: Arc<Mutex<Held>>,
 }
 
+/// Why a Service does not get what it needs.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It asks for what it cannot have.
+    #[error("the Service asks for what it cannot have")]
+    Invalid(FieldErrors),
+    /// What it needs cannot be had, and no field of it says so.
+    #[error("{0}")]
+    Exhausted(String),
+}
+
 /// Numbers that a write has taken and will give up. Dropping it uncommitted undoes what was taken.
 #[must_use = "an uncommitted reservation gives its numbers back"]
 #[derive(Debug)]
@@ -147,8 +158,8 @@ impl Allocators {
     /// Fills in what a new Service asks for, and refuses what it cannot have.
     ///
     /// # Errors
-    /// One field error a number that is taken, out of range, or when a range is full.
-    pub fn for_create(&self, service: &mut Value) -> Result<Reservation, FieldErrors> {
+    /// A number is taken or out of range, or a range is full; the first of these.
+    pub fn for_create(&self, service: &mut Value) -> Result<Reservation, Refusal> {
         self.allocate(service, None)
     }
 
@@ -157,7 +168,7 @@ impl Allocators {
     ///
     /// # Errors
     /// As [`Allocators::for_create`].
-    pub fn for_update(&self, service: &mut Value, old: &Value) -> Result<Reservation, FieldErrors> {
+    pub fn for_update(&self, service: &mut Value, old: &Value) -> Result<Reservation, Refusal> {
         let old = Service::deserialize(old).map_err(|error| internal(&error))?;
         self.allocate(service, Some(&old))
     }
@@ -175,7 +186,7 @@ impl Allocators {
         Ok(())
     }
 
-    fn allocate(&self, service: &mut Value, old: Option<&Service>) -> Result<Reservation, FieldErrors> {
+    fn allocate(&self, service: &mut Value, old: Option<&Service>) -> Result<Reservation, Refusal> {
         let mut typed = Service::deserialize(&*service).map_err(|error| internal(&error))?;
         let held_before = old.map(service::claims).unwrap_or_default();
         let mut reservation = Reservation {
@@ -185,7 +196,7 @@ impl Allocators {
             committed: false,
         };
         let mut held = self.lock();
-        let result = service::fill(&mut typed, &held_before, &mut held, &mut reservation.taken);
+        let result = service::fill(&mut typed, old, &mut held, &mut reservation.taken);
         drop(held);
         result?;
         let needed = service::claims(&typed);
@@ -243,8 +254,8 @@ impl Drop for Reservation {
     }
 }
 
-fn internal(error: &serde_json::Error) -> FieldErrors {
-    vec![FieldError::invalid("spec", Value::Null, error.to_string())]
+fn internal(error: &serde_json::Error) -> Refusal {
+    Refusal::Invalid(vec![FieldError::invalid("spec", Value::Null, error.to_string())])
 }
 
 #[cfg(test)]

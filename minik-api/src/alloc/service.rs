@@ -7,8 +7,11 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use serde_json::json;
 
 use super::numbers::Refused;
-use super::{Claim, Held};
-use crate::resource::field::{FieldError, FieldErrors};
+use super::{Claim, Held, Refusal};
+use crate::resource::field::FieldError;
+
+const EXTERNAL_NAME: &str = "ExternalName";
+const FULL: &str = "range is full";
 
 /// Every number in the object that its type has a use for.
 pub fn claims(service: &Service) -> BTreeSet<Claim> {
@@ -32,37 +35,36 @@ pub fn claims(service: &Service) -> BTreeSet<Claim> {
     claims
 }
 
-/// Takes what the Service needs beyond `before` and writes what it was given into the object.
+/// Takes what the Service needs beyond what `old` (none: it is new) holds, and writes what it was given into the object:
+/// the address first, then node ports, then the port for health checks.
 pub fn fill(
     service: &mut Service,
-    before: &BTreeSet<Claim>,
+    old: Option<&Service>,
     held: &mut Held,
     taken: &mut Vec<Claim>,
-) -> Result<(), FieldErrors> {
+) -> Result<(), Refusal> {
     let Some(spec) = &mut service.spec else { return Ok(()) };
-    if has_cluster_ip(spec) {
-        cluster_ip(spec, before, held, taken)?;
+    let before = old.map(claims).unwrap_or_default();
+    let old = old.and_then(|old| old.spec.as_ref());
+    // Nothing but its type gives or takes a Service's address; whoever writes another one is refused by validation.
+    if has_cluster_ip(spec) && old.is_none_or(|old| old.type_.as_deref() == Some(EXTERNAL_NAME)) {
+        cluster_ip(spec, held, taken)?;
     }
     if has_node_ports(spec) {
-        node_ports(spec, before, held, taken)?;
+        let shares = old.is_none();
+        node_ports(spec, &before, shares, held, taken)?;
     }
-    if needs_health_check_port(spec) {
-        health_check_port(spec, before, held, taken)?;
+    if needs_health_check_port(spec) && !old.is_some_and(needs_health_check_port) {
+        health_check_port(spec, held, taken)?;
     }
     Ok(())
 }
 
-fn cluster_ip(
-    spec: &mut ServiceSpec,
-    before: &BTreeSet<Claim>,
-    held: &mut Held,
-    taken: &mut Vec<Claim>,
-) -> Result<(), FieldErrors> {
+fn cluster_ip(spec: &mut ServiceSpec, held: &mut Held, taken: &mut Vec<Claim>) -> Result<(), Refusal> {
     let asked = spec.cluster_ips.iter().flatten().next().filter(|ip| !ip.is_empty());
     let address = match asked.map(|ip| (ip, ip.parse::<Ipv4Addr>())) {
         // Validation has refused every text that is no address.
         Some((_, Err(_))) => return Ok(()),
-        Some((_, Ok(address))) if before.contains(&Claim::Address(address)) => return Ok(()),
         Some((ip, Ok(address))) => {
             held.addresses.take(address).map_err(|refused| {
                 let why = match refused {
@@ -76,7 +78,7 @@ fn cluster_ip(
         None => held
             .addresses
             .take_any(&mut held.random)
-            .ok_or_else(|| invalid_addresses(&[], "failed to allocate a serviceIP: range is full"))?,
+            .ok_or_else(|| Refusal::Exhausted(format!("failed to allocate a serviceIP: {FULL}")))?,
     };
     taken.push(Claim::Address(address));
     spec.cluster_ip = Some(address.to_string());
@@ -84,12 +86,15 @@ fn cluster_ip(
     Ok(())
 }
 
+/// Entries of a new Service with the same port number and other protocols share a node port (`shares`); those that an
+/// update leaves without one get one each.
 fn node_ports(
     spec: &mut ServiceSpec,
     before: &BTreeSet<Claim>,
+    shares: bool,
     held: &mut Held,
     taken: &mut Vec<Claim>,
-) -> Result<(), FieldErrors> {
+) -> Result<(), Refusal> {
     let ports = spec.ports.get_or_insert_default();
     // Two protocols of one Service may share a number: what the Service itself holds is no clash.
     let mut own: BTreeSet<u16> = before.iter().filter_map(port_of).collect();
@@ -100,10 +105,11 @@ fn node_ports(
             if wanted.is_some_and(|wanted| own.contains(&wanted)) {
                 continue;
             }
-            let wanted = wanted.ok_or_else(|| out_of_range(&field, number, held))?;
-            held.ports
-                .take(wanted)
-                .map_err(|refused| refuse_port(&field, number, refused, held))?;
+            let wanted = wanted.ok_or_else(|| invalid_port(&field, number, out_of_range(held)))?;
+            let refused = held.ports.take(wanted).err();
+            if let Some(refused) = refused {
+                return Err(invalid_port(&field, number, describe(refused, held)));
+            }
             taken.push(Claim::Port(wanted));
             own.insert(wanted);
         }
@@ -112,13 +118,13 @@ fn node_ports(
         if node_port(&ports[index]).is_some() {
             continue;
         }
-        let number = match twin(ports, index) {
+        let number = match twin(ports, index).filter(|_| shares) {
             Some(number) => number,
             None => {
                 let number = held
                     .ports
                     .take_any(&mut held.random)
-                    .ok_or_else(|| full(&ports[index], index))?;
+                    .ok_or_else(|| Refusal::Exhausted(format!("failed to allocate a nodePort: {FULL}")))?;
                 taken.push(Claim::Port(number));
                 number
             }
@@ -143,31 +149,26 @@ fn twin(ports: &[ServicePort], index: usize) -> Option<u16> {
         .find(|candidate| !taken.contains(candidate))
 }
 
-fn health_check_port(
-    spec: &mut ServiceSpec,
-    before: &BTreeSet<Claim>,
-    held: &mut Held,
-    taken: &mut Vec<Claim>,
-) -> Result<(), FieldErrors> {
-    let field = "spec.healthCheckNodePort";
+/// A port that cannot be had is nobody's fault, to Kubernetes.
+fn health_check_port(spec: &mut ServiceSpec, held: &mut Held, taken: &mut Vec<Claim>) -> Result<(), Refusal> {
     let number = match spec.health_check_node_port.filter(|number| *number != 0) {
         Some(number) => {
-            let wanted = port_number(number).ok_or_else(|| out_of_range(field, number, held))?;
-            if before.contains(&Claim::Port(wanted)) {
-                return Ok(());
+            let refuse = |why: String| {
+                Refusal::Exhausted(format!(
+                    "failed to allocate requested HealthCheck NodePort {number}: {why}"
+                ))
+            };
+            let wanted = port_number(number).ok_or_else(|| refuse(out_of_range(held)))?;
+            let refused = held.ports.take(wanted).err();
+            if let Some(refused) = refused {
+                return Err(refuse(describe(refused, held)));
             }
-            held.ports
-                .take(wanted)
-                .map_err(|refused| refuse_port(field, number, refused, held))?;
             wanted
         }
-        None => held.ports.take_any(&mut held.random).ok_or_else(|| {
-            vec![FieldError::invalid(
-                field,
-                json!(0),
-                "failed to allocate a nodePort: range is full",
-            )]
-        })?,
+        None => held
+            .ports
+            .take_any(&mut held.random)
+            .ok_or_else(|| Refusal::Exhausted(format!("failed to allocate a HealthCheck NodePort 0: {FULL}")))?,
     };
     taken.push(Claim::Port(number));
     spec.health_check_node_port = Some(i32::from(number));
@@ -175,7 +176,7 @@ fn health_check_port(
 }
 
 fn has_cluster_ip(spec: &ServiceSpec) -> bool {
-    spec.type_.as_deref() != Some("ExternalName") && spec.cluster_ip.as_deref() != Some("None")
+    spec.type_.as_deref() != Some(EXTERNAL_NAME) && spec.cluster_ip.as_deref() != Some("None")
 }
 
 fn has_node_ports(spec: &ServiceSpec) -> bool {
@@ -209,36 +210,25 @@ fn port_of(claim: &Claim) -> Option<u16> {
     }
 }
 
-fn invalid_addresses(asked: &[String], detail: &str) -> FieldErrors {
-    vec![FieldError::invalid("spec.clusterIPs", json!(asked), detail)]
+fn invalid_addresses(asked: &[String], detail: &str) -> Refusal {
+    Refusal::Invalid(vec![FieldError::invalid("spec.clusterIPs", json!(asked), detail)])
 }
 
-fn refuse_port(field: &str, number: i32, refused: Refused, held: &Held) -> FieldErrors {
+fn invalid_port(field: &str, number: i32, why: String) -> Refusal {
+    Refusal::Invalid(vec![FieldError::invalid(field, number, why)])
+}
+
+/// Why a port cannot be had.
+fn describe(refused: Refused, held: &Held) -> String {
     match refused {
-        Refused::OutOfRange => out_of_range(field, number, held),
-        Refused::Taken => vec![FieldError::invalid(
-            field,
-            json!(number),
-            "provided port is already allocated",
-        )],
+        Refused::OutOfRange => out_of_range(held),
+        Refused::Taken => "provided port is already allocated".to_owned(),
     }
 }
 
-fn out_of_range(field: &str, number: i32, held: &Held) -> FieldErrors {
-    vec![FieldError::invalid(
-        field,
-        json!(number),
-        format!(
-            "provided port is not in the valid range. The range of valid ports is {}",
-            held.ports.describe()
-        ),
-    )]
-}
-
-fn full(port: &ServicePort, index: usize) -> FieldErrors {
-    vec![FieldError::invalid(
-        format!("spec.ports[{index}].nodePort"),
-        json!(port.node_port.unwrap_or_default()),
-        "failed to allocate a nodePort: range is full",
-    )]
+fn out_of_range(held: &Held) -> String {
+    format!(
+        "provided port is not in the valid range. The range of valid ports is {}",
+        held.ports.describe()
+    )
 }

@@ -12,9 +12,10 @@ use ipnet::Ipv4Net;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use serde_json::{Value, json};
 
-use crate::alloc::{Allocators, FAMILY, MANAGED_BY, MANAGER, Reservation};
+use crate::alloc::{Allocators, FAMILY, MANAGED_BY, MANAGER, Refusal, Reservation};
 use crate::error::ApiError;
 use crate::resource::KindInfo;
+use crate::resource::field::FieldErrors;
 use crate::storage::{Change, Document, Entry, Expected, Op, StorageError, Write, guaranteed_update};
 
 use super::call::{Call, now};
@@ -84,7 +85,31 @@ pub fn reserve(call: &Call, service: &mut Value) -> Result<Reservation, ApiError
     follow_ranges(&call.state)?;
     let name = text(service, "/metadata/name").to_owned();
     let reserved = call.state.allocators.for_create(service);
-    reserved.map_err(|errors| ApiError::invalid(call.info(), &name, errors))
+    reserved.map_err(|refusal| refused(call, &name, refusal))
+}
+
+/// Takes the numbers that a changed Service needs beyond those of `old` and writes them into it.
+///
+/// # Errors
+/// A number cannot be had.
+pub fn reserve_more(call: &Call, service: &mut Value, old: &Value) -> Result<Reservation, ApiError> {
+    follow_ranges(&call.state)?;
+    let reserved = call.state.allocators.for_update(service, old);
+    reserved.map_err(|refusal| refused(call, &call.target.name, refusal))
+}
+
+fn refused(call: &Call, name: &str, refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::Invalid(errors) => ApiError::invalid(call.info(), name, errors),
+        Refusal::Exhausted(text) => ApiError::Internal(format!("Internal error occurred: {text}")),
+    }
+}
+
+/// Whether these errors of a Service stand before any about numbers that cannot be had: Kubernetes settles address
+/// families, allocates, and looks at everything else only then.
+pub fn come_first(errors: &FieldErrors) -> bool {
+    let early = |field: &str| field.starts_with("spec.clusterIP") || field.starts_with("spec.ipFamil");
+    !errors.is_empty() && errors.iter().all(|error| early(&error.field))
 }
 
 /// Makes the IPAddresses of a new Service's cluster IPs. Where another writer was faster, the Service gets

@@ -6,8 +6,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use crate::error::{ApiError, Cause};
-use crate::resource::decode::{Format, decode};
-use crate::resource::field::FieldErrors;
+use crate::resource::decode::{self, Format, decode};
 use crate::resource::managed;
 use crate::storage::{Expected, Op, StorageError, Write};
 
@@ -77,6 +76,7 @@ pub async fn make(call: &Call, options: &WriteOptions, wanted: Wanted) -> Result
         admission::admit(call, &mut candidate)?;
         service_account::admit(call, &mut candidate).await?;
         strategy.prepare_for_create(&mut candidate)?;
+        decode::settle(call.info(), &mut candidate);
         attempt += 1;
         match store(call, &mut candidate, &managed_fields, options.dry_run).await {
             Ok(document) => {
@@ -108,7 +108,7 @@ async fn store(call: &Call, new: &mut Value, managed_fields: &Value, dry_run: bo
     restrict_to_own_node(&call.identity, info, &name)?;
     admit_namespace(call, &name)?;
     let errors = call.kind().strategy.validate(new)?;
-    let asked = (info.kind == "Service" && !about_families(&errors)).then(|| new.clone());
+    let asked = (info.kind == "Service" && !addresses::come_first(&errors)).then(|| new.clone());
     let mut reservation = asked.as_ref().map(|_| addresses::reserve(call, new)).transpose()?;
     if !errors.is_empty() {
         return Err(ApiError::invalid(info, &name, errors));
@@ -133,13 +133,6 @@ async fn store(call: &Call, new: &mut Value, managed_fields: &Value, dry_run: bo
         _ => {}
     }
     stored
-}
-
-/// Whether these errors are about the address families of a Service: Kubernetes finds them before it
-/// allocates, and everything else after.
-fn about_families(errors: &FieldErrors) -> bool {
-    let early = |field: &str| field.starts_with("spec.clusterIP") || field.starts_with("spec.ipFamil");
-    !errors.is_empty() && errors.iter().all(|error| early(&error.field))
 }
 
 fn exists(call: &Call, name: &str) -> ApiError {

@@ -34,6 +34,7 @@ mod eviction;
 mod generated_name;
 mod health;
 mod impersonate;
+mod links;
 mod list_meta;
 mod list_options;
 mod negotiate;

@@ -1,12 +1,13 @@
 //! `/proxy` of Pods, Services and nodes: one HTTP request, carried to whoever is meant and its answer back.
 //!
 //! The API server has no address in the lab, so the agent of a node dials for it, from the node's own namespace; what
-//! is addressed to a node is answered by its agent. Bodies are streamed; nothing of them is read here.
+//! is addressed to a node is answered by its agent. Bodies are streamed; what of an answer leads back here is for
+//! [`super::links`]. The server behind sees the host that the client named, as behind a real API server.
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use serde_json::Value;
 
@@ -14,12 +15,24 @@ use crate::error::ApiError;
 
 use super::call::Call;
 use super::document;
+use super::links::Place;
 use super::object::text;
 use super::request::{key, prefix};
 use super::tunnel::{PATIENCE, Repeat, ask, connect, internal, join, unanswered};
 
 /// The protocol that an agent's `/dial` upgrades to.
 const DIAL: &str = "tcp";
+
+/// Tells the server behind the path that the client asked for.
+const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-uri");
+
+/// What lets pages of other origins ask. That is for this server to say, and it says it to none.
+const ANOTHER_ORIGIN: [HeaderName; 4] = [
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+];
 
 /// `[scheme:]name[:port]`, as the path names what is meant.
 struct Meant<'a> {
@@ -45,26 +58,26 @@ pub async fn carry(call: &Call, mut request: Request) -> Result<Response, ApiErr
         .nth(depth(call))
         .map_or(path.len(), |(at, _)| at);
     let (base, rest) = path.split_at(named);
-    if rest.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
-        return redirect(&format!("{base}/"));
-    }
     let way = way(call)?;
-    let mut target = if rest.is_empty() {
-        "/".to_owned()
-    } else {
-        rest.to_owned()
-    };
-    if let Some(query) = request.uri().query() {
-        target = format!("{target}?{query}");
+    let upgrades = request.headers().contains_key(header::UPGRADE);
+    let query = request.uri().query().map(|query| format!("?{query}"));
+    let query = query.unwrap_or_default();
+    if rest.is_empty() && !upgrades && matches!(*request.method(), Method::GET | Method::HEAD) {
+        return redirect(&format!("{base}/{query}"));
     }
+    let target = format!("{}{query}", if rest.is_empty() { "/" } else { rest });
     let client = hyper::upgrade::on(&mut request);
-    let host = way.address.clone().unwrap_or_else(|| way.node.clone());
-    let asked = super::negotiate::text(request.headers(), header::HOST).to_owned();
+    let asked = asked(&request);
     let (mut parts, body) = request.into_parts();
-    parts.headers.remove(header::AUTHORIZATION);
+    own(&mut parts.headers);
     parts
         .headers
-        .insert(header::HOST, HeaderValue::from_str(&host).map_err(internal)?);
+        .insert(header::HOST, HeaderValue::from_str(&asked).map_err(internal)?);
+    if !upgrades {
+        parts
+            .headers
+            .insert(FORWARDED, HeaderValue::from_str(&path).map_err(internal)?);
+    }
     let mut forwarded = http::Request::builder()
         .method(parts.method)
         .uri(target)
@@ -89,8 +102,37 @@ pub async fn carry(call: &Call, mut request: Request) -> Result<Response, ApiErr
         let server = hyper::upgrade::on(&mut answer);
         tokio::spawn(join(client, server, call.state.shutdown.clone()));
     }
-    relocate(answer.headers_mut(), base, &host, &asked);
-    Ok(answer.map(Body::new))
+    if upgrades {
+        return Ok(answer.map(Body::new));
+    }
+    for name in ANOTHER_ORIGIN {
+        answer.headers_mut().remove(name);
+    }
+    let place = Place {
+        base,
+        behind: way.address.as_deref().unwrap_or(&way.node),
+        asked: &asked,
+    };
+    place.lead_back(answer).await
+}
+
+/// The host that the client named: in its header, or, with HTTP/2, beside the path.
+fn asked(request: &Request) -> String {
+    let host = match super::negotiate::text(request.headers(), header::HOST) {
+        "" => request.uri().authority().map_or("", http::uri::Authority::as_str),
+        host => host,
+    };
+    host.to_owned()
+}
+
+/// Takes from `headers` what says who asks, which is for this server alone.
+fn own(headers: &mut HeaderMap) {
+    headers.remove(header::AUTHORIZATION);
+    let named = |name: &HeaderName| name.as_str().starts_with("impersonate-");
+    let whom: Vec<HeaderName> = headers.keys().filter(|name| named(name)).cloned().collect();
+    for name in whom {
+        headers.remove(name);
+    }
 }
 
 /// How many slashes the path up to and with `/proxy` has: `/api/v1/[namespaces/NS/]PLURAL/NAME/proxy`.
@@ -104,34 +146,6 @@ fn redirect(to: &str) -> Result<Response, ApiError> {
     let to = HeaderValue::from_str(to).map_err(internal)?;
     response.headers_mut().insert(header::LOCATION, to);
     Ok(response)
-}
-
-/// A redirection to a path of the server behind is one to that path behind the proxy.
-fn relocate(headers: &mut HeaderMap, base: &str, behind: &str, asked: &str) {
-    let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
-    let moved = to.and_then(|to| relocated(to, base, behind, asked));
-    if let Some(Ok(to)) = moved.map(|to| HeaderValue::from_str(&to)) {
-        headers.insert(header::LOCATION, to);
-    }
-}
-
-/// Where a redirection to `to` leads below `base`, as apimachinery's `proxy.Transport` rewrites it; nothing when it leads
-/// elsewhere or says no whole path. `behind` is the host that was proxied to, `asked` the one that the client named.
-fn relocated(to: &str, base: &str, behind: &str, asked: &str) -> Option<String> {
-    let (place, fragment) = to.find('#').map_or((to, ""), |at| to.split_at(at));
-    let url: http::Uri = place.parse().ok()?;
-    let host = url.authority().map(http::uri::Authority::as_str);
-    if host.is_some_and(|host| host != behind && host != asked) || host.is_none() && !to.starts_with('/') {
-        return None;
-    }
-    // Who named the host of the client means the client's way to us, scheme and all.
-    let origin = match (url.scheme_str(), host) {
-        (Some(scheme), Some(host)) if host == asked => format!("{scheme}://{host}"),
-        _ => String::new(),
-    };
-    let below = if url.path().starts_with(base) { "" } else { base };
-    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    Some(format!("{origin}{below}{}{query}{fragment}", url.path()))
 }
 
 impl<'a> Meant<'a> {
@@ -261,25 +275,4 @@ async fn dial(call: &Call, node: &str, address: &str) -> Result<SendRequest<Body
         }
     });
     Ok(sender)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::relocated;
-
-    #[test]
-    fn redirections_stay_behind_the_proxy() {
-        let base = "/api/v1/namespaces/demo/services/web/proxy";
-        let lead = |to: &str| relocated(to, base, "10.244.1.7:80", "localhost:8001");
-        let below = |rest: &str| Some(format!("{base}{rest}"));
-        assert_eq!(lead("/login?next=%2F#top"), below("/login?next=%2F#top"));
-        assert_eq!(lead("http://10.244.1.7:80/login/"), below("/login/"));
-        assert_eq!(lead(&format!("{base}/login")), below("/login"));
-        assert_eq!(
-            lead("http://localhost:8001/login"),
-            Some(format!("http://localhost:8001{base}/login"))
-        );
-        assert_eq!(lead("https://example.com/login"), None);
-        assert_eq!(lead("login"), None);
-    }
 }

@@ -257,17 +257,16 @@ fn plan(
         Part::Status => strategy.prepare_for_status_update(&mut new, old)?,
         Part::Main | Part::EphemeralContainers | Part::Resize => strategy.prepare_for_update(&mut new, old)?,
     }
+    decode::settle(info, &mut new);
     let errors = match part {
         Part::EphemeralContainers | Part::Resize => strategy.validate_spec_part(&new, old)?,
         _ => strategy.validate_update(&new, old)?,
     };
+    if info.kind == "Service" && part == Part::Main && !addresses::come_first(&errors) {
+        reservation = Some(addresses::reserve_more(call, &mut new, old)?);
+    }
     if !errors.is_empty() {
         return Err(ApiError::invalid(info, name, errors));
-    }
-    if info.kind == "Service" && part == Part::Main {
-        addresses::follow_ranges(&call.state)?;
-        let reserved = call.state.allocators.for_update(&mut new, old);
-        reservation = Some(reserved.map_err(|errors| ApiError::invalid(info, name, errors))?);
     }
     let warnings = if part == Part::Main {
         strategy.warnings(&new)?

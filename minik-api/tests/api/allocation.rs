@@ -338,9 +338,87 @@ async fn a_full_range_gives_way_to_the_next_and_then_refuses() {
     }
     got.sort();
     assert_eq!(got, ["10.200.0.1", "10.200.0.2", "10.201.0.1", "10.201.0.2"]);
-    let message = server.refuse("e", json!({})).await;
-    assert!(
-        message.ends_with("failed to allocate a serviceIP: range is full"),
+    // To Kubernetes that is nobody's fault.
+    let full = server.post(SERVICES, &service("e", &json!({}))).await;
+    assert_eq!(
+        (full.code, full.message()),
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Internal error occurred: failed to allocate a serviceIP: range is full".to_owned()
+        )
+    );
+}
+
+/// A changed Service gets its address, its node ports, its port for health checks, and is looked at only then. What is
+/// refused on the way gives everything back.
+#[tokio::test]
+async fn an_update_allocates_before_it_is_judged_and_leaks_nothing() {
+    let server = Server::start().await;
+    let taken = json!({"type": "NodePort", "ports": [{"name": "a", "port": 80, "nodePort": 30080}]});
+    server.serve("other", taken).await;
+    let web = json!({"type": "ExternalName", "externalName": "a.example"});
+    let made = server.serve("web", web).await;
+    let before = server.held().await;
+    let path = format!("{SERVICES}/web");
+    let refused = async |change: Value| {
+        let headers = [("content-type", "application/merge-patch+json")];
+        let body = json!({"spec": change}).to_string();
+        let answer = server.request("PATCH", &path, &headers, body).await;
+        (answer.code.as_u16(), answer.message())
+    };
+    let clash = json!([{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81}]);
+    let in_use = "spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated";
+    // The address was to be had, the port was not; and what is wrong besides is not looked at.
+    for besides in [Value::Null, json!("Sticky")] {
+        let change = json!({"type": "NodePort", "externalName": null, "ports": clash, "sessionAffinity": besides});
+        let (code, message) = refused(change).await;
+        assert_eq!((code, message.ends_with(in_use)), (422, true), "{message}");
+    }
+    let balanced = json!({
+        "type": "LoadBalancer", "externalName": null, "externalTrafficPolicy": "Local", "healthCheckNodePort": 30080,
+        "ports": [{"name": "a", "port": 80, "nodePort": 30099}],
+    });
+    assert_eq!(
+        refused(balanced).await,
+        (
+            500,
+            "Internal error occurred: failed to allocate requested HealthCheck NodePort 30080: provided port is already allocated".to_owned()
+        )
+    );
+    let invalid = json!({
+        "type": "NodePort", "externalName": null, "clusterIP": "10.96.0.77", "sessionAffinity": "Sticky",
+        "ports": [{"name": "a", "port": 80, "nodePort": 30099}],
+    });
+    let (code, message) = refused(invalid).await;
+    assert_eq!(
+        (code, message.contains("spec.sessionAffinity")),
+        (422, true),
         "{message}"
     );
+    // Nothing was kept, of what was refused as of what was tried.
+    assert_eq!(server.held().await, before);
+    assert_eq!(server.get(&path).await.json(), made);
+    let free =
+        json!({"type": "NodePort", "clusterIP": "10.96.0.77", "ports": [{"name": "a", "port": 80, "nodePort": 30099}]});
+    server.serve("free", free).await;
+    // An address is not allocated anew because somebody writes another one.
+    let moved = server
+        .become_(json!({"type": "ClusterIP", "externalName": null, "ports": [{"port": 80}]}))
+        .await;
+    let (_, message) = refused(json!({"clusterIP": "10.96.0.77"})).await;
+    assert!(message.contains("may not change once set"), "{message}");
+    assert_eq!(server.get(&path).await.json()["spec"]["clusterIP"], ip(&moved));
+    // Ports of equal numbers share a node port when they come with the Service, and not later.
+    let twins = json!([{"name": "t", "port": 53, "protocol": "TCP"}, {"name": "u", "port": 53, "protocol": "UDP"}]);
+    let node_ports = |service: &Value| {
+        let ports = service["spec"]["ports"].as_array().expect("is a list").clone();
+        ports
+            .iter()
+            .map(|port| port["nodePort"].as_i64().expect("is allocated"))
+            .collect::<Vec<_>>()
+    };
+    let together = node_ports(&server.serve("dns", json!({"type": "NodePort", "ports": twins})).await);
+    assert_eq!(together[0], together[1]);
+    let apart = node_ports(&server.become_(json!({"type": "NodePort", "ports": twins})).await);
+    assert_ne!(apart[0], apart[1]);
 }

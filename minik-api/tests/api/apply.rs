@@ -167,6 +167,19 @@ async fn an_applied_zero_is_owned_though_it_is_not_kept() {
     );
 }
 
+/// The tag of `LocalObjectReference.name` is `json:"name,omitempty"`: an empty one is kept as Go writes it.
+#[tokio::test]
+async fn a_zero_that_defaulting_writes_is_not_kept() {
+    let server = Server::start().await;
+    let path = "/api/v1/namespaces/demo/serviceaccounts";
+    let body = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}, "imagePullSecrets": [{}, {"name": ""}]});
+    let made = send(&server, "POST", path, &body).await.json();
+    assert_eq!(made["imagePullSecrets"], json!([{}, {}]), "{made}");
+    let path = format!("{path}/a");
+    let changed = send(&server, "PATCH", &path, &json!({"imagePullSecrets": [{"name": ""}]})).await;
+    assert_eq!(changed.json()["imagePullSecrets"], json!([{}]), "{}", changed.message());
+}
+
 #[tokio::test]
 async fn conflicts_and_force() {
     let server = Server::start().await;

@@ -21,6 +21,7 @@ mod networking;
 mod objects;
 mod options;
 mod protobuf;
+mod proxied;
 mod refusals;
 mod registry;
 mod subresources;

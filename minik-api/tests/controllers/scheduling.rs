@@ -114,8 +114,7 @@ async fn a_gated_pod_waits_until_its_gates_are_gone() {
         .await
         .unwrap_err()
         .to_string();
-    let text =
-        "spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gate 'example.com/other'";
+    let text = "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'example.com/other'";
     assert!(refused.contains(text), "{refused}");
     let open = Patch::Merge(json!({"spec": {"schedulingGates": []}}));
     pods.patch("gated", &PatchParams::default(), &open).await.unwrap();

@@ -37,6 +37,9 @@ const CHANNELS: &str = "v4.channel.k8s.io";
 const STREAMS: &str = "portforward.k8s.io";
 /// How long a client may take to begin the second of two streams (the kubelet's own time).
 const PAIR_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may go on when the Pod has said everything: what containerd gives it. A channel of a WebSocket has
+/// no end that would tell the client that it is over.
+const LINGER: Duration = Duration::from_millis(500);
 /// How much is read from the Pod at once.
 const PIECE: usize = 32 * 1024;
 /// Pieces that may wait for one end.
@@ -227,7 +230,7 @@ async fn connection(place: Place, port: u16, reader: Reader, writer: Writer, err
     }
 }
 
-/// Carries bytes both ways until both ends have said everything, or either has gone.
+/// Carries bytes both ways until the Pod has said everything, or either end has gone.
 async fn carry(stream: TcpStream, mut reader: Reader, writer: Writer) -> Result<(), Unread> {
     let (mut from_pod, mut to_pod) = stream.into_split();
     let up = async {
@@ -255,7 +258,17 @@ async fn carry(stream: TcpStream, mut reader: Reader, writer: Writer) -> Result<
             }
         }
     };
-    tokio::try_join!(up, down).map(drop)
+    tokio::pin!(up, down);
+    tokio::select! {
+        said = &mut up => {
+            said?;
+            down.await
+        }
+        said = &mut down => {
+            said?;
+            tokio::time::timeout(LINGER, up).await.unwrap_or(Ok(()))
+        }
+    }
 }
 
 /// What the client sends on one connection.

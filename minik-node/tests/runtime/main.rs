@@ -7,6 +7,7 @@
 
 mod api;
 mod fixture;
+mod forward;
 mod grpc;
 mod images;
 mod life;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         seen::trials(),
         standins::trials(),
         told::trials(),
+        forward::trials(),
     ]
     .into_iter()
     .flatten()

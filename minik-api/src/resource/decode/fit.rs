@@ -306,7 +306,7 @@ fn is_kept(value: &Value, field: &Field) -> bool {
 
 /// Whether a scalar is the zero value of its type. Times and quantities are structs to Go, and no struct is
 /// empty to it.
-fn is_zero(value: &Value, ty: &Type) -> bool {
+pub(super) fn is_zero(value: &Value, ty: &Type) -> bool {
     match (value, ty) {
         (Value::Bool(value), Type::Bool) => !value,
         (Value::Number(number), Type::Int32 | Type::Int64 | Type::Float64) => number.as_f64() == Some(0.0),

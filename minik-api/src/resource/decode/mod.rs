@@ -9,12 +9,14 @@
 
 mod fit;
 mod go;
+mod settle;
 mod syntax;
 mod tree;
 
 use serde_json::Value;
 
 use self::fit::Words;
+pub use self::settle::settle;
 use self::tree::Tree;
 use super::{KindInfo, schema};
 
