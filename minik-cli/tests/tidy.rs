@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "minik-node/src/plan/",
     "minik-node/src/pods/backoff",
     "minik-node/src/pods/decide",
+    "minik-node/src/pods/env_file",
     "minik-node/src/pods/probes",
     "minik-node/src/pods/status",
     "minik-node/src/probe/schedule",

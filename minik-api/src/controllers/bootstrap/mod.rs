@@ -12,6 +12,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
+use futures::try_join;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::PostParams;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -49,13 +50,17 @@ pub async fn bootstrap(client: &Client, config: &ControllerConfig) -> Result<(),
     let namespaces = NAMESPACES.map(objects::namespace);
     try_join_all(namespaces.iter().map(|namespace| ensure_cluster(client, namespace))).await?;
     let policy = policy::bootstrap().map_err(BootstrapError::Policy)?;
-    try_join_all(policy.roles.iter().map(|role| ensure_cluster(client, role))).await?;
-    try_join_all(policy.bindings.iter().map(|binding| ensure_cluster(client, binding))).await?;
-    let classes = objects::priority_classes();
-    try_join_all(classes.iter().map(|class| ensure_cluster(client, class))).await?;
-    ensure_cluster(client, &objects::storage_class()).await?;
-    // Before the first Service: its address comes from here.
-    ensure_cluster(client, &objects::service_cidr(config)).await?;
+    let (classes, storage_class) = (objects::priority_classes(), objects::storage_class());
+    // Its addresses are those of the first Services.
+    let range = objects::service_cidr(config);
+    // At once, since what is written at once is made durable at once.
+    try_join!(
+        try_join_all(policy.roles.iter().map(|role| ensure_cluster(client, role))),
+        try_join_all(policy.bindings.iter().map(|binding| ensure_cluster(client, binding))),
+        try_join_all(classes.iter().map(|class| ensure_cluster(client, class))),
+        ensure_cluster(client, &storage_class),
+        ensure_cluster(client, &range),
+    )?;
     ensure_kubernetes(client, config).await?;
     ensure_system(client, config).await
 }
