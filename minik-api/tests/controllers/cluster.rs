@@ -129,6 +129,11 @@ impl Cluster {
         }
     }
 
+    /// What controllers were forbidden since this was asked last.
+    pub fn take_forbidden(&self) -> Vec<String> {
+        std::mem::take(&mut *self.forbidden.lock().unwrap())
+    }
+
     pub fn api<K>(&self, namespace: &str) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,

@@ -12,6 +12,7 @@ mod daemonset;
 mod endpoints;
 mod jobs;
 mod nodes;
+mod rights;
 mod scheduling;
 mod statefulset;
 mod storage;
