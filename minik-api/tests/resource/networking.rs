@@ -325,7 +325,7 @@ fn ip_addresses_follow_kubernetes() {
     assert_eq!(
         replaced("IPAddress", &address("10.0.0.1", parent()), &address("10.0.0.1", other)).1,
         [
-            r#"spec.parentRef: Invalid value: {"name":"other","namespace":"bench","resource":"services"}: field is immutable"#
+            r#"spec.parentRef: Invalid value: {"Group":"","Resource":"services","Namespace":"bench","Name":"other"}: field is immutable"#
         ]
     );
     assert_eq!(

@@ -159,6 +159,32 @@ fn other_cases() -> Vec<Case> {
                 "Invalid value: \"300.1.1.1\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
             )],
         ),
+        (
+            "EndpointSlice",
+            json!({"metadata": {"name": "z"}, "addressType": "FQDN", "endpoints": [{
+                "addresses": ["web.example.com.", "web"],
+                "hints": {"forZones": [{"name": "a"}, {"name": "a"}], "forNodes": [{"name": "-n"}]},
+            }]}),
+            vec![
+                (
+                    "endpoints[0].addresses[1]",
+                    "Invalid value: \"web\": should be a domain with at least two segments separated by dots",
+                ),
+                ("endpoints[0].hints.forZones[1].name", "Duplicate value: \"a\""),
+                (
+                    "endpoints[0].hints.forNodes[0].name",
+                    "Invalid value: \"-n\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+                ),
+            ],
+        ),
+        (
+            "EndpointSlice",
+            json!({"metadata": {"name": "z"}, "addressType": "IPv4", "endpoints": [{
+                "addresses": ["10.9.8.7"],
+                "hints": {"forZones": [{"name": "1"}, {"name": "2"}, {"name": "3"}, {"name": "4"}, {"name": "5"}, {"name": "6"}, {"name": "7"}, {"name": "8"}, {"name": "9"}]},
+            }]}),
+            vec![("endpoints[0].hints.forZones", "Too many: 9: must have at most 8 items")],
+        ),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice};
 use serde_json::Value;
 
 use crate::resource::field::{FieldError, FieldErrors};
@@ -24,6 +24,8 @@ const ADDRESS_TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
 const MOST_ENDPOINTS: usize = 1000;
 const MOST_ADDRESSES: usize = 100;
 const MOST_PORTS: usize = 20_000;
+/// Zones, or nodes, that an endpoint may be meant for.
+const MOST_HINTS: usize = 8;
 /// Ports or addresses shown in a cell.
 const MOST_SHOWN: usize = 3;
 
@@ -61,10 +63,12 @@ impl Strategy for EndpointSlices {
     }
 
     fn prepare_for_create(&self, object: &mut EndpointSlice) {
+        drop_topology(object);
         object.metadata.generation = Some(1);
     }
 
     fn prepare_for_update(&self, new: &mut EndpointSlice, old: &EndpointSlice) {
+        drop_topology(new);
         let same = new.address_type == old.address_type
             && new.endpoints == old.endpoints
             && new.ports == old.ports
@@ -110,6 +114,13 @@ impl Strategy for EndpointSlices {
             Value::from(shortened(addresses.collect())),
             print::age(&object.metadata, now),
         ]
+    }
+}
+
+/// Forgets what only v1beta1 could write: 1.36 takes it without a word and does not keep it.
+fn drop_topology(slice: &mut EndpointSlice) {
+    for endpoint in slice.endpoints.iter_mut().flatten() {
+        endpoint.deprecated_topology = None;
     }
 }
 
@@ -171,7 +182,42 @@ fn endpoint(field: &str, endpoint: &Endpoint, address_type: &str) -> FieldErrors
             names::dns_label(hostname),
         ));
     }
+    if let Some(given) = &endpoint.hints {
+        errors.extend(hints(&format!("{field}.hints"), given));
+    }
     errors
+}
+
+/// Whom an endpoint is meant for, zones before nodes. Too many of the one kind are all there is to say.
+fn hints(field: &str, hints: &EndpointHints) -> FieldErrors {
+    let zones = hints.for_zones.iter().flatten().map(|zone| zone.name.as_str());
+    let nodes = hints.for_nodes.iter().flatten().map(|node| node.name.as_str());
+    let mut errors = match unique(&format!("{field}.forZones"), zones.collect(), names::label_value) {
+        Ok(errors) => errors,
+        Err(too_many) => return vec![too_many],
+    };
+    match unique(&format!("{field}.forNodes"), nodes.collect(), names::dns_subdomain) {
+        Ok(found) => errors.extend(found),
+        Err(too_many) => errors.push(too_many),
+    }
+    errors
+}
+
+/// What is wrong with the names in a list of hints, or that they are too many.
+fn unique(field: &str, all: Vec<&str>, check: fn(&str) -> Vec<String>) -> Result<FieldErrors, FieldError> {
+    if all.len() > MOST_HINTS {
+        return Err(FieldError::too_many(field, all.len(), MOST_HINTS));
+    }
+    let mut errors = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (index, name) in all.into_iter().enumerate() {
+        let at = format!("{field}[{index}].name");
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(at.as_str(), name));
+        }
+        errors.extend(FieldError::each(&at, name, check(name)));
+    }
+    Ok(errors)
 }
 
 fn check_address(field: &str, address: &str, address_type: &str) -> FieldErrors {
@@ -191,7 +237,7 @@ fn check_address(field: &str, address: &str, address_type: &str) -> FieldErrors 
             }
             errors
         }
-        "FQDN" => FieldError::each(field, address, names::dns_subdomain(address)),
+        "FQDN" => names::full_domain(field, address),
         _ => Vec::new(),
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::ingress::validate::required_segment;
 use super::service::addresses;
-use crate::resource::field::{FieldError, FieldErrors};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::names;
 use crate::resource::{Column, KindInfo, Strategy, print};
@@ -58,7 +58,8 @@ impl Strategy for IpAddresses {
     fn validate_update(&self, new: &IPAddress, old: &IPAddress) -> FieldErrors {
         let mut errors = meta::contents(&new.metadata);
         if reference(new) != reference(old) {
-            errors.push(FieldError::immutable(FIELD, json!(reference(new))));
+            let shown = Shown::pointer(reference(new).map(whole));
+            errors.push(FieldError::invalid_shown(FIELD, shown, "field is immutable"));
         }
         errors
     }
@@ -80,6 +81,17 @@ impl Strategy for IpAddresses {
 fn reference(object: &IPAddress) -> Option<&ParentReference> {
     let reference = &object.spec.parent_ref;
     (*reference != ParentReference::default()).then_some(reference)
+}
+
+/// The reference as Kubernetes keeps it.
+fn whole(reference: &ParentReference) -> Shown {
+    let text = |text: &Option<String>| json!(text.as_deref().unwrap_or_default()).into();
+    Shown::go([
+        ("Group", text(&reference.group)),
+        ("Resource", json!(reference.resource).into()),
+        ("Namespace", text(&reference.namespace)),
+        ("Name", json!(reference.name).into()),
+    ])
 }
 
 /// `services/default/web`

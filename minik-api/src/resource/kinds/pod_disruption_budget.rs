@@ -7,8 +7,8 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use super::workload::{count_or_percent, non_negative};
-use crate::resource::field::{FieldError, FieldErrors};
+use super::workload::{count_or_percent, non_negative, shown_selector};
+use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::{conditions, labels, names};
 use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
@@ -113,11 +113,24 @@ fn counted(budget: &mut PodDisruptionBudget) {
     status.expected_pods.get_or_insert_default();
 }
 
+/// The whole spec, as Kubernetes keeps it.
+fn shown(spec: &PodDisruptionBudgetSpec) -> Shown {
+    Shown::go([
+        ("MinAvailable", json!(spec.min_available).into()),
+        ("Selector", Shown::pointer(spec.selector.as_ref().map(shown_selector))),
+        ("MaxUnavailable", json!(spec.max_unavailable).into()),
+        (
+            "UnhealthyPodEvictionPolicy",
+            json!(spec.unhealthy_pod_eviction_policy).into(),
+        ),
+    ])
+}
+
 fn spec(spec: &PodDisruptionBudgetSpec) -> FieldErrors {
     let mut errors = FieldErrors::new();
     if spec.min_available.is_some() && spec.max_unavailable.is_some() {
         let detail = "minAvailable and maxUnavailable cannot be both set";
-        errors.push(FieldError::invalid("spec", json!(spec), detail));
+        errors.push(FieldError::invalid_shown("spec", shown(spec), detail));
     }
     for (field, amount) in [
         ("spec.minAvailable", &spec.min_available),

@@ -51,7 +51,7 @@ fn says_nothing(selector: &LabelSelector) -> bool {
 }
 
 /// A selector in Go's order of fields.
-fn shown_selector(selector: &LabelSelector) -> Shown {
+pub(super) fn shown_selector(selector: &LabelSelector) -> Shown {
     let labels = selector.match_labels.as_ref().filter(|labels| !labels.is_empty());
     let labels = labels.map(|labels| format!("\"matchLabels\":{}", json!(labels)));
     let expressions = selector.match_expressions.as_ref().filter(|all| !all.is_empty());

@@ -239,6 +239,27 @@ pub fn wildcard_subdomain(text: &str) -> Vec<String> {
     )]
 }
 
+/// Checks a domain name of at least two labels; a dot may end it.
+#[must_use]
+pub fn full_domain(field: &str, text: &str) -> FieldErrors {
+    if text.is_empty() {
+        return vec![FieldError::required(field, "")];
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let problems = dns_subdomain(name);
+    if !problems.is_empty() {
+        return vec![FieldError::invalid(field, name, problems.join(","))];
+    }
+    if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        return vec![FieldError::invalid(field, name, detail)];
+    }
+    let too_long = name
+        .split('.')
+        .flat_map(|label| FieldError::each(field, label, dns_label(label)));
+    too_long.collect()
+}
+
 /// Checks `DOMAIN/PATH`: who is in charge of something, as one of many.
 #[must_use]
 pub fn domain_prefixed_path(field: &str, text: &str) -> FieldErrors {

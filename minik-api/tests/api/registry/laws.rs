@@ -141,6 +141,8 @@ const NOT_KEPT: &[(&str, &str)] = &[
     ),
     // Only `/finalize` writes them.
     ("Namespace", ".spec.finalizers"),
+    // Writable in v1beta1 only.
+    ("EndpointSlice", ".endpoints.deprecatedTopology"),
     // What the Service's type has no use for.
     ("Service", ".spec."),
 ];

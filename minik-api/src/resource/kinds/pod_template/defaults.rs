@@ -1,8 +1,10 @@
 //! What 1.36 fills in for a Pod spec, wherever it stands.
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EphemeralContainer, HTTPGetAction, LifecycleHandler, ObjectFieldSelector, PodSpec, Probe, Volume,
+    Container, DownwardAPIVolumeFile, EnvVar, EphemeralContainer, HTTPGetAction, LifecycleHandler, ObjectFieldSelector,
+    PodSpec, Probe, ResourceFieldSelector, Volume,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 const FILE_MODE: i32 = 0o644;
 const TOKEN_SECONDS: i64 = 3600;
@@ -100,13 +102,23 @@ fn pull_policy(image: &str) -> &'static str {
 }
 
 fn environment(variable: &mut EnvVar) {
-    if let Some(field) = variable.value_from.as_mut().and_then(|from| from.field_ref.as_mut()) {
-        field_reference(field);
-    }
+    let Some(from) = &mut variable.value_from else { return };
+    from.field_ref.iter_mut().for_each(field_reference);
+    from.resource_field_ref.iter_mut().for_each(resource_reference);
 }
 
 fn field_reference(field: &mut ObjectFieldSelector) {
     field.api_version.get_or_insert_with(|| "v1".to_owned());
+}
+
+/// A divisor is a struct to Go, which it writes even when nobody gave one.
+fn resource_reference(resource: &mut ResourceFieldSelector) {
+    resource.divisor.get_or_insert_with(|| Quantity("0".to_owned()));
+}
+
+fn file(file: &mut DownwardAPIVolumeFile) {
+    file.field_ref.iter_mut().for_each(field_reference);
+    file.resource_field_ref.iter_mut().for_each(resource_reference);
 }
 
 fn probe(probe: &mut Probe) {
@@ -158,10 +170,7 @@ fn volume(volume: &mut Volume) {
     }
     if let Some(source) = &mut volume.downward_api {
         source.default_mode.get_or_insert(FILE_MODE);
-        let files = source.items.iter_mut().flatten();
-        files
-            .filter_map(|file| file.field_ref.as_mut())
-            .for_each(field_reference);
+        source.items.iter_mut().flatten().for_each(file);
     }
     let Some(source) = &mut volume.projected else { return };
     source.default_mode.get_or_insert(FILE_MODE);
@@ -173,15 +182,46 @@ fn volume(volume: &mut Volume) {
             .downward_api
             .iter_mut()
             .flat_map(|api| api.items.iter_mut().flatten());
-        files
-            .filter_map(|file| file.field_ref.as_mut())
-            .for_each(field_reference);
+        files.for_each(file);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::pull_policy;
+    use super::{PodSpec, pod_spec, pull_policy};
+    use serde_json::json;
+
+    /// `kubectl get -o yaml` of such a Pod shows `divisor: "0"`.
+    #[test]
+    fn a_reference_to_a_resource_has_a_divisor() {
+        let reference = |divisor: &str| json!({"containerName": "main", "resource": "limits.cpu", "divisor": divisor});
+        let pod = |divisor: &dyn Fn(&str) -> serde_json::Value| {
+            let files = json!({"items": [{"path": "a", "resourceFieldRef": divisor("0")}]});
+            json!({
+                "containers": [{"name": "main", "env": [
+                    {"name": "A", "valueFrom": {"resourceFieldRef": divisor("0")}},
+                    {"name": "B", "valueFrom": {"resourceFieldRef": divisor("1m")}},
+                ]}],
+                "volumes": [
+                    {"name": "a", "downwardAPI": files},
+                    {"name": "b", "projected": {"sources": [{"downwardAPI": files}]}},
+                ],
+            })
+        };
+        let given = |divisor: &str| {
+            let mut reference = reference(divisor);
+            if divisor == "0" {
+                reference.as_object_mut().unwrap().remove("divisor");
+            }
+            reference
+        };
+        let mut filled: PodSpec = serde_json::from_value(pod(&given)).unwrap();
+        pod_spec(&mut filled);
+        let mut expected: PodSpec = serde_json::from_value(pod(&reference)).unwrap();
+        pod_spec(&mut expected);
+        assert_eq!(filled, expected);
+        assert!(json!(filled).to_string().contains(r#""divisor":"0""#));
+    }
 
     #[test]
     fn the_latest_tag_is_pulled_always() {
