@@ -248,6 +248,19 @@ async fn logs_and_sessions_go_to_the_agent_of_the_node() {
     server.state.shutdown.cancel();
 }
 
+/// A session in the channels of a WebSocket.
+fn over_websocket(path: &str) -> Request<Empty<Bytes>> {
+    Request::get(path)
+        .header("host", "minik")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-protocol", "v5.channel.k8s.io")
+        .body(Empty::<Bytes>::new())
+        .expect("is a request")
+}
+
 /// The socket of a node that is switched off is open, since the supervisor holds it, and nobody answers on it.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_off_is_told_of_as_of_a_kubelet_that_does_not_answer() {
@@ -292,16 +305,8 @@ async fn a_node_that_is_off_is_told_of_as_of_a_kubelet_that_does_not_answer() {
         .await
         .expect("starts");
     tokio::spawn(connection.with_upgrades());
-    let request = Request::get(format!("{PODS}/p/exec?command=ls&stdout=true"))
-        .header("host", "minik")
-        .header("connection", "Upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-        .header("sec-websocket-protocol", "v5.channel.k8s.io")
-        .body(Empty::<Bytes>::new())
-        .expect("is a request");
-    let mut response = sender.send_request(request).await.expect("is answered");
+    let session = over_websocket(&format!("{PODS}/p/exec?command=ls&stdout=true"));
+    let mut response = sender.send_request(session).await.expect("is answered");
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
     let mut session = TokioIo::new(hyper::upgrade::on(&mut response).await.expect("is upgraded"));
