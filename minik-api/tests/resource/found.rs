@@ -1,7 +1,8 @@
 //! Inputs that fuzz targets and schemathesis found, each with what was wrong about it.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use minik_api::resource::Registry;
+use minik_api::resource::cron::Schedule;
 use minik_api::resource::decode::{FieldValidation, Format, check, decode};
 use minik_api::resource::managed::{Writer, apply};
 use serde_json::{Value, json};
@@ -57,4 +58,17 @@ fn a_series_of_events_without_a_time_has_gos_zero_time() {
         .object;
     kind.strategy.default(&mut object).unwrap();
     assert_eq!(object["series"]["lastObservedTime"], "0001-01-01T00:00:00.000000Z");
+}
+
+/// Every minute of the days it allows was looked at, for a quarter of a minute: a comma alone is no hour.
+#[test]
+fn a_schedule_without_an_hour_is_seen_through_at_once() {
+    let schedule = Schedule::parse("TZ=GB 6\u{b}\u{b}\u{b}, 15 * 5").unwrap();
+    let before = std::time::Instant::now();
+    assert_eq!(schedule.next(Timestamp::UNIX_EPOCH, &TimeZone::UTC), None);
+    assert!(
+        before.elapsed() < std::time::Duration::from_secs(1),
+        "{:?}",
+        before.elapsed()
+    );
 }

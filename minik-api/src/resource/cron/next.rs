@@ -33,6 +33,10 @@ impl Schedule {
 
 fn next_minute(fields: &[Field; 5], after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     let [minutes, hours, ..] = fields;
+    // A field of commas alone allows nothing.
+    if minutes.bits == 0 || hours.bits == 0 {
+        return None;
+    }
     let start = (after.as_second().div_euclid(MINUTE) + 1) * MINUTE;
     let mut now = Timestamp::from_second(start).ok()?.to_zoned(zone.clone());
     let last = now.year().checked_add(YEARS)?;
@@ -123,5 +127,13 @@ mod tests {
     fn what_never_comes_is_not_waited_for() {
         let schedule = Schedule::parse("0 0 30 2 *").unwrap();
         assert_eq!(schedule.next(Timestamp::UNIX_EPOCH, &TimeZone::UTC), None);
+    }
+
+    #[test]
+    fn no_hour_and_no_minute_are_never() {
+        for schedule in [", * * * *", "* , * * *"] {
+            let schedule = Schedule::parse(schedule).unwrap();
+            assert_eq!(schedule.next(Timestamp::UNIX_EPOCH, &TimeZone::UTC), None);
+        }
     }
 }
