@@ -29,7 +29,7 @@ async fn unknown_image() {
     let message = db["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
         .as_str()
         .unwrap();
-    assert!(message.contains("there are: busybox"), "{message}");
+    assert!(message.contains("there are: agnhost, busybox, "), "{message}");
     assert_eq!(
         get(&node.registry, "/containerLogs/default/db/main").await,
         (
