@@ -26,6 +26,19 @@ fn a_claim_in_a_stateful_set_is_a_claim_whatever_it_calls_itself() {
     );
 }
 
+/// It was decoded and then fitted no type: a 500.
+#[test]
+fn a_time_in_a_map_that_is_null_is_gos_zero_time() {
+    let registry = Registry::standard();
+    let kind = row(&registry, "PodDisruptionBudget");
+    let body = br#"{"metadata":{"name":"a"},"spec":{},"status":{"disruptedPods":{"web":null}}}"#;
+    let mut object = decode(body, Format::Json, &kind.info, FieldValidation::Strict)
+        .unwrap()
+        .object;
+    kind.strategy.default(&mut object).unwrap();
+    assert_eq!(object["status"]["disruptedPods"]["web"], "0001-01-01T00:00:00Z");
+}
+
 /// It was appended with each apply.
 #[test]
 fn a_key_that_is_null_is_one_that_is_left_out() {

@@ -220,7 +220,9 @@ impl<'a> Fitter<'a> {
             Type::Quantity => Value::String("0".to_owned()),
             Type::List(_) => Value::Array(Vec::new()),
             Type::Map(_) => Value::Object(Map::new()),
-            Type::Time | Type::MicroTime | Type::Any => Value::Null,
+            Type::Time => Value::from(ZERO_TIME),
+            Type::MicroTime => Value::from(ZERO_MICRO_TIME),
+            Type::Any => Value::Null,
         })
     }
 
