@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::vm::Vm;
 use check::{census, consistent, held, nothing_is_kept};
-use clients::Clients;
+use clients::{Asked, Clients};
 use harm::{Event, Harm};
 
 const OBJECTS: &str = "
@@ -86,11 +86,15 @@ fn hunt(seconds: u64, every: Duration, harms: &[Harm]) {
     }
     std::thread::sleep(Duration::from_secs(3));
     let asked = clients.stop();
-    consistent(&vm);
-    let after = census(&vm);
-    nothing_is_kept(&vm, &held_before);
     tell_of_flushes(&events);
+    judge(&asked, &events, seconds);
+    consistent(&vm);
+    assert_eq!(census(&vm), before, "something was left behind, or lost");
+    nothing_is_kept(&vm, &held_before);
+}
 
+/// Tells of each request that failed with what was happening; none may have failed without.
+fn judge(asked: &Asked, events: &[Event], seconds: u64) {
     let mut unexcused = Vec::new();
     for failure in &asked.failures {
         let around: Vec<&Event> = events.iter().filter(|event| event.is_around(failure.at)).collect();
@@ -119,7 +123,6 @@ fn hunt(seconds: u64, every: Duration, harms: &[Harm]) {
         "failed with nothing to excuse it:\n{}",
         unexcused.join("\n")
     );
-    assert_eq!(after, before, "something was left behind, or lost");
 }
 
 /// How long rules were gone after a flush by hand.
