@@ -48,8 +48,9 @@ fn what_is_taken_from_the_network_is_laid_again() {
         "ip -n minik.minik.worker1 route del $(ip -n minik.minik.worker1 -o route | grep -o '^10.244.1.[0-9]*' | head -1)",
         "ip netns exec minik.minik.worker1 sysctl -q net.ipv4.ip_forward=0",
         "ip netns exec minik.minik.worker1 sysctl -q net.ipv4.conf.all.rp_filter=1",
-        "ip netns del minik.minik.worker1",
-        "ip netns del minik.minik.fabric",
+        // It may be mounted again before its file is taken away, which fails then.
+        "ip netns del minik.minik.worker1 || mountpoint -q /run/netns/minik.minik.worker1",
+        "ip netns del minik.minik.fabric || mountpoint -q /run/netns/minik.minik.fabric",
         "ip -n minik.minik.worker2 route flush proto 88",
     ] {
         vm.sh(harm).ok();
