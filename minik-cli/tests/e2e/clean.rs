@@ -26,7 +26,8 @@ pub fn snapshot(vm: &Vm) -> String {
         ),
         (
             "processes",
-            "ps -e -o args= | grep -vE '^(timeout|bash -o pipefail|ps|grep|sort)( |$)' | sort",
+            // Without those that have ended and wait for their parent.
+            "ps -e -o stat=,args= | grep -v '^Z' | sed 's/^[^ ]* *//' | grep -vE '^(timeout|bash -o pipefail|ps|grep|sed|sort)( |$)' | sort",
         ),
         ("runtime files", "find /run -not -path '*/xtables.lock' | sort"),
         ("state", "find /var/lib/minik | sort"),
