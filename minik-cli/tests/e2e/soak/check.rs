@@ -58,7 +58,8 @@ pub fn census(vm: &Vm) -> String {
         ("processes", "pgrep -af '[i]nternal ' | grep -oE 'internal [a-z]+' | sort | uniq -c"),
         ("namespaces", "ls /run/netns | sed -E 's/pod\\..*/pod/' | sort | uniq -c"),
         ("mounts", "cut -d' ' -f5 /proc/self/mountinfo | sed -E 's/pod\\.[-0-9a-f]+/pod/; s/[-0-9a-f]{36}/UID/' | sort | uniq -c"),
-        ("links", "for n in control-plane worker1 worker2 fabric outside; do ip -n minik.minik.$n -o link | wc -l; done"),
+        // All together: a Pod that takes the place of another may be on another node.
+        ("links", "for n in control-plane worker1 worker2 fabric outside; do ip -n minik.minik.$n -o link; done | wc -l"),
         ("Pods", "ls /run/minik/minik/nodes/*/pods | wc -l"),
         ("temporary files", "find /run/minik /var/lib/minik -name '.tmp*' -o -name '*.tmp'"),
     ]
