@@ -236,6 +236,16 @@ async fn revive(pod: &Fixture) -> Result<(Watch, States), ShimClientError> {
     Ok((watch, states))
 }
 
+/// Starts a container that sleeps; gives its first process.
+async fn sleeper(pod: &Fixture, name: &str) -> i32 {
+    let mut watch = pod.client.watch().await.unwrap();
+    let spec = pod.container(name, "busybox", &["sleep", "1000"]).await;
+    pod.client.start(spec).await.unwrap();
+    until(&mut watch, |states| states.contains_key(name)).await[name]
+        .current
+        .pid
+}
+
 fn holder(pod: &Fixture) -> i64 {
     let text = std::fs::read_to_string(pod.run_dir().join("holder.json")).unwrap();
     serde_json::from_str::<serde_json::Value>(&text).unwrap()["pid"]
@@ -292,12 +302,7 @@ async fn killed() {
 
 async fn unseen() {
     let pod = Fixture::new();
-    let mut watch = pod.client.watch().await.unwrap();
-    let spec = pod.container("main", "busybox", &["sleep", "1000"]).await;
-    pod.client.start(spec).await.unwrap();
-    let pid = until(&mut watch, |states| states.contains_key("main")).await["main"]
-        .current
-        .pid;
+    let pid = sleeper(&pod, "main").await;
     kill_shim(&pod, pid);
     kill(&pid.to_string());
     inherit(pid);
@@ -309,12 +314,7 @@ async fn unseen() {
 
 async fn held() {
     let pod = Fixture::new();
-    let mut watch = pod.client.watch().await.unwrap();
-    let spec = pod.container("main", "busybox", &["sleep", "1000"]).await;
-    pod.client.start(spec).await.unwrap();
-    let pid = until(&mut watch, |states| states.contains_key("main")).await["main"]
-        .current
-        .pid;
+    let pid = sleeper(&pod, "main").await;
     let first = holder(&pod);
     kill(&first.to_string());
     while holder(&pod) == first {
@@ -324,7 +324,8 @@ async fn held() {
     let (_watch, states) = revive(&pod).await.unwrap();
     assert_eq!(states["main"].current.ended, None, "another holds what the first held");
 
-    kill_shim(&pod, pid_of_shim_child(&pod).await);
+    // The parent of an adopted container is another.
+    kill_shim(&pod, sleeper(&pod, "beside").await);
     kill(&holder(&pod).to_string());
     inherit(holder(&pod).try_into().unwrap());
     assert!(revive(&pod).await.is_err(), "nobody holds it");
@@ -334,27 +335,12 @@ async fn held() {
     NetNs::delete(&pod.netns).unwrap();
 }
 
-/// A process whose parent is the shim: an adopted container's is another.
-async fn pid_of_shim_child(pod: &Fixture) -> i32 {
-    let mut watch = pod.client.watch().await.unwrap();
-    let spec = pod.container("beside", "busybox", &["sleep", "1000"]).await;
-    pod.client.start(spec).await.unwrap();
-    until(&mut watch, |states| states.contains_key("beside")).await["beside"]
-        .current
-        .pid
-}
-
 async fn one_space() {
     let pod = Fixture::sharing(Shares {
         processes: Processes::Pod,
         ..Shares::default()
     });
-    let mut watch = pod.client.watch().await.unwrap();
-    let spec = pod.container("main", "busybox", &["sleep", "1000"]).await;
-    pod.client.start(spec).await.unwrap();
-    let pid = until(&mut watch, |states| states.contains_key("main")).await["main"]
-        .current
-        .pid;
+    let pid = sleeper(&pod, "main").await;
     kill_shim(&pod, pid);
     let (mut watch, states) = revive(&pod).await.unwrap();
     assert_eq!(states["main"].current.ended, None);
