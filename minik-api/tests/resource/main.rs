@@ -17,6 +17,7 @@ mod policies;
 mod refusals;
 mod selectors;
 mod tables;
+mod volumes;
 mod workloads;
 
 use minik_api::resource::decode::{DecodeError, Decoded, FieldValidation, Format, decode};

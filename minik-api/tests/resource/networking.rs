@@ -146,6 +146,14 @@ fn ingresses_are_printed_as_by_kubernetes() {
     );
     let any = ingress(json!({"defaultBackend": backend()}));
     assert_eq!(cells("Ingress", &any)[2], "*");
+    // Rules without a host are counted, not shown.
+    for (hosts, shown) in [
+        (["a", "b", "c", ""], "a,b,c + 1 more..."),
+        (["", "a", "b", "c"], "a,b,c"),
+        (["", "a", "", "b"], "a,b"),
+    ] {
+        assert_eq!(cells("Ingress", &ingress(json!({"rules": hosts.map(rule)})))[2], shown);
+    }
 }
 
 #[test]

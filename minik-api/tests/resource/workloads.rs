@@ -196,6 +196,22 @@ fn what_makes_no_sense_is_refused() {
             vec!["spec.podFailurePolicy.rules[0]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required".into()],
         ),
         (
+            "Job",
+            with(
+                &job(),
+                json!({"completionMode": "Indexed", "completions": 200_000, "parallelism": 20_000, "backoffLimitPerIndex": 1}),
+            ),
+            vec![
+                "spec.maxFailedIndexes: Required value: must be specified when completions is above 100000".into(),
+                "spec.parallelism: Invalid value: 20000: must be less than or equal to 10000 when completions are above 100000 and used with backoff limit per index".into(),
+            ],
+        ),
+        (
+            "CronJob",
+            json!({"schedule": "@daily", "jobTemplate": {"spec": with(&job(), json!({"manualSelector": true}))}}),
+            vec!["spec.jobTemplate.spec.manualSelector: Unsupported value: true: supported values: \"nil\", \"false\"".into()],
+        ),
+        (
             "CronJob",
             json!({"schedule": "* * *", "concurrencyPolicy": "Maybe", "timeZone": "Nowhere", "jobTemplate": {"spec": job()}}),
             vec![
@@ -286,6 +302,93 @@ fn what_may_not_change_stays() {
         ),
         [
             "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n"
+        ]
+    );
+}
+
+/// What is wrong with a Job that says `now` of itself after it said `before`.
+fn status_refusals(spec: &Value, before: &Value, now: &Value) -> Vec<String> {
+    let registry = Registry::standard();
+    let kind = row(&registry, "Job");
+    let mut old = created("Job", spec);
+    old["status"] = before.clone();
+    let mut new = old.clone();
+    new["status"] = now.clone();
+    let errors = kind.strategy.validate_update(&new, &old).unwrap();
+    let texts = causes(&errors).into_iter();
+    texts.map(|(field, text)| format!("{field}: {text}")).collect()
+}
+
+#[test]
+fn a_jobs_status_tells_one_story() {
+    let indexed = with(
+        &job(),
+        json!({"completionMode": "Indexed", "completions": 10, "parallelism": 2, "backoffLimitPerIndex": 1}),
+    );
+    let condition = |kind: &str| json!({"type": kind, "status": "True"});
+    let cases = [
+        (job(), json!({"active": 1, "startTime": "2026-11-21T02:55:53Z"}), vec![]),
+        (
+            job(),
+            json!({"uncountedTerminatedPods": {"succeeded": ["a", ""], "failed": ["a"]}}),
+            vec![
+                "status.uncountedTerminatedPods.succeeded[1]: Invalid value: \"\": must not be empty",
+                "status.uncountedTerminatedPods.failed[0]: Duplicate value: \"a\"",
+            ],
+        ),
+        (
+            indexed.clone(),
+            json!({"completedIndexes": "0,2-4,8", "failedIndexes": "1,4-6"}),
+            vec![
+                "status.failedIndexes: Invalid value: \"1,4-6\": failedIndexes and completedIndexes overlap at index: 4",
+            ],
+        ),
+        (
+            indexed.clone(),
+            json!({"completedIndexes": "0,2-4,8", "failedIndexes": "1,5-7,9"}),
+            vec![],
+        ),
+        (
+            indexed,
+            json!({"completedIndexes": "3,1", "failedIndexes": "10"}),
+            vec![
+                "status.completedIndexes: Invalid value: \"3,1\": error parsing completedIndexes: non-increasing order, previous: 3, current: 1",
+                "status.failedIndexes: Invalid value: \"10\": error parsing failedIndexes: too large index: \"10\"",
+            ],
+        ),
+        (
+            job(),
+            json!({"failedIndexes": "x"}),
+            vec![
+                "status.failedIndexes: Invalid value: \"x\": cannot set non-null failedIndexes when backoffLimitPerIndex is null",
+            ],
+        ),
+        (
+            with(
+                &job(),
+                json!({"completionMode": "Indexed", "completions": 2, "successPolicy": {"rules": [{"succeededCount": 1}]}}),
+            ),
+            json!({"conditions": [condition("Complete"), condition("FailureTarget")], "active": 1, "ready": 2}),
+            vec![
+                "status.conditions: Invalid value: cannot set Complete=True and FailureTarget=true conditions",
+                "status.completionTime: Required value: completionTime is required for Complete jobs",
+                "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
+                "status.active: Invalid value: 1: active>0 is invalid for finished job",
+                "status.startTime: Required value: startTime is required for finished job",
+                "status.ready: Invalid value: 2: cannot set more ready pods than active",
+                "status.conditions: Invalid value: cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True",
+            ],
+        ),
+    ];
+    for (spec, now, expected) in cases {
+        assert_eq!(status_refusals(&spec, &json!({}), &now), expected, "{now}");
+    }
+    let failed = json!({"failed": 2, "conditions": [condition("FailureTarget")]});
+    assert_eq!(
+        status_refusals(&job(), &failed, &json!({"failed": 1})),
+        [
+            "status.conditions: Invalid value: cannot disable the terminal FailureTarget=True condition",
+            "status.failed: Invalid value: 1: cannot decrease the failed counter",
         ]
     );
 }

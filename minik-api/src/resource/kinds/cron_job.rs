@@ -227,7 +227,7 @@ fn template(template: &JobTemplateSpec) -> FieldErrors {
         errors.push(FieldError::invalid(format!("{FIELD}.selector"), value, detail));
     }
     if spec.manual_selector == Some(true) {
-        let supported = ["false", "nil"];
+        let supported = ["nil", "false"];
         errors.push(FieldError::not_supported(
             format!("{FIELD}.manualSelector"),
             true,

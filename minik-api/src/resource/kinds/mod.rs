@@ -41,6 +41,7 @@ mod service_cidr;
 mod stateful_set;
 mod storage_class;
 mod volume_modes;
+mod volume_sources;
 mod workload;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;

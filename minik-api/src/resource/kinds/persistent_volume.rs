@@ -1,14 +1,11 @@
-//! PersistentVolume. Its source is checked for being one and only one, and in detail where it is of a kind that a
-//! machine has by itself: a path, a disk, NFS, or a CSI driver.
+//! PersistentVolume: what it holds, for whom, and where; its source is checked in `volume_sources`.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    CSIPersistentVolumeSource, NodeSelectorTerm, PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus,
-    SecretReference,
-};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
 use serde_json::{Map, Value};
 
-use super::volume_modes;
+use super::volume_sources::{self, Owner};
+use super::{pod_template, volume_modes};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::{names, resources};
@@ -28,6 +25,7 @@ pub(super) const INFO: KindInfo = KindInfo {
 /// Keeps a volume while it is bound; the StorageObjectInUseProtection admission adds it.
 const PROTECTION: &str = "kubernetes.io/pv-protection";
 const STORAGE: &str = "storage";
+const ONE_SOURCE: &str = "may not specify more than 1 volume type";
 const POLICIES: [&str; 3] = ["Delete", "Recycle", "Retain"];
 /// Sources, in the order in which 1.36 looks for them.
 const SOURCES: [&str; 22] = [
@@ -134,14 +132,15 @@ impl Strategy for PersistentVolumes {
 
     fn validate(&self, object: &PersistentVolume) -> FieldErrors {
         let mut errors = meta::validate(&object.metadata, Scope::Cluster, names::dns_subdomain);
-        errors.extend(object.spec.iter().flat_map(spec));
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        errors.extend(object.spec.iter().flat_map(|given| spec(name, given)));
         errors
     }
 
     fn validate_update(&self, new: &PersistentVolume, old: &PersistentVolume) -> FieldErrors {
         let mut errors = meta::contents(&new.metadata);
         if let (Some(now), Some(before)) = (&new.spec, &old.spec) {
-            errors.extend(spec(now));
+            errors.extend(spec(new.metadata.name.as_deref().unwrap_or_default(), now));
             errors.extend(immutable(now, before));
         }
         errors
@@ -172,7 +171,7 @@ impl Strategy for PersistentVolumes {
             Value::from(part(spec.persistent_volume_reclaim_policy)),
             Value::from(phase),
             Value::from(part(claim)),
-            Value::from(part(spec.storage_class_name)),
+            volume_modes::shown_class(&object.metadata, spec.storage_class_name),
             volume_modes::or_unset(spec.volume_attributes_class_name),
             Value::from(part(status.reason)),
             print::age(&object.metadata, now),
@@ -181,7 +180,7 @@ impl Strategy for PersistentVolumes {
     }
 }
 
-fn spec(spec: &PersistentVolumeSpec) -> FieldErrors {
+fn spec(name: &str, spec: &PersistentVolumeSpec) -> FieldErrors {
     let mut errors = Vec::new();
     let modes = spec.access_modes.as_deref().unwrap_or_default();
     if modes.is_empty() {
@@ -194,7 +193,7 @@ fn spec(spec: &PersistentVolumeSpec) -> FieldErrors {
         let field = "spec.persistentVolumeReclaimPolicy";
         errors.push(FieldError::not_supported(field, policy, &POLICIES));
     }
-    errors.extend(sources(spec));
+    errors.extend(sources(name, spec));
     let root = spec
         .host_path
         .as_ref()
@@ -253,7 +252,7 @@ fn given_sources(spec: &PersistentVolumeSpec) -> Map<String, Value> {
     }
 }
 
-fn sources(spec: &PersistentVolumeSpec) -> FieldErrors {
+fn sources(name: &str, spec: &PersistentVolumeSpec) -> FieldErrors {
     let located = spec.node_affinity.as_ref().map(|affinity| affinity.required.as_ref());
     let mut errors = Vec::new();
     match located {
@@ -261,7 +260,10 @@ fn sources(spec: &PersistentVolumeSpec) -> FieldErrors {
             let detail = "must specify required node constraints";
             errors.push(FieldError::required("spec.nodeAffinity.required", detail));
         }
-        Some(Some(required)) => errors.extend(terms(&required.node_selector_terms)),
+        Some(Some(required)) => {
+            let at = "spec.nodeAffinity.required.nodeSelectorTerms";
+            errors.extend(pod_template::validate_node_terms(at, &required.node_selector_terms));
+        }
         None => {}
     }
     let all = given_sources(spec);
@@ -270,106 +272,21 @@ fn sources(spec: &PersistentVolumeSpec) -> FieldErrors {
         errors.push(FieldError::required("spec", "must specify a volume type"));
         return errors;
     };
-    errors.extend(source(first, spec));
+    let owner = Owner::PersistentVolume(name);
+    errors.extend(volume_sources::validate("spec", first, &all[*first], owner));
     if *first == "local" && located.is_none() {
         let detail = "Local volume requires node affinity";
         errors.push(FieldError::required("spec.nodeAffinity", detail));
     }
-    errors.extend(others.iter().map(|other| {
-        let detail = "may not specify more than 1 volume type";
-        FieldError::forbidden(format!("spec.{other}"), detail)
-    }));
-    errors
-}
-
-fn terms(terms: &[NodeSelectorTerm]) -> Option<FieldError> {
-    let detail = "must have at least one node selector term";
-    let field = "spec.nodeAffinity.required.nodeSelectorTerms";
-    terms.is_empty().then(|| FieldError::required(field, detail))
-}
-
-fn source(kind: &str, spec: &PersistentVolumeSpec) -> FieldErrors {
-    let field = format!("spec.{kind}");
-    match kind {
-        "hostPath" => spec.host_path.iter().flat_map(|s| path(&field, &s.path)).collect(),
-        "local" => spec.local.iter().flat_map(|s| path(&field, &s.path)).collect(),
-        "nfs" => spec.nfs.iter().flat_map(|s| nfs(&field, &s.server, &s.path)).collect(),
-        "csi" => spec.csi.iter().flat_map(|s| csi(&field, s)).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn path(field: &str, path: &str) -> FieldErrors {
-    let at = format!("{field}.path");
-    if path.is_empty() {
-        return vec![FieldError::required(at, "")];
-    }
-    let back = path.split('/').any(|part| part == "..");
-    let error = back.then(|| FieldError::invalid(at, path, "must not contain '..'"));
-    error.into_iter().collect()
-}
-
-fn nfs(field: &str, server: &str, path: &str) -> FieldErrors {
-    let mut errors = Vec::new();
-    if server.is_empty() {
-        errors.push(FieldError::required(format!("{field}.server"), ""));
-    }
-    if path.is_empty() {
-        errors.push(FieldError::required(format!("{field}.path"), ""));
-    } else if !path.starts_with('/') {
-        errors.push(FieldError::invalid(
-            format!("{field}.path"),
-            path,
-            "must be an absolute path",
-        ));
-    }
-    errors
-}
-
-fn csi(field: &str, csi: &CSIPersistentVolumeSource) -> FieldErrors {
-    const LONGEST_DRIVER: usize = 63;
-    let at = format!("{field}.driver");
-    let driver = csi.driver.as_str();
-    let mut errors = Vec::new();
-    if driver.is_empty() {
-        errors.push(FieldError::required(at.as_str(), ""));
-    }
-    if driver.len() > LONGEST_DRIVER {
-        errors.push(FieldError::too_long(at.as_str(), LONGEST_DRIVER));
-    }
-    errors.extend(FieldError::each(
-        &at,
-        driver,
-        names::dns_subdomain(&driver.to_lowercase()),
-    ));
-    if csi.volume_handle.is_empty() {
-        errors.push(FieldError::required(format!("{field}.volumeHandle"), ""));
-    }
-    let references = [
-        ("controllerPublishSecretRef", &csi.controller_publish_secret_ref),
-        ("controllerExpandSecretRef", &csi.controller_expand_secret_ref),
-        ("nodePublishSecretRef", &csi.node_publish_secret_ref),
-        ("nodeExpandSecretRef", &csi.node_expand_secret_ref),
-    ];
-    for (child, reference) in references {
-        errors.extend(reference.iter().flat_map(|r| secret(&format!("{field}.{child}"), r)));
-    }
-    errors
-}
-
-fn secret(field: &str, reference: &SecretReference) -> FieldErrors {
-    let parts = [
-        ("name", &reference.name, names::dns_subdomain as fn(&str) -> Vec<String>),
-        ("namespace", &reference.namespace, names::dns_label),
-    ];
-    let checked = parts.into_iter().flat_map(|(child, text, check)| {
-        let at = format!("{field}.{child}");
-        match text.as_deref().unwrap_or_default() {
-            "" => vec![FieldError::required(at, "")],
-            text => FieldError::each(&at, text, check(text)),
+    for other in others {
+        match *other {
+            // The one that 1.36 does not count.
+            "flexVolume" => errors.extend(volume_sources::validate("spec", other, &all[*other], owner)),
+            "cephfs" => errors.push(FieldError::forbidden("spec.cephFS", ONE_SOURCE)),
+            other => errors.push(FieldError::forbidden(format!("spec.{other}"), ONE_SOURCE)),
         }
-    });
-    checked.collect()
+    }
+    errors
 }
 
 fn immutable(new: &PersistentVolumeSpec, old: &PersistentVolumeSpec) -> FieldErrors {

@@ -89,13 +89,13 @@ impl Strategy for PersistentVolumeClaims {
 
     fn validate(&self, object: &PersistentVolumeClaim) -> FieldErrors {
         let mut errors = meta::validate(&object.metadata, Scope::Namespaced, names::dns_subdomain);
-        errors.extend(object.spec.iter().flat_map(|s| spec("spec", s)));
+        errors.extend(object.spec.iter().flat_map(|s| validate_spec("spec", s)));
         errors
     }
 
     fn validate_update(&self, new: &PersistentVolumeClaim, old: &PersistentVolumeClaim) -> FieldErrors {
         let mut errors = meta::contents(&new.metadata);
-        errors.extend(new.spec.iter().flat_map(|s| spec("spec", s)));
+        errors.extend(new.spec.iter().flat_map(|s| validate_spec("spec", s)));
         errors.extend(immutable(new, old));
         errors
     }
@@ -121,7 +121,7 @@ impl Strategy for PersistentVolumeClaims {
             Value::from(spec.volume_name.unwrap_or_default()),
             Value::from(if bound { capacity } else { String::new() }),
             Value::from(if bound { modes } else { String::new() }),
-            Value::from(spec.storage_class_name.unwrap_or_default()),
+            volume_modes::shown_class(&object.metadata, spec.storage_class_name),
             volume_modes::or_unset(spec.volume_attributes_class_name),
             print::age(&object.metadata, now),
             volume_modes::or_unset(spec.volume_mode),
@@ -175,12 +175,13 @@ fn normalize_sources(spec: &mut PersistentVolumeClaimSpec) {
 pub(super) fn validate_templates(field: &str, claims: &[PersistentVolumeClaim]) -> FieldErrors {
     let of = |(index, claim): (usize, &PersistentVolumeClaim)| {
         let at = format!("{field}[{index}].spec");
-        claim.spec.as_ref().map_or_else(Vec::new, |s| spec(&at, s))
+        claim.spec.as_ref().map_or_else(Vec::new, |s| validate_spec(&at, s))
     };
     claims.iter().enumerate().flat_map(of).collect()
 }
 
-fn spec(field: &str, spec: &PersistentVolumeClaimSpec) -> FieldErrors {
+/// Checks the spec of a claim, alone or in a template.
+pub(super) fn validate_spec(field: &str, spec: &PersistentVolumeClaimSpec) -> FieldErrors {
     let mut errors = Vec::new();
     let modes = spec.access_modes.as_deref().unwrap_or_default();
     let at = format!("{field}.accessModes");
@@ -283,7 +284,12 @@ fn immutable(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim) -> FieldE
     };
     let mut errors = Vec::new();
     let phase = new.status.as_ref().and_then(|s| s.phase.as_deref());
-    if with_changeable_fields_of(now, before, phase == Some("Bound")) != *before {
+    let upgraded = takes_class_of_annotation(new, old);
+    if !upgraded {
+        errors.extend(volume_modes::immutable_class(&new.metadata, &old.metadata));
+    }
+    let settled = !upgraded && volume_modes::class_of_annotation(&old.metadata).is_some_and(|class| !class.is_empty());
+    if with_changeable_fields_of(now, before, phase == Some("Bound"), settled) != *before {
         errors.push(FieldError::forbidden("spec", UNCHANGEABLE));
     }
     let size = |spec| requested(spec).and_then(resources::nanos).unwrap_or_default();
@@ -305,37 +311,45 @@ fn immutable(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim) -> FieldE
             class,
             "update from non-nil value to nil is forbidden",
         )),
-        (Some(before), Some("")) if !before.is_empty() => errors.push(FieldError::forbidden(
-            class,
-            "update from non-nil value to an empty string is forbidden",
-        )),
+        (Some(_), Some("")) if now.volume_attributes_class_name != before.volume_attributes_class_name => errors.push(
+            FieldError::forbidden(class, "update from non-nil value to an empty string is forbidden"),
+        ),
         _ => {}
     }
     errors
 }
 
-/// `new` with all that an update may change put back to `old`: a volume once, a class once, and, when the
-/// claim has its volume, how much is asked for.
+/// Whether an update writes the class of the claim's annotation, from before there was a field, into the field.
+fn takes_class_of_annotation(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim) -> bool {
+    let class = |claim: &PersistentVolumeClaim| claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
+    let (now, before) = (
+        volume_modes::class_of_annotation(&new.metadata),
+        volume_modes::class_of_annotation(&old.metadata),
+    );
+    before.is_some() && class(old).is_none() && class(new).as_deref() == before && now.is_none_or(|_| now == before)
+}
+
+/// `new` with all that an update may change put back to `old`: a volume once, a class of attributes, a class once
+/// unless an annotation has `settled` it, and, when the claim has its volume, how much is asked for.
 fn with_changeable_fields_of(
     new: &PersistentVolumeClaimSpec,
     old: &PersistentVolumeClaimSpec,
     bound: bool,
+    settled: bool,
 ) -> PersistentVolumeClaimSpec {
     let mut spec = new.clone();
     if old.volume_name.as_deref().unwrap_or_default().is_empty() {
         spec.volume_name.clone_from(&old.volume_name);
     }
-    if old.storage_class_name.is_none() {
+    if old.storage_class_name.is_none() && !settled {
         spec.storage_class_name = None;
     }
+    spec.volume_attributes_class_name
+        .clone_from(&old.volume_attributes_class_name);
     if bound {
         let requests = spec.resources.as_mut().and_then(|r| r.requests.as_mut());
         if let (Some(requests), Some(before)) = (requests, requested(old)) {
             requests.insert(STORAGE.to_owned(), before.clone());
-        }
-        if spec.volume_attributes_class_name.is_some() {
-            spec.volume_attributes_class_name
-                .clone_from(&old.volume_attributes_class_name);
         }
     }
     spec

@@ -115,7 +115,7 @@ impl Strategy for ResourceQuotas {
         let used = status.used.unwrap_or_default();
         let hard = status.hard.unwrap_or_default();
         let share = |limits: bool| {
-            let listed = hard.iter().filter(|(name, _)| name.starts_with("limits") == limits);
+            let listed = hard.iter().filter(|(name, _)| name.starts_with("limits.") == limits);
             let shares: Vec<String> = listed
                 .map(|(name, most)| format!("{name}: {}/{}", used.get(name).map_or("0", |q| q.0.as_str()), most.0))
                 .collect();

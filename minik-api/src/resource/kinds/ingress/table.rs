@@ -50,14 +50,17 @@ pub(super) fn row(ingress: &Ingress, now: Timestamp) -> Vec<Value> {
 }
 
 fn hosts(rules: &[IngressRule]) -> String {
-    let named: Vec<&str> = rules
-        .iter()
+    let mut rest = rules.iter();
+    let named: Vec<&str> = rest
+        .by_ref()
         .filter_map(|rule| rule.host.as_deref())
         .filter(|host| !host.is_empty())
+        .take(MOST_HOSTS)
         .collect();
-    match named.len() {
-        0 => "*".to_owned(),
-        n if n > MOST_HOSTS => format!("{} + {} more...", named[..MOST_HOSTS].join(","), n - MOST_HOSTS),
+    // Kubernetes counts rules here, with a host or without.
+    match (named.len(), rest.len()) {
+        (0, _) => "*".to_owned(),
+        (MOST_HOSTS, 1..) => format!("{} + {} more...", named.join(","), rules.len() - MOST_HOSTS),
         _ => named.join(","),
     }
 }

@@ -158,39 +158,32 @@ fn indexed(field: &str, spec: &JobSpec) -> FieldErrors {
     let at = |child: &str| format!("{field}.{child}");
     let mut errors = Vec::new();
     let (parallelism, failures) = (spec.parallelism, spec.max_failed_indexes);
-    let mut most = |child: &str, count: Option<i32>, most: i32, detail: String| {
-        errors.extend(
-            count
-                .filter(|n| *n > most)
-                .map(|n| FieldError::invalid(at(child), n, detail)),
-        );
+    let most = |child: &str, count: Option<i32>, most: i32, detail: &str| {
+        let beyond = count.filter(|n| *n > most)?;
+        Some(FieldError::invalid(at(child), beyond, detail))
     };
-    most(
-        "parallelism",
-        parallelism,
-        MOST_INDEXES,
-        format!("must be less than or equal to {MOST_INDEXES} when completion mode is {INDEXED}"),
-    );
+    if spec.completions.is_none() {
+        let detail = format!("when completion mode is {INDEXED}");
+        errors.push(FieldError::required(at("completions"), detail));
+    }
+    let detail = format!("must be less than or equal to {MOST_INDEXES} when completion mode is {INDEXED}");
+    errors.extend(most("parallelism", parallelism, MOST_INDEXES, &detail));
     let wanted = spec.completions.unwrap_or(i32::MAX);
-    let detail = "must be less than or equal to completions".to_owned();
-    most("maxFailedIndexes", failures, wanted, detail);
+    let detail = "must be less than or equal to completions";
+    errors.extend(most("maxFailedIndexes", failures, wanted, detail));
     let detail = format!("must be less than or equal to {MOST_INDEXES}");
-    most("maxFailedIndexes", failures, MOST_INDEXES, detail);
+    errors.extend(most("maxFailedIndexes", failures, MOST_INDEXES, &detail));
     let many = spec.completions.is_some_and(|n| n > MOST_INDEXES) && spec.backoff_limit_per_index.is_some();
     if many {
+        if failures.is_none() {
+            let detail = format!("must be specified when completions is above {MOST_INDEXES}");
+            errors.push(FieldError::required(at("maxFailedIndexes"), detail));
+        }
         let detail = format!(
             "must be less than or equal to {MOST_OF_MANY} when completions are above {MOST_INDEXES} and used with backoff limit per index"
         );
-        most("parallelism", parallelism, MOST_OF_MANY, detail.clone());
-        most("maxFailedIndexes", failures, MOST_OF_MANY, detail);
-    }
-    if many && failures.is_none() {
-        let detail = format!("must be specified when completions is above {MOST_INDEXES}");
-        errors.push(FieldError::required(at("maxFailedIndexes"), detail));
-    }
-    if spec.completions.is_none() {
-        let detail = format!("when completion mode is {INDEXED}");
-        errors.insert(0, FieldError::required(at("completions"), detail));
+        errors.extend(most("parallelism", parallelism, MOST_OF_MANY, &detail));
+        errors.extend(most("maxFailedIndexes", failures, MOST_OF_MANY, &detail));
     }
     errors
 }

@@ -1,5 +1,7 @@
 //! What a Job's status may say, and how it may go on from what it said before: a finished Job stays finished.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use serde_json::Value;
 
@@ -7,6 +9,7 @@ use super::super::workload;
 use crate::resource::field::{FieldError, FieldErrors};
 
 const CONDITIONS: &str = "status.conditions";
+const UNCOUNTED: &str = "status.uncountedTerminatedPods";
 
 /// Whether a condition of the Job is true.
 pub(super) fn is_true(status: &JobStatus, kind: &str) -> bool {
@@ -25,17 +28,21 @@ pub(super) fn validate(new: &Job, old: &Job) -> FieldErrors {
         return Vec::new();
     }
     let mut errors = counts(now);
-    errors.extend(conditions(now));
+    errors.extend(uncounted(now));
+    errors.extend(ends(now));
     errors.extend(times(now));
+    errors.extend(needs(now));
     errors.extend(finished(now));
     errors.extend(indexes(now, spec));
+    errors.extend(alive(now));
+    errors.extend(success(now, spec));
     errors.extend(steps(now, before, spec));
     errors
 }
 
 fn counts(status: &JobStatus) -> FieldErrors {
     let number = |count: Option<i32>| count.map(Into::into);
-    let mut errors = workload::all_non_negative(
+    workload::all_non_negative(
         "status",
         [
             ("active", number(status.active)),
@@ -44,50 +51,77 @@ fn counts(status: &JobStatus) -> FieldErrors {
             ("ready", number(status.ready)),
             ("terminating", number(status.terminating)),
         ],
-    );
-    let active = status.active.unwrap_or_default();
-    if let Some(ready) = status.ready.filter(|ready| *ready > active) {
-        errors.push(FieldError::invalid(
-            "status.ready",
-            ready,
-            "cannot set more ready pods than active",
-        ));
+    )
+}
+
+/// The Pods that have ended and are in no count yet: each has a uid, and is in one list, once.
+fn uncounted(status: &JobStatus) -> FieldErrors {
+    let Some(pods) = &status.uncounted_terminated_pods else {
+        return Vec::new();
+    };
+    let mut errors = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (child, uids) in [("succeeded", &pods.succeeded), ("failed", &pods.failed)] {
+        for (index, uid) in uids.iter().flatten().enumerate() {
+            let at = format!("{UNCOUNTED}.{child}[{index}]");
+            if uid.is_empty() {
+                errors.push(FieldError::invalid(at, "", "must not be empty"));
+            } else if !seen.insert(uid) {
+                errors.push(FieldError::duplicate(at, uid.as_str()));
+            }
+        }
     }
     errors
 }
 
-/// Conditions that exclude or need each other.
-fn conditions(status: &JobStatus) -> FieldErrors {
+/// A Job has one end.
+fn ends(status: &JobStatus) -> FieldErrors {
     let is = |kind: &str| is_true(status, kind);
-    let (complete, failed) = (is("Complete"), is("Failed"));
-    let (failing, met) = (is("FailureTarget"), is("SuccessCriteriaMet"));
-    let rules = [
+    broken(&[
         (
-            complete && failed,
+            is("Complete") && is("Failed"),
             "cannot set Complete=True and Failed=true conditions",
         ),
         (
-            complete && failing,
+            is("Complete") && is("FailureTarget"),
             "cannot set Complete=True and FailureTarget=true conditions",
         ),
+    ])
+}
+
+/// It comes after what it is because of.
+fn needs(status: &JobStatus) -> FieldErrors {
+    let is = |kind: &str| is_true(status, kind);
+    broken(&[
         (
-            failed && !failing,
+            is("Failed") && !is("FailureTarget"),
             "cannot set Failed=True condition without the FailureTarget=true condition",
         ),
         (
-            complete && !met,
+            is("Complete") && !is("SuccessCriteriaMet"),
             "cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
         ),
+    ])
+}
+
+/// What the condition of success excludes, and what a policy of success asks of it.
+fn success(status: &JobStatus, spec: &JobSpec) -> FieldErrors {
+    let is = |kind: &str| is_true(status, kind);
+    let met = is("SuccessCriteriaMet");
+    broken(&[
         (
-            met && failed,
+            met && is("Failed"),
             "cannot set SuccessCriteriaMet=True and Failed=true conditions",
         ),
         (
-            met && failing,
+            met && is("FailureTarget"),
             "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions",
         ),
-    ];
-    broken(&rules)
+        (
+            spec.success_policy.is_some() && !met && is("Complete"),
+            "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True",
+        ),
+    ])
 }
 
 fn broken(rules: &[(bool, &str)]) -> FieldErrors {
@@ -122,9 +156,13 @@ fn times(status: &JobStatus) -> FieldErrors {
     }
 }
 
+fn is_finished(status: &JobStatus) -> bool {
+    is_true(status, "Complete") || is_true(status, "Failed")
+}
+
 fn finished(status: &JobStatus) -> FieldErrors {
     let mut errors = Vec::new();
-    if !is_true(status, "Complete") && !is_true(status, "Failed") {
+    if !is_finished(status) {
         return errors;
     }
     if let Some(active) = status.active.filter(|n| *n > 0) {
@@ -145,22 +183,35 @@ fn finished(status: &JobStatus) -> FieldErrors {
         if pods.into_iter().flatten().flatten().next().is_some() {
             let value = serde_json::to_value(uncounted).unwrap_or_default();
             let detail = "uncountedTerminatedPods needs to be empty for finished job";
-            errors.push(FieldError::invalid("status.uncountedTerminatedPods", value, detail));
+            errors.push(FieldError::invalid(UNCOUNTED, value, detail));
         }
     }
-    if let Some(pods) = status.terminating.filter(|n| *n > 0) {
-        let detail = "terminating>0 is invalid for finished job";
-        errors.push(FieldError::invalid("status.terminating", pods, detail));
-    }
+    errors
+}
+
+/// Pods that are there: not of a Job that is done, and not more ready than at work.
+fn alive(status: &JobStatus) -> FieldErrors {
+    let mut errors = Vec::new();
+    let stopping = status.terminating.filter(|n| *n > 0 && is_finished(status));
+    errors.extend(
+        stopping.map(|n| FieldError::invalid("status.terminating", n, "terminating>0 is invalid for finished job")),
+    );
+    let active = status.active.unwrap_or_default();
+    let ready = status.ready.filter(|ready| *ready > active);
+    errors.extend(ready.map(|n| FieldError::invalid("status.ready", n, "cannot set more ready pods than active")));
     errors
 }
 
 fn indexes(status: &JobStatus, spec: &JobSpec) -> FieldErrors {
     let mut errors = Vec::new();
     let completed = status.completed_indexes.as_deref().unwrap_or_default();
+    let failed = status.failed_indexes.as_deref();
     let parts = [
         ("completedIndexes", Some(completed)),
-        ("failedIndexes", status.failed_indexes.as_deref()),
+        (
+            "failedIndexes",
+            failed.filter(|_| spec.backoff_limit_per_index.is_some()),
+        ),
     ];
     for (child, text) in parts {
         let (Some(text), Some(wanted)) = (text, spec.completions) else {
@@ -175,11 +226,40 @@ fn indexes(status: &JobStatus, spec: &JobSpec) -> FieldErrors {
         let detail = "cannot set non-empty completedIndexes when non-indexed completion mode";
         errors.push(FieldError::invalid("status.completedIndexes", completed, detail));
     }
-    if let (Some(failed), None) = (status.failed_indexes.as_deref(), spec.backoff_limit_per_index) {
+    if let (Some(failed), None) = (failed, spec.backoff_limit_per_index) {
         let detail = "cannot set non-null failedIndexes when backoffLimitPerIndex is null";
         errors.push(FieldError::invalid("status.failedIndexes", failed, detail));
     }
+    if let (Some(failed), Some(wanted)) = (failed, spec.completions)
+        && let Some(index) = first_common(completed, failed, wanted)
+    {
+        let detail = format!("failedIndexes and completedIndexes overlap at index: {index}");
+        errors.push(FieldError::invalid("status.failedIndexes", failed, detail));
+    }
     errors
+}
+
+/// The first index that both texts name. An interval that can't be read is an error elsewhere.
+fn first_common(completed: &str, failed: &str, completions: i32) -> Option<i32> {
+    let mut done = intervals(completed, completions).peekable();
+    let mut failed = intervals(failed, completions).peekable();
+    // Both are in order, so the one that begins first can't meet what comes after the other.
+    while let (Some((first, last)), Some((start, end))) = (done.peek(), failed.peek()) {
+        if first <= end && start <= last {
+            return Some(*first.max(start));
+        }
+        if first <= start {
+            done.next();
+        } else {
+            failed.next();
+        }
+    }
+    None
+}
+
+fn intervals(text: &str, completions: i32) -> impl Iterator<Item = (i32, i32)> {
+    text.split(',')
+        .filter_map(move |interval| interval_of(interval, completions).ok())
 }
 
 /// What may not go back.

@@ -58,19 +58,26 @@ fn node_affinity(field: &str, affinity: &NodeAffinity) -> FieldErrors {
     let mut errors = Vec::new();
     if let Some(required) = &affinity.required_during_scheduling_ignored_during_execution {
         let at = format!("{field}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
-        if required.node_selector_terms.is_empty() {
-            let detail = "must have at least one node selector term";
-            errors.push(FieldError::required(at.as_str(), detail));
-        }
-        for (index, term) in required.node_selector_terms.iter().enumerate() {
-            errors.extend(node_term(&format!("{at}[{index}]"), term));
-        }
+        errors.extend(node_terms(&at, &required.node_selector_terms));
     }
     let preferred = affinity.preferred_during_scheduling_ignored_during_execution.iter();
     for (index, term) in preferred.flatten().enumerate() {
         let at = format!("{field}.preferredDuringSchedulingIgnoredDuringExecution[{index}]");
         errors.extend(weight(&at, term.weight));
         errors.extend(node_term(&format!("{at}.preference"), &term.preference));
+    }
+    errors
+}
+
+/// Checks the terms of a node selector, of which there has to be one.
+pub(in super::super) fn node_terms(field: &str, terms: &[NodeSelectorTerm]) -> FieldErrors {
+    let mut errors = Vec::new();
+    if terms.is_empty() {
+        let detail = "must have at least one node selector term";
+        errors.push(FieldError::required(field, detail));
+    }
+    for (index, term) in terms.iter().enumerate() {
+        errors.extend(node_term(&format!("{field}[{index}]"), term));
     }
     errors
 }

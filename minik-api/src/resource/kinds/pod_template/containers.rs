@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvFromSource, EnvVar, PodSpec, ResourceRequirements, VolumeMount,
 };
 
-use super::{paths, probes, references, security};
+use super::{probes, references, security};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::kinds::service::PROTOCOLS;
-use crate::resource::validation::{names, resources};
+use crate::resource::validation::{names, paths, resources};
 
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];

@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, FileKeySelector, PodSpec, Volume};
 
-use super::paths;
 use crate::resource::field::{FieldError, FieldErrors};
-use crate::resource::validation::names;
+use crate::resource::validation::{names, paths};
 
 /// Checks what a reference says.
 pub(super) fn reference(field: &str, reference: &FileKeySelector) -> FieldErrors {

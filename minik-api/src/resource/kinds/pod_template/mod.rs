@@ -4,13 +4,13 @@ mod affinity;
 mod containers;
 mod defaults;
 mod env_files;
-mod paths;
 mod probes;
 mod references;
 mod security;
 mod spec;
 mod volumes;
 
+pub(super) use affinity::node_terms as validate_node_terms;
 pub(super) use containers::images as validate_images;
 pub(super) use defaults::{host_ports, pod_spec as default_spec};
 pub(super) use spec::{

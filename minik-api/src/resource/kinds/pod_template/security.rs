@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::json;
 
-use super::paths;
 use crate::resource::field::{FieldError, FieldErrors, Shown};
+use crate::resource::validation::paths;
 
 const IDS: std::ops::RangeInclusive<i64> = 0..=i32::MAX as i64;
 const OUT_OF_RANGE: &str = "must be between 0 and 2147483647, inclusive";

@@ -1,26 +1,19 @@
-//! Validation of volumes: names, exactly one source each, and the sources that minik's nodes can mount.
+//! Validation of volumes: names, exactly one source each, and the sources that only a Pod's volume has; those of a
+//! PersistentVolume too are in `volume_sources`.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, ProjectedVolumeSource, ServiceAccountTokenProjection,
+    DownwardAPIVolumeFile, EphemeralVolumeSource, KeyToPath, ProjectedVolumeSource, ServiceAccountTokenProjection,
     Volume, VolumeProjection,
 };
 
-use super::{paths, references};
+use super::super::persistent_volume_claim;
+use super::super::volume_sources::{self, Owner};
+use super::references;
 use crate::resource::field::{FieldError, FieldErrors};
-use crate::resource::validation::{names, resources};
+use crate::resource::validation::{labels, meta, names, paths, resources};
 
-const HOST_PATHS: [&str; 8] = [
-    "",
-    "BlockDevice",
-    "CharDevice",
-    "Directory",
-    "DirectoryOrCreate",
-    "File",
-    "FileOrCreate",
-    "Socket",
-];
 /// Seconds that a token in a volume lives at least and at most.
 const LIFETIMES: (i64, i64) = (600, 1 << 32);
 
@@ -58,7 +51,11 @@ fn source(field: &str, volume: &Volume) -> FieldErrors {
     let Some(first) = given.next() else {
         return vec![FieldError::required(field, "must specify a volume type")];
     };
-    let mut errors = mountable(&format!("{field}.{first}"), first, volume);
+    let mut errors = own(&format!("{field}.{first}"), first, volume);
+    if let Ok(all) = serde_json::to_value(volume) {
+        let owner = Owner::Pod(&volume.name);
+        errors.extend(volume_sources::validate(field, first, &all[first], owner));
+    }
     let detail = "may not specify more than 1 volume type";
     errors.extend(given.map(|extra| {
         let called = match extra {
@@ -107,8 +104,8 @@ fn sources(volume: &Volume) -> [(&'static str, bool); 30] {
     ]
 }
 
-/// Checks the source called `kind`, where it is one that nodes mount.
-fn mountable(field: &str, kind: &str, volume: &Volume) -> FieldErrors {
+/// Checks the source called `kind`, where it is one that only Pods have.
+fn own(field: &str, kind: &str, volume: &Volume) -> FieldErrors {
     let mut errors = Vec::new();
     let missing = |child: &str, text: &str| {
         let empty = text.is_empty();
@@ -123,7 +120,6 @@ fn mountable(field: &str, kind: &str, volume: &Volume) -> FieldErrors {
                 errors.push(FieldError::forbidden(format!("{field}.sizeLimit"), detail));
             }
         }
-        "hostPath" => errors.extend(volume.host_path.iter().flat_map(|source| host_path(field, source))),
         "persistentVolumeClaim" => {
             let claim = volume.persistent_volume_claim.as_ref();
             errors.extend(claim.and_then(|claim| missing("claimName", &claim.claim_name)));
@@ -155,20 +151,32 @@ fn mountable(field: &str, kind: &str, volume: &Volume) -> FieldErrors {
                 errors.extend(projections(field, projected));
             }
         }
+        "ephemeral" => errors.extend(volume.ephemeral.iter().flat_map(|source| ephemeral(field, source))),
         _ => {}
     }
     errors
 }
 
-fn host_path(field: &str, source: &HostPathVolumeSource) -> FieldErrors {
-    let at = format!("{field}.path");
-    if source.path.is_empty() {
+/// Checks the claim that is made for a Pod.
+fn ephemeral(field: &str, source: &EphemeralVolumeSource) -> FieldErrors {
+    let at = format!("{field}.volumeClaimTemplate");
+    let Some(claim) = &source.volume_claim_template else {
         return vec![FieldError::required(at, "")];
+    };
+    let metadata = claim.metadata.as_ref();
+    let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
+    let given_labels = metadata.and_then(|metadata| metadata.labels.as_ref());
+    let mut errors = FieldErrors::new();
+    if let Some(map) = annotations {
+        errors.extend(meta::annotations(&format!("{at}.metadata.annotations"), map));
     }
-    let mut errors: FieldErrors = paths::no_way_up(&at, &source.path).into_iter().collect();
-    if let Some(kind) = source.type_.as_deref().filter(|kind| !HOST_PATHS.contains(kind)) {
-        errors.push(FieldError::not_supported(format!("{field}.type"), kind, &HOST_PATHS));
+    if let Some(map) = given_labels {
+        errors.extend(labels::map(&format!("{at}.metadata.labels"), map));
     }
+    errors.extend(persistent_volume_claim::validate_spec(
+        &format!("{at}.spec"),
+        &claim.spec,
+    ));
     errors
 }
 
