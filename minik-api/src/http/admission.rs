@@ -1,4 +1,4 @@
-//! What 1.36's admission plugins fill in from, or refuse because of, other objects: Priority,
+//! What 1.36's admission plugins fill in from, or refuse because of, other objects: Priority, RuntimeClass,
 //! DefaultIngressClass, DefaultStorageClass. What needs no other object is the kind's own strategy's.
 
 use std::cmp::Reverse;
@@ -15,15 +15,18 @@ const PRIORITY_CLASSES: &str = "scheduling.k8s.io/priorityclasses/";
 const STORAGE_CLASSES: &str = "storage.k8s.io/storageclasses/";
 /// The annotation that named an Ingress's class before the field did.
 const OLD_CLASS: &str = "kubernetes.io/ingress.class";
+/// The annotation that named a claim's class before the field did.
+const OLD_STORAGE_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const PREEMPTING: &str = "PreemptLowerPriority";
 
 /// Admits a new object.
 ///
 /// # Errors
-/// A Pod names a priority class that is not there, or a priority of its own; a second default priority class.
+/// A Pod names a priority class or a runtime class that is not there, or a priority of its own; a second default priority
+/// class.
 pub fn admit(call: &Call, new: &mut Value) -> Result<(), ApiError> {
     match call.info().kind {
-        "Pod" => priority(call, new),
+        "Pod" => priority(call, new).and_then(|()| runtime_class(call, new)),
         "PriorityClass" => only_default(call, new),
         "Ingress" => ingress_class(call, new),
         "PersistentVolumeClaim" => storage_class(call, new),
@@ -93,6 +96,18 @@ fn priority(call: &Call, pod: &mut Value) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// A Pod runs as its RuntimeClass says. There is none here: nodes have one runtime, and the kind is not served.
+fn runtime_class(call: &Call, pod: &Value) -> Result<(), ApiError> {
+    match pod.pointer("/spec/runtimeClassName").and_then(Value::as_str) {
+        None => Ok(()),
+        Some(named) => Err(forbidden(
+            call,
+            pod,
+            format!("pod rejected: RuntimeClass {named:?} not found"),
+        )),
+    }
+}
+
 fn only_default(call: &Call, new: &Value) -> Result<(), ApiError> {
     if new["globalDefault"] != true {
         return Ok(());
@@ -126,7 +141,8 @@ fn ingress_class(call: &Call, ingress: &mut Value) -> Result<(), ApiError> {
 }
 
 fn storage_class(call: &Call, claim: &mut Value) -> Result<(), ApiError> {
-    if claim["spec"].get("storageClassName").is_some() {
+    let annotated = claim["metadata"]["annotations"].get(OLD_STORAGE_CLASS).is_some();
+    if annotated || claim["spec"].get("storageClassName").is_some() {
         return Ok(());
     }
     let marks = [

@@ -181,6 +181,44 @@ async fn who_am_i_and_what_may_i() {
 }
 
 #[tokio::test]
+async fn a_pod_of_a_runtime_class_finds_none() {
+    let server = Server::start().await;
+    let spec = json!({"runtimeClassName": "gvisor", "containers": [{"name": "a", "image": "nginx"}]});
+    let pod = json!({"metadata": {"name": "a"}, "spec": spec});
+    let refused = server.post("/api/v1/namespaces/demo/pods", &pod).await;
+    assert_eq!(refused.code, StatusCode::FORBIDDEN);
+    assert_eq!(
+        refused.message(),
+        r#"pods "a" is forbidden: pod rejected: RuntimeClass "gvisor" not found"#
+    );
+}
+
+#[tokio::test]
+async fn a_claim_without_a_class_gets_the_default_one() {
+    let server = Server::start().await;
+    let class = json!({
+        "metadata": {"name": "fast", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "example.com/disks",
+    });
+    let classes = "/apis/storage.k8s.io/v1/storageclasses";
+    assert_eq!(server.post(classes, &class).await.code, StatusCode::CREATED);
+    let claims = "/api/v1/namespaces/demo/persistentvolumeclaims";
+    let annotated = json!({"volume.beta.kubernetes.io/storage-class": "slow"});
+    for (name, annotations, expected) in [
+        ("plain", json!({}), json!("fast")),
+        ("annotated", annotated, json!(null)),
+    ] {
+        let claim = json!({
+            "metadata": {"name": name, "annotations": annotations},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        });
+        let made = server.post(claims, &claim).await;
+        assert_eq!(made.code, StatusCode::CREATED, "{name}");
+        assert_eq!(made.json()["spec"]["storageClassName"], expected, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_pods_priority_comes_from_its_class() {
     let server = Server::start().await;
     let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";

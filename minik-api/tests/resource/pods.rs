@@ -63,6 +63,50 @@ fn where_a_pod_wants_to_run_is_checked() {
 }
 
 #[test]
+fn a_pod_asks_of_its_system_what_that_one_has() {
+    let own_users = json!({"hostUsers": false, "hostNetwork": true, "hostPID": true, "hostIPC": true});
+    let windows = json!({
+        "os": {"name": "windows"}, "hostPID": true, "securityContext": {"runAsUser": 1},
+        "containers": [{"name": "a", "image": "nginx", "securityContext": {"privileged": false}}],
+    });
+    let on_windows = "Forbidden: cannot be set for a windows pod";
+    let cases = [
+        (json!({"hostUsers": false}), vec![]),
+        (
+            own_users,
+            ["hostNetwork", "HostPID", "HostIPC"]
+                .map(|child| format!("spec.{child}: Forbidden: when `hostUsers` is false"))
+                .to_vec(),
+        ),
+        (json!({"os": {"name": "linux"}, "terminationGracePeriodSeconds": -5}), vec![]),
+        (json!({"os": {"name": ""}}), vec!["spec.os.name: Required value: cannot be empty".to_owned()]),
+        (
+            json!({"os": {"name": "plan9"}}),
+            vec!["spec.os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\"".to_owned()],
+        ),
+        (
+            json!({"os": {"name": "linux"}, "securityContext": {"windowsOptions": {}}}),
+            vec!["spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod".to_owned()],
+        ),
+        (
+            windows,
+            vec![
+                format!("spec.securityContext.runAsUser: {on_windows}"),
+                format!("spec.hostPID: {on_windows}"),
+                format!("spec.containers[0].securityContext.privileged: {on_windows}"),
+            ],
+        ),
+        (
+            json!({"runtimeClassName": "g_visor"}),
+            vec!["spec.runtimeClassName: Invalid value: \"g_visor\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".to_owned()],
+        ),
+    ];
+    for (more, expected) in cases {
+        assert_eq!(refusals(more.clone()), expected, "{more}");
+    }
+}
+
+#[test]
 fn who_a_pod_runs_as_and_with_how_much_is_checked() {
     let cases = [
         (

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 pub use knowledge::{Failure, Health, Hook, Knowledge, Sandbox, Stage, Stopping, Trouble};
 use restart::{init_failed, is_over};
 
-use super::shares::forbidden;
+use super::refusal::refusal;
 
 /// Waiting reason of a container whose image was looked for and not found.
 pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
@@ -237,7 +237,7 @@ pub fn deadline(pod: &Pod, spec: &PodSpec) -> Option<Timestamp> {
 pub fn is_finished(pod: &Pod, spec: &PodSpec, knowledge: &Knowledge, now: Timestamp) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
-        || forbidden(spec).is_some()
+        || refusal(spec).is_some()
         || deadline(pod, spec).is_some_and(|deadline| knowledge.steady(deadline) <= now)
         || init_failed(spec, knowledge)
         || !spec.containers.is_empty()

@@ -25,6 +25,7 @@ mod probes;
 mod pull;
 mod quantity;
 mod records;
+mod refusal;
 mod registry;
 mod running;
 mod sandbox;

@@ -8,9 +8,6 @@ use k8s_openapi::api::core::v1::PodSpec;
 
 use crate::runtime::spec::{Processes, Shares};
 
-/// Reason of a Pod that wants to set what it may not, and of the event about it.
-pub const SYSCTL_FORBIDDEN: &str = "SysctlForbidden";
-
 const OF_IPC: [&str; 1] = ["kernel.shm_rmid_forced"];
 const OF_NET: [&str; 11] = [
     "net.ipv4.ip_local_port_range",
@@ -26,9 +23,9 @@ const OF_NET: [&str; 11] = [
     "net.ipv4.tcp_wmem",
 ];
 
-/// Why a Pod may not set the parameters that it names; the node takes none of its containers then.
+/// Why a Pod may not set the parameters that it names.
 #[must_use]
-pub fn forbidden(spec: &PodSpec) -> Option<String> {
+pub fn forbidden_sysctl(spec: &PodSpec) -> Option<String> {
     let context = spec.security_context.as_ref()?;
     let error = |name: &str| {
         let name = sysctl_path(name).to_string_lossy().replace('/', ".");
@@ -41,12 +38,7 @@ pub fn forbidden(spec: &PodSpec) -> Option<String> {
             Some(format!("{name:?} not allowlisted"))
         }
     };
-    let error = context
-        .sysctls
-        .iter()
-        .flatten()
-        .find_map(|sysctl| error(&sysctl.name))?;
-    Some(format!("forbidden sysctl: {error}"))
+    context.sysctls.iter().flatten().find_map(|sysctl| error(&sysctl.name))
 }
 
 /// What `hostPID`, `shareProcessNamespace`, `hostIPC` and `sysctls` say.
@@ -87,25 +79,21 @@ mod tests {
             ("net.ipv4.tcp_syncookies", "", None),
             ("net/ipv4/tcp_syncookies", "", None),
             ("kernel.shm_rmid_forced", "hostNetwork", None),
-            (
-                "vm.swappiness",
-                "",
-                Some("forbidden sysctl: \"vm.swappiness\" not allowlisted"),
-            ),
+            ("vm.swappiness", "", Some("\"vm.swappiness\" not allowlisted")),
             (
                 "net.ipv4.ip_forward",
                 "",
-                Some("forbidden sysctl: \"net.ipv4.ip_forward\" not allowlisted"),
+                Some("\"net.ipv4.ip_forward\" not allowlisted"),
             ),
             (
                 "net.ipv4.tcp_rmem",
                 "hostNetwork",
-                Some("forbidden sysctl: \"net.ipv4.tcp_rmem\" not allowed with host net enabled"),
+                Some("\"net.ipv4.tcp_rmem\" not allowed with host net enabled"),
             ),
             (
                 "kernel.shm_rmid_forced",
                 "hostIPC",
-                Some("forbidden sysctl: \"kernel.shm_rmid_forced\" not allowed with host ipc enabled"),
+                Some("\"kernel.shm_rmid_forced\" not allowed with host ipc enabled"),
             ),
         ] {
             let context = serde_json::json!({"sysctls": [{"name": name, "value": "1"}]});
@@ -114,7 +102,7 @@ mod tests {
                 spec[field] = true.into();
             }
             let spec: PodSpec = serde_json::from_value(spec).unwrap();
-            assert_eq!(forbidden(&spec).as_deref(), expected, "{name} {field}");
+            assert_eq!(forbidden_sysctl(&spec).as_deref(), expected, "{name} {field}");
         }
     }
 

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::decide::{Knowledge, deadline};
-use super::shares::{SYSCTL_FORBIDDEN, forbidden};
+use super::refusal::refusal;
 use conditions::Conditions;
 pub use patch::{is_known, patch};
 
@@ -42,11 +42,11 @@ pub fn status(pod: &Pod, knowledge: &Knowledge, addresses: Addresses, started: T
         .collect();
     let (phase, cause) = match old.phase.as_deref() {
         Some(phase @ ("Succeeded" | "Failed")) => (phase, (old.reason.clone(), old.message.clone())),
-        _ if let Some(why) = forbidden(spec) => (
+        _ if let Some(refusal) = refusal(spec) => (
             "Failed",
             (
-                Some(SYSCTL_FORBIDDEN.to_owned()),
-                Some(format!("Pod was rejected: {why}")),
+                Some(refusal.reason.to_owned()),
+                Some(format!("Pod was rejected: {}", refusal.message)),
             ),
         ),
         _ if deadline(pod, spec).is_some_and(|deadline| deadline <= now) => (

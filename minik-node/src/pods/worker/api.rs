@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 
 use super::super::context::PodError;
 use super::super::metrics::Operation;
-use super::super::shares::{SYSCTL_FORBIDDEN, forbidden};
+use super::super::refusal::refusal;
 use super::super::status::{Addresses, DEADLINE_EXCEEDED, is_known, patch, status};
 use super::Worker;
 
@@ -82,13 +82,12 @@ impl Worker {
                 .events
                 .normal(&self.charge.pod, None, late, DEADLINE_EXCEEDED.1);
         }
-        if let (true, Some(why)) = (
-            newly(SYSCTL_FORBIDDEN),
-            self.charge.pod.spec.as_ref().and_then(forbidden),
-        ) {
+        if let Some(refusal) = self.charge.pod.spec.as_ref().and_then(refusal)
+            && newly(refusal.reason)
+        {
             self.charge
                 .events
-                .warning(&self.charge.pod, None, SYSCTL_FORBIDDEN, why);
+                .warning(&self.charge.pod, None, refusal.reason, refusal.message);
         }
         self.failures = 0;
         self.charge.reported = Some(status);

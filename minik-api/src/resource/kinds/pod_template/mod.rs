@@ -4,6 +4,7 @@ mod affinity;
 mod containers;
 mod defaults;
 mod env_files;
+mod os;
 mod probes;
 mod references;
 mod security;

@@ -21,6 +21,22 @@ const LONGEST_SYSCTL: usize = 253;
 /// Longest name of an AppArmor profile: a path, without its end.
 const LONGEST_PROFILE: usize = 4095;
 
+/// Checks that a Pod with users of its own shares no other namespace with its node (KEP-127). Two of the fields are told
+/// under their Go names.
+pub(super) fn host_users(field: &str, spec: &PodSpec) -> FieldErrors {
+    let shared = [
+        ("hostNetwork", spec.host_network),
+        ("HostPID", spec.host_pid),
+        ("HostIPC", spec.host_ipc),
+    ];
+    let refused = shared
+        .into_iter()
+        .filter(|(_, shared)| spec.host_users == Some(false) && *shared == Some(true));
+    refused
+        .map(|(child, _)| FieldError::forbidden(format!("{field}.{child}"), "when `hostUsers` is false"))
+        .collect()
+}
+
 /// Checks the security context of a Pod.
 pub(super) fn of_pod(field: &str, spec: &PodSpec) -> FieldErrors {
     let Some(context) = &spec.security_context else {

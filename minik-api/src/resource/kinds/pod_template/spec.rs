@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{HostAlias, PodSpec, PodTemplateSpec, Toleration};
 use serde_json::json;
 
-use super::{affinity, containers, env_files, security, volumes};
+use super::{affinity, containers, env_files, os, security, volumes};
 use crate::resource::field::{FieldError, FieldErrors, Shown};
 use crate::resource::validation::{ip, labels, meta, names, resources};
 
@@ -68,6 +68,7 @@ pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
     errors.extend(gates(field, spec));
     let spread = spec.topology_spread_constraints.as_deref().unwrap_or_default();
     errors.extend(affinity::spread(&format!("{field}.topologySpreadConstraints"), spread));
+    errors.extend(security::host_users(field, spec));
     let subdomain_names = [
         ("serviceAccountName", &spec.service_account_name),
         ("nodeName", &spec.node_name),
@@ -105,7 +106,7 @@ pub(in super::super) fn validate(field: &str, spec: &PodSpec) -> FieldErrors {
     errors
 }
 
-/// What a Pod puts up with, what it comes before, and how long it takes to end.
+/// What a Pod puts up with, what it comes before, and what it is to run on.
 fn placement(field: &str, spec: &PodSpec) -> FieldErrors {
     let mut errors = Vec::new();
     for (index, given) in spec.tolerations.iter().flatten().enumerate() {
@@ -118,6 +119,10 @@ fn placement(field: &str, spec: &PodSpec) -> FieldErrors {
         let at = format!("{field}.priorityClassName");
         errors.extend(FieldError::each(&at, name.as_str(), names::dns_subdomain(name)));
     }
+    if let Some(name) = &spec.runtime_class_name {
+        let at = format!("{field}.runtimeClassName");
+        errors.extend(FieldError::each(&at, name.as_str(), names::dns_subdomain(name)));
+    }
     if let Some(policy) = spec.preemption_policy.as_deref() {
         let at = format!("{field}.preemptionPolicy");
         errors.extend(FieldError::one_of(&at, policy, PREEMPTION_POLICIES));
@@ -127,14 +132,7 @@ fn placement(field: &str, spec: &PodSpec) -> FieldErrors {
         errors.extend(resources::container_name(&at, name));
         errors.extend(resources::amount(&at, name, amount));
     }
-    if let Some(seconds) = spec.termination_grace_period_seconds.filter(|s| *s < 0) {
-        let detail = "must be greater than or equal to 0";
-        errors.push(FieldError::invalid(
-            format!("{field}.terminationGracePeriodSeconds"),
-            seconds,
-            detail,
-        ));
-    }
+    errors.extend(os::validate(field, spec));
     errors
 }
 

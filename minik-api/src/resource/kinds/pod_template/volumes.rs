@@ -52,10 +52,9 @@ fn source(field: &str, volume: &Volume) -> FieldErrors {
         return vec![FieldError::required(field, "must specify a volume type")];
     };
     let mut errors = own(&format!("{field}.{first}"), first, volume);
-    if let Ok(all) = serde_json::to_value(volume) {
-        let owner = Owner::Pod(&volume.name);
-        errors.extend(volume_sources::validate(field, first, &all[first], owner));
-    }
+    let all = serde_json::to_value(volume).unwrap_or_default();
+    let owner = Owner::Pod(&volume.name);
+    errors.extend(volume_sources::validate(field, first, &all[first], owner));
     let detail = "may not specify more than 1 volume type";
     errors.extend(given.map(|extra| {
         let called = match extra {
