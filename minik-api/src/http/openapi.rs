@@ -4,6 +4,7 @@
 mod gnostic;
 mod v2;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::sync::OnceLock;
@@ -15,11 +16,14 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
 use crate::error::ApiError;
-use crate::resource::{KindInfo, Registry, Subresource, schema};
+use crate::resource::schema::{Components, Definitions};
+use crate::resource::{KindInfo, Registry, Subresource};
 
 use super::discovery::{groups, kinds, subresource_verbs, versions};
 use super::negotiate::text;
@@ -50,8 +54,33 @@ struct Document {
     media_type: &'static str,
 }
 
+/// A document before it is text.
+#[derive(Serialize)]
+struct Whole<'d> {
+    openapi: &'static str,
+    info: Value,
+    paths: Map<String, Value>,
+    components: Schemas<'d>,
+}
+
+#[derive(Serialize)]
+struct Schemas<'d> {
+    schemas: Components<'d>,
+}
+
+impl<'d> Whole<'d> {
+    fn of(paths: Map<String, Value>, schemas: Components<'d>) -> Self {
+        Self {
+            openapi: "3.0.0",
+            info: json!({"title": "Kubernetes", "version": "1.36"}),
+            paths,
+            components: Schemas { schemas },
+        }
+    }
+}
+
 impl Document {
-    fn pack(document: &Value) -> Result<Self, std::io::Error> {
+    fn pack(document: &impl Serialize) -> Result<Self, std::io::Error> {
         Self::pack_as(JSON, &serde_json::to_vec(document)?)
     }
 
@@ -99,21 +128,22 @@ impl Documents {
     /// Builds the documents of everything in `registry`.
     ///
     /// # Errors
-    /// Compression failed, which memory cannot.
+    /// A document can't be written or compressed, which in memory it can.
     pub fn build(registry: &Registry) -> Result<Self, std::io::Error> {
         let mut documents = BTreeMap::new();
-        let all = group_document("apis", "get available API versions", "APIGroupList");
+        let definitions = Definitions::read();
+        let all = group_document(&definitions, "apis", "get available API versions", "APIGroupList");
         documents.insert("apis".to_owned(), Document::pack(&all)?);
         for group in groups(registry) {
             if !group.is_empty() {
                 let path = format!("apis/{group}");
-                let about = group_document(&path, "get information of a group", "APIGroup");
+                let about = group_document(&definitions, &path, "get information of a group", "APIGroup");
                 documents.insert(path, Document::pack(&about)?);
             }
             for version in versions(registry, group) {
                 let root = root(group, version);
-                let document = Document::pack(&document(registry, group, version, &root))?;
-                documents.insert(root, document);
+                let document = document(&definitions, registry, group, version, &root)?;
+                documents.insert(root, Document::pack(&document)?);
             }
         }
         Ok(Self {
@@ -187,7 +217,13 @@ fn root(group: &str, version: &str) -> String {
     }
 }
 
-fn document(registry: &Registry, group: &str, version: &str, root: &str) -> Value {
+fn document<'d>(
+    definitions: &'d Definitions,
+    registry: &Registry,
+    group: &str,
+    version: &str,
+    root: &str,
+) -> Result<Whole<'d>, serde_json::Error> {
     let mut paths = Map::new();
     let lists: Vec<String> = kinds(registry, group, version)
         .iter()
@@ -216,29 +252,24 @@ fn document(registry: &Registry, group: &str, version: &str, root: &str) -> Valu
     );
     let list = format!("{META}.{list}");
     roots.push(&list);
-    let mut schemas = schema::openapi_components(&roots);
+    let mut schemas = definitions.components(&roots);
     for shared in ["DeleteOptions", "WatchEvent"] {
-        schemas[format!("{META}.{shared}")]["x-kubernetes-group-version-kind"] = shared_kind(group, version, shared);
+        let name = format!("{META}.{shared}");
+        if let (Some(entry), Some(mut definition)) = (schemas.get_mut(name.as_str()), definitions.get(&name)) {
+            definition["x-kubernetes-group-version-kind"] = shared_kind(group, version, shared);
+            *entry = Cow::Owned(to_raw_value(&definition)?);
+        }
     }
-    whole(paths, schemas)
+    Ok(Whole::of(paths, schemas))
 }
 
 /// The document of a path above the versions: `apis`, `apis/GROUP`.
-fn group_document(path: &str, description: &str, kind: &str) -> Value {
+fn group_document<'d>(definitions: &'d Definitions, path: &str, description: &str, kind: &str) -> Whole<'d> {
     let paths = Map::from_iter([(
         format!("/{path}/"),
         json!({"get": discovery_operation(description, kind)}),
     )]);
-    whole(paths, schema::openapi_components(&[&format!("{META}.{kind}")]))
-}
-
-fn whole(paths: Map<String, Value>, schemas: Value) -> Value {
-    json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "1.36"},
-        "paths": paths,
-        "components": {"schemas": schemas},
-    })
+    Whole::of(paths, definitions.components(&[&format!("{META}.{kind}")]))
 }
 
 fn discovery_operation(description: &str, kind: &str) -> Value {

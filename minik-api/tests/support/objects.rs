@@ -109,7 +109,7 @@ impl Generator {
     pub fn new(registry: &Registry) -> Self {
         let roots: Vec<&str> = registry.iter().map(|kind| kind.info.schema).collect();
         Self {
-            schemas: schema::openapi_components(&roots),
+            schemas: serde_json::to_value(schema::Definitions::read().components(&roots)).expect("are JSON"),
             examples: examples(),
             views: views(),
         }

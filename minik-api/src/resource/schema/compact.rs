@@ -1,7 +1,6 @@
 //! The compact form of the definitions: structs with sorted fields, each with its Go-shaped type.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 
 use serde::Deserialize;
 
@@ -164,8 +163,8 @@ impl Schema {
         self.registered.contains(format!("{group}/{version}/{kind}").as_str())
     }
 
-    pub(super) fn read(document: impl Read) -> Result<Self, serde_json::Error> {
-        let raw: RawDocument = serde_json::from_reader(std::io::BufReader::new(document))?;
+    pub(super) fn read(document: &[u8]) -> Result<Self, serde_json::Error> {
+        let raw: RawDocument = serde_json::from_slice(document)?;
         let structs: BTreeMap<&str, &RawNode> = raw
             .definitions
             .iter()

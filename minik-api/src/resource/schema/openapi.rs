@@ -1,43 +1,62 @@
 //! The definitions as an OpenAPI v3 document carries them, descriptions and all.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
+/// How a definition refers to another. In a text the quotes would be escaped.
+const REFERENCE: &str = r##""$ref":"#/components/schemas/"##;
+
+/// Every definition, by name, as it is written.
 #[derive(Deserialize)]
-struct Document {
-    definitions: BTreeMap<String, Value>,
+pub struct Definitions {
+    #[serde(rename = "definitions")]
+    by_name: BTreeMap<String, Box<RawValue>>,
 }
 
-/// The definitions named in `roots` and all that they refer to, as `components.schemas` of an OpenAPI v3
-/// document holds them. Unknown roots are left out.
-#[must_use]
-pub fn openapi_components(roots: &[&str]) -> Value {
-    let mut all: Document = serde_json::from_reader(std::io::BufReader::new(super::document()))
-        .expect("the checked-in definitions are well-formed; a test reads them all");
-    let mut schemas = Map::new();
-    let mut todo: Vec<String> = roots.iter().map(ToString::to_string).collect();
-    while let Some(name) = todo.pop() {
-        if let Some(definition) = all.definitions.remove(&name) {
-            collect_references(&definition, &mut todo);
-            schemas.insert(name, definition);
-        }
+/// The `components.schemas` of a document, by name.
+pub type Components<'d> = BTreeMap<&'d str, Cow<'d, RawValue>>;
+
+impl Definitions {
+    /// Reads the checked-in definitions.
+    ///
+    /// # Panics
+    /// If they are damaged; a test reads them all.
+    #[must_use]
+    pub fn read() -> Self {
+        serde_json::from_slice(&super::document()).expect("the checked-in definitions are well-formed")
     }
-    Value::Object(schemas)
-}
 
-fn collect_references(node: &Value, into: &mut Vec<String>) {
-    match node {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                match value.as_str() {
-                    Some(reference) if key == "$ref" => into.extend(reference.rsplit('/').next().map(str::to_owned)),
-                    _ => collect_references(value, into),
-                }
+    /// The definitions named in `roots` and all that they refer to. Unknown roots are left out.
+    pub fn components<'d>(&'d self, roots: &[&str]) -> Components<'d> {
+        let mut found = Components::new();
+        let mut todo = Vec::new();
+        let add = |name: &str, found: &mut Components<'d>, todo: &mut Vec<&'d str>| {
+            if let Some((name, definition)) = self.by_name.get_key_value(name)
+                && !found.contains_key(name.as_str())
+            {
+                found.insert(name, Cow::Borrowed(definition));
+                todo.push(definition.get());
+            }
+        };
+        for root in roots {
+            add(root, &mut found, &mut todo);
+        }
+        while let Some(definition) = todo.pop() {
+            for reference in definition.split(REFERENCE).skip(1) {
+                let name = reference.split_once('"').map_or(reference, |(name, _)| name);
+                add(name, &mut found, &mut todo);
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
-        _ => {}
+        found
+    }
+
+    /// One definition, to be changed.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Value> {
+        serde_json::from_str(self.by_name.get(name)?.get()).ok()
     }
 }
