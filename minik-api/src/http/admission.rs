@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::resource::volume_class;
 
 use super::call::Call;
 use super::object::{self, text};
@@ -15,8 +16,6 @@ const PRIORITY_CLASSES: &str = "scheduling.k8s.io/priorityclasses/";
 const STORAGE_CLASSES: &str = "storage.k8s.io/storageclasses/";
 /// The annotation that named an Ingress's class before the field did.
 const OLD_CLASS: &str = "kubernetes.io/ingress.class";
-/// The annotation that named a claim's class before the field did.
-const OLD_STORAGE_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const PREEMPTING: &str = "PreemptLowerPriority";
 
 /// Admits a new object.
@@ -141,7 +140,7 @@ fn ingress_class(call: &Call, ingress: &mut Value) -> Result<(), ApiError> {
 }
 
 fn storage_class(call: &Call, claim: &mut Value) -> Result<(), ApiError> {
-    let annotated = claim["metadata"]["annotations"].get(OLD_STORAGE_CLASS).is_some();
+    let annotated = claim["metadata"]["annotations"].get(volume_class::ANNOTATION).is_some();
     if annotated || claim["spec"].get("storageClassName").is_some() {
         return Ok(());
     }

@@ -18,6 +18,7 @@ pub mod schema;
 pub mod selector;
 mod strategy;
 pub mod validation;
+pub(crate) mod volume_class;
 
 pub use kind_info::{KindInfo, Registered, Subresource, View};
 pub use registry::Registry;

@@ -9,10 +9,9 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use crate::controllers::scheduler::selector::NodeTerm;
 use crate::resource::validation::labels;
 use crate::resource::validation::resources::nanos;
+use crate::resource::volume_class;
 
 const STORAGE: &str = "storage";
-/// The annotation that named a class before the field did.
-const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 /// The provisioner of classes whose volumes are made by hand.
 pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
@@ -21,10 +20,8 @@ pub type At<'a> = (&'a str, &'a BTreeMap<String, String>);
 
 /// The class of a claim; empty when it wants a volume without one.
 pub fn class_of(claim: &PersistentVolumeClaim) -> &str {
-    let annotations = claim.metadata.annotations.as_ref();
-    let old = annotations.and_then(|all| all.get(OLD_CLASS)).map(String::as_str);
     let named = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
-    old.or(named).unwrap_or_default()
+    volume_class::of(&claim.metadata, named)
 }
 
 /// Whether volumes of a class are bound only once a Pod wants them.
@@ -89,7 +86,7 @@ pub fn satisfies(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bo
         && capacity(volume) >= requested(claim)
         && modes(&wanted.access_modes).iter().all(|mode| offers.contains(mode))
         && mode(&offered.volume_mode) == mode(&wanted.volume_mode)
-        && offered.storage_class_name.as_deref().unwrap_or_default() == class_of(claim)
+        && volume_class::of(&volume.metadata, offered.storage_class_name.as_deref()) == class_of(claim)
 }
 
 fn is_free(volume: &PersistentVolume) -> bool {
@@ -172,6 +169,18 @@ mod tests {
         assert_eq!(found(&picky, &volumes).as_deref(), Some("large"));
         assert_eq!(found(&claim(json!({"storageClassName": "manual"})), &volumes), None);
         assert_eq!(found(&claim(json!({"accessModes": ["ReadWriteMany"]})), &volumes), None);
+    }
+
+    #[test]
+    fn the_class_of_an_annotation_goes_before_that_of_the_field() {
+        let mut annotated = PersistentVolume::clone(&volume("old", "2Gi", "new"));
+        let old = BTreeMap::from([(volume_class::ANNOTATION.to_owned(), "old".to_owned())]);
+        annotated.metadata.annotations = Some(old.clone());
+        let volumes = [Arc::new(annotated)];
+        assert_eq!(found(&claim(json!({"storageClassName": "new"})), &volumes), None);
+        let mut claim = claim(json!({"storageClassName": "new"}));
+        claim.metadata.annotations = Some(old);
+        assert_eq!(found(&claim, &volumes).as_deref(), Some("old"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{pod_template, volume_modes};
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::{names, resources};
-use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
+use crate::resource::{Column, KindInfo, Strategy, Subresource, print, volume_class};
 
 pub(super) const INFO: KindInfo = KindInfo {
     kind: "PersistentVolume",
@@ -171,7 +171,7 @@ impl Strategy for PersistentVolumes {
             Value::from(part(spec.persistent_volume_reclaim_policy)),
             Value::from(phase),
             Value::from(part(claim)),
-            volume_modes::shown_class(&object.metadata, spec.storage_class_name),
+            Value::from(volume_class::of(&object.metadata, spec.storage_class_name.as_deref())),
             volume_modes::or_unset(spec.volume_attributes_class_name),
             Value::from(part(status.reason)),
             print::age(&object.metadata, now),

@@ -11,7 +11,7 @@ use super::volume_modes;
 use crate::resource::field::{FieldError, FieldErrors};
 use crate::resource::validation::meta::{self, Scope};
 use crate::resource::validation::{labels, names, resources};
-use crate::resource::{Column, KindInfo, Strategy, Subresource, print};
+use crate::resource::{Column, KindInfo, Strategy, Subresource, print, volume_class};
 
 pub(super) const INFO: KindInfo = KindInfo {
     kind: "PersistentVolumeClaim",
@@ -121,7 +121,7 @@ impl Strategy for PersistentVolumeClaims {
             Value::from(spec.volume_name.unwrap_or_default()),
             Value::from(if bound { capacity } else { String::new() }),
             Value::from(if bound { modes } else { String::new() }),
-            volume_modes::shown_class(&object.metadata, spec.storage_class_name),
+            Value::from(volume_class::of(&object.metadata, spec.storage_class_name.as_deref())),
             volume_modes::or_unset(spec.volume_attributes_class_name),
             print::age(&object.metadata, now),
             volume_modes::or_unset(spec.volume_mode),
@@ -286,9 +286,9 @@ fn immutable(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim) -> FieldE
     let phase = new.status.as_ref().and_then(|s| s.phase.as_deref());
     let upgraded = takes_class_of_annotation(new, old);
     if !upgraded {
-        errors.extend(volume_modes::immutable_class(&new.metadata, &old.metadata));
+        errors.extend(immutable_annotation(new, old));
     }
-    let settled = !upgraded && volume_modes::class_of_annotation(&old.metadata).is_some_and(|class| !class.is_empty());
+    let settled = !upgraded && volume_class::annotated(&old.metadata).is_some_and(|class| !class.is_empty());
     if with_changeable_fields_of(now, before, phase == Some("Bound"), settled) != *before {
         errors.push(FieldError::forbidden("spec", UNCHANGEABLE));
     }
@@ -319,12 +319,20 @@ fn immutable(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim) -> FieldE
     errors
 }
 
+/// Checks that the class of the annotation stays.
+fn immutable_annotation(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim) -> Option<FieldError> {
+    let class = |claim| volume_class::annotated(claim).unwrap_or_default();
+    let (now, before) = (class(&new.metadata), class(&old.metadata));
+    let field = format!("metadata.annotations.{}", volume_class::ANNOTATION);
+    (now != before).then(|| FieldError::immutable(field, now))
+}
+
 /// Whether an update writes the class of the claim's annotation, from before there was a field, into the field.
 fn takes_class_of_annotation(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim) -> bool {
     let class = |claim: &PersistentVolumeClaim| claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
     let (now, before) = (
-        volume_modes::class_of_annotation(&new.metadata),
-        volume_modes::class_of_annotation(&old.metadata),
+        volume_class::annotated(&new.metadata),
+        volume_class::annotated(&old.metadata),
     );
     before.is_some() && class(old).is_none() && class(new).as_deref() == before && now.is_none_or(|_| now == before)
 }

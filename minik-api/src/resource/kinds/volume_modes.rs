@@ -16,7 +16,6 @@ const ACCESS: [(&str, &str); 4] = [
 const ACCESS_SORTED: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const MODES: [&str; 2] = ["Block", "Filesystem"];
 const ALONE: &str = "ReadWriteOncePod";
-const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// Checks access modes.
 pub(super) fn access(field: &str, modes: &[String]) -> FieldErrors {
@@ -51,24 +50,6 @@ pub(super) fn class(field: &str, class: Option<&str>) -> FieldErrors {
         "" => Vec::new(),
         class => FieldError::each(field, class, names::dns_subdomain(class)),
     }
-}
-
-/// The class that the annotation names with which objects had one before there was a field.
-pub(super) fn class_of_annotation(metadata: &ObjectMeta) -> Option<&str> {
-    metadata.annotations.as_ref()?.get(CLASS).map(String::as_str)
-}
-
-/// The class as `kubectl get` shows it: the annotation's goes before the field's.
-pub(super) fn shown_class(metadata: &ObjectMeta, class: Option<String>) -> Value {
-    let named = class_of_annotation(metadata).map(str::to_owned);
-    Value::from(named.or(class).unwrap_or_default())
-}
-
-/// Checks that the annotation stays.
-pub(super) fn immutable_class(new: &ObjectMeta, old: &ObjectMeta) -> Option<FieldError> {
-    let (now, before) = (class_of_annotation(new), class_of_annotation(old));
-    let changed = now.unwrap_or_default() != before.unwrap_or_default();
-    changed.then(|| FieldError::immutable(format!("metadata.annotations.{CLASS}"), now.unwrap_or_default()))
 }
 
 /// The text, or `<unset>`.
