@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::decide::{Knowledge, deadline};
-use super::refusal::refusal;
+use super::refusal::{Refusal, refusal};
 use conditions::Conditions;
 pub use patch::{is_known, patch};
 
@@ -32,6 +32,9 @@ pub fn status(pod: &Pod, knowledge: &Knowledge, addresses: Addresses, started: T
         return PodStatus::default();
     };
     let old = pod.status.clone().unwrap_or_default();
+    if let Some(refusal) = refusal(spec) {
+        return refused(pod, refusal, old, started);
+    }
     let view = container::View { pod, knowledge, now };
     let init = spec.init_containers.iter().flatten();
     let init: Vec<ContainerStatus> = init.map(|container| view.status(container, true)).collect();
@@ -42,13 +45,6 @@ pub fn status(pod: &Pod, knowledge: &Knowledge, addresses: Addresses, started: T
         .collect();
     let (phase, cause) = match old.phase.as_deref() {
         Some(phase @ ("Succeeded" | "Failed")) => (phase, (old.reason.clone(), old.message.clone())),
-        _ if let Some(refusal) = refusal(spec) => (
-            "Failed",
-            (
-                Some(refusal.reason.to_owned()),
-                Some(format!("Pod was rejected: {}", refusal.message)),
-            ),
-        ),
         _ if deadline(pod, spec).is_some_and(|deadline| deadline <= now) => (
             "Failed",
             (
@@ -79,6 +75,20 @@ pub fn status(pod: &Pod, knowledge: &Knowledge, addresses: Addresses, started: T
         start_time: Some(old.start_time.unwrap_or(Time(started))),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(containers),
+        ..PodStatus::default()
+    }
+}
+
+/// The status of a Pod that the node does not run (`rejectPod`): what others said of it stays, and of its containers nothing
+/// is said.
+fn refused(pod: &Pod, refusal: Refusal, old: PodStatus, started: Timestamp) -> PodStatus {
+    PodStatus {
+        observed_generation: pod.metadata.generation,
+        phase: Some("Failed".to_owned()),
+        reason: Some(refusal.reason.to_owned()),
+        message: Some(format!("Pod was rejected: {}", refusal.message)),
+        conditions: old.conditions,
+        start_time: Some(old.start_time.unwrap_or(Time(started))),
         ..PodStatus::default()
     }
 }

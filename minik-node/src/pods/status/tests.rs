@@ -66,6 +66,25 @@ fn condition(status: &Value, name: &str) -> Value {
 }
 
 #[test]
+fn of_a_pod_that_is_refused_nothing_is_said_but_why() {
+    let mut pod = pod(json!({"os": {"name": "windows"}, "containers": [{"name": "a"}]}));
+    let scheduled = json!({"type": "PodScheduled", "status": "True"});
+    pod.status = serde_json::from_value(json!({"phase": "Pending", "conditions": [scheduled]})).unwrap();
+    let refused = of(&pod, &Knowledge::default());
+    let expected = json!({
+        "phase": "Failed",
+        "reason": "PodOSNotSupported",
+        "message": "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS",
+        "observedGeneration": 3,
+        "startTime": serde_json::to_value(Time(at(0))).unwrap(),
+        "conditions": [scheduled],
+    });
+    assert_eq!(refused, expected);
+    pod.status = serde_json::from_value(refused).unwrap();
+    assert_eq!(of(&pod, &Knowledge::default()), expected);
+}
+
+#[test]
 fn the_phase_is_what_the_containers_amount_to() {
     let two = |policy: &str| json!({"restartPolicy": policy, "containers": [{"name": "a"}, {"name": "b"}]});
     for (policy, runs, phase) in [
