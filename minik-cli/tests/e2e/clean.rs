@@ -26,8 +26,9 @@ pub fn snapshot(vm: &Vm) -> String {
         ),
         (
             "processes",
-            // Without those that have ended and wait for their parent.
-            "ps -e -o stat=,args= | grep -v '^Z' | sed 's/^[^ ]* *//' | grep -vE '^(timeout|bash -o pipefail|ps|grep|sed|sort)( |$)' | sort",
+            // Looked at before the filters start, which are called by their names alone for a moment; without those that
+            // have ended and wait for their parent.
+            "all=$(ps -e -o stat=,args=); grep -v '^Z' <<< \"$all\" | sed 's/^[^ ]* *//' | grep -vE '^(timeout|bash -o pipefail|ps)( |$)' | sort",
         ),
         ("runtime files", "find /run -not -path '*/xtables.lock' | sort"),
         ("state", "find /var/lib/minik | sort"),
