@@ -29,11 +29,14 @@ spec:
   - {name: long, image: busybox, command: [sh, -c, 'echo ran; sleep 1000']}
 ";
 
-/// Ends every process but the test's own, and takes away what a reboot does: namespaces, links, `/run`.
+/// Ends every process but the test's own, and takes away what a reboot does: namespaces, links, `/run`. They are stopped
+/// first: of those that lose their power together none sees another's end.
 const REBOOT: &str = "own=$(readlink /proc/self/ns/net)
-for round in 1 2 3 4 5; do for p in /proc/[0-9]*; do
-    if [[ $(readlink $p/exe) == */minik || $(readlink $p/ns/net) != \"$own\" ]]; then kill -9 ${p#/proc/} 2>/dev/null; fi
-done; done
+each() { for p in /proc/[0-9]*; do
+    if [[ $(readlink $p/exe) == */minik || $(readlink $p/ns/net) != \"$own\" ]]; then kill $1 ${p#/proc/} 2>/dev/null; fi
+done; }
+for round in 1 2 3; do each -STOP; done
+for round in 1 2 3 4 5; do each -KILL; done
 ip -all netns delete
 for m in $(grep -oE ' /(run|var/lib/minik)/[^ ]*' /proc/self/mountinfo | sort -r); do umount -l $m 2>/dev/null; done
 umount -l /run/netns; rm -rf /run/*
@@ -118,9 +121,15 @@ fn a_cluster_is_as_it_was_after_a_reboot_and_nothing_runs_twice() {
     }
 }
 
-/// Ends shims and, with the second, what they would come back to as well.
+/// Ends shims.
 const KILL_SHIMS: &str = "kill -9 $(pgrep -f '[i]nternal shim')";
-const KILL_SANDBOXES: &str = "kill -9 $(pgrep -f '[i]nternal shim') $(pgrep -fx /pause)";
+/// Ends them and what they would come back to. Agents wait until that is over: a shim that they started in between would find
+/// a sandbox, and keep it.
+const KILL_SANDBOXES: &str = "agents=$(pgrep -f '[i]nternal agent')
+kill -STOP $agents
+kill -9 $(pgrep -f '[i]nternal shim') $(pgrep -fx /pause)
+timeout 10 bash -c 'while pgrep -fx /pause; do sleep 0.01; done' > /dev/null
+kill -CONT $agents";
 
 #[test]
 fn a_pod_outlives_its_shim_and_starts_again_only_if_it_may() {
@@ -130,16 +139,18 @@ fn a_pod_outlives_its_shim_and_starts_again_only_if_it_may() {
     vm.sh("kubectl wait --for=condition=Ready pod/once --timeout=30s").ok();
 
     let shims = "pgrep -fc '[i]nternal shim'";
-    let count = vm.sh(shims).ok();
+    // Of every Pod but the one that is over.
+    let count = "6\n";
+    eventually(|| is(&vm.sh(shims).out, count));
     let running = "kubectl get pods -A -o jsonpath='{range .items[*]}{.metadata.name} {.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount} {.status.containerStatuses[*].state.running.startedAt}{\"\\n\"}{end}'";
     let before = vm.sh(running).ok();
     vm.sh(KILL_SHIMS).ok();
-    eventually(|| is(&vm.sh(shims).out, &count));
+    eventually(|| is(&vm.sh(shims).out, count));
     vm.sh("kubectl exec once -- true").ok();
     // Agents die too, and find what is left.
     vm.sh(&format!("kill -9 $(pgrep -f '[i]nternal agent') ; {KILL_SHIMS}"))
         .ok();
-    eventually(|| is(&vm.sh(shims).out, &count));
+    eventually(|| is(&vm.sh(shims).out, count));
     eventually(|| match vm.sh("kubectl exec once -- sh -c 'kill 1; true'") {
         said if said.code == 0 => Ok(()),
         said => Err(said.to_string()),
